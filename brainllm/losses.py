@@ -16,11 +16,12 @@ from .core import BrainLLMError
 # %% ../nbs/03_losses.ipynb #c2c3d04c
 class LossError(BrainLLMError, ValueError): "An argument of a loss has a shape, type or value that the loss is not defined for."
 
+def _number(value): return float(value.detach()) if isinstance(value, Tensor) else float(value)
 def _positive(name, value):
-    if not float(value)>0: raise LossError(f"{name}: found {float(value)}, wanted a temperature > 0")
+    if not 0<_number(value)<math.inf: raise LossError(f"{name}: found {_number(value)}, wanted a temperature > 0")
 
 def _fraction(name, value):
-    if not 0<=float(value)<=1: raise LossError(f"{name}: found {float(value)}, wanted a weight between 0 and 1")
+    if not 0<=_number(value)<=1: raise LossError(f"{name}: found {_number(value)}, wanted a weight between 0 and 1")
 
 def _matrix(name, x, width=None):
     if x.ndim!=2: raise LossError(f"{name}: found shape {tuple(x.shape)}, wanted (rows, features)")
