@@ -329,7 +329,8 @@ class Windows(Dataset):
         if out is None: out = torch.zeros(want)
         elif tuple(out.shape)!=want or not out.is_contiguous(): raise DataError(f"out: found {tuple(out.shape)}, wanted a contiguous {want}; pass what an earlier batch() of as many windows returned")
         flat = out.view(*want[:2], -1).numpy()
-        for b,i in enumerate(indices): flat[b][:, self.store.inside] = self._cut(int(i))
+        for b,i in enumerate(indices):
+            for t,volume in enumerate(self._cut(int(i))): flat[b,t][self.store.inside] = volume
         return out
 
 # %% ../nbs/01_data.ipynb #90778d65
