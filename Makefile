@@ -1,0 +1,67 @@
+# Everything starts from a bare Python 3.11 and builds its own environment in .venv.
+#   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table
+#   make test                                  every notebook, then pytest
+#   make docs                                  the site, from the committed notebooks, in _docs
+#   make notebooks                             run every notebook and keep its outputs and results
+#   make readme                                README.md from nbs/index.ipynb
+#   make clean                                 remove what is built in seconds;  make pristine: .venv and _runs as well
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PRESET ?= sim-had
+SEED ?= 0
+STAGES := 04_stage1 05_stage2 06_evaluate 07_results
+HF_HUB_OFFLINE ?= 1
+export HF_HUB_OFFLINE
+export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+BIN := .venv/bin
+WHOLE := .venv/.whole
+# The stamp is written last and holds the folder it was made in: a half-built or moved .venv is built again.
+ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
+.PHONY: $(WHOLE)
+endif
+
+.PHONY: help reproduce test docs notebooks readme clean pristine
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(WHOLE): constraints.txt parts.txt settings.ini setup.py tools/environment.sh
+	@bash tools/environment.sh
+
+reproduce: $(WHOLE)
+	@mkdir -p _runs/$(PRESET)/notebooks
+	@n=0; for s in $(STAGES); do \
+	  n=$$((n+1)); begin=$$SECONDS; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)"; \
+	  $(BIN)/papermill nbs/$$s.ipynb _runs/$(PRESET)/notebooks/$$s.ipynb -k python3 -p preset $(PRESET) -p seed $(SEED) \
+	    --no-progress-bar --log-level ERROR --stdout-file - --stderr-file -; \
+	  echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as _runs/$(PRESET)/notebooks/$$s.ipynb"; \
+	done
+	@$(BIN)/python -m brainllm.evaluate --preset $(PRESET)
+
+test: export OMP_NUM_THREADS := 1
+test: $(WHOLE)
+	@echo "[1/2] nbdev_test: every notebook, all but its slow cells"
+	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
+	@echo "[2/2] pytest"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests
+
+docs: $(WHOLE)
+	@$(BIN)/python tools/docs.py
+
+notebooks: $(WHOLE)
+	@$(BIN)/python tools/notebooks.py
+	@$(BIN)/python tools/readme.py
+
+readme: $(WHOLE)
+	@$(BIN)/python tools/readme.py
+
+clean:
+	@rm -rf _proc _docs build dist *.egg-info .pytest_cache; find nbs brainllm tests tools -name __pycache__ -prune -exec rm -rf {} +
+	@echo "removed the site, builds and caches; .venv and _runs are kept (make pristine removes them)"
+
+pristine: clean
+	@rm -rf .venv _runs

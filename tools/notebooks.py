@@ -1,0 +1,42 @@
+"""Run the notebooks in place with their own parameters and keep their outputs: `python tools/notebooks.py [names]`.
+
+The site shows these outputs, so they come from real runs. The default preset's result is copied to `data/results/`."""
+import re, shutil, sys, tempfile, time
+from pathlib import Path
+import nbformat
+from nbclient import NotebookClient
+from nbdev.clean import nbdev_clean
+
+ROOT = Path(__file__).resolve().parent.parent
+
+def tidy(text:str)->str: # without what differs from machine to machine, and bars at their last state
+    text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n')).replace(f'{ROOT}/', '')
+    return re.sub(re.escape(tempfile.gettempdir())+r'/tmp\w+', 'tmp', text)
+
+def run(path:Path):
+    "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
+    nb = nbformat.read(path, 4)
+    NotebookClient(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}, coalesce_streams=True).execute()
+    for cell in nb.cells:
+        for out in cell.get('outputs', []):
+            if out.output_type=='stream': out.text = tidy(out.text)
+            for mime,data in out.get('data', {}).items():
+                if mime.startswith('text/'): out.data[mime] = tidy(data)
+    nb.metadata.pop('language_info', None)
+    nbformat.write(nb, path)
+
+def main(names):
+    books = sorted((ROOT/'nbs').glob('[!_.]*.ipynb'), key=lambda p: (p.stem=='index', p.stem))
+    unknown = set(names)-{p.stem for p in books}
+    if unknown: raise SystemExit(f"no notebook called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in books)}")
+    for path in books:
+        if names and path.stem not in names: continue
+        begin = time.time(); print(f'{path.stem}: running', flush=True)
+        if path.stem=='index':
+            for result in sorted((ROOT/'_runs').glob('sim-*/result.json')):
+                (ROOT/'data'/'results').mkdir(parents=True, exist_ok=True)
+                shutil.copy(result, ROOT/'data'/'results'/f'{result.parent.name}.json')
+        run(path); print(f'{path.stem}: {time.time()-begin:.0f} s', flush=True)
+    nbdev_clean()
+
+if __name__=='__main__': main(sys.argv[1:])
