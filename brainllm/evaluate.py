@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['check_pairs', 'bleu_scorer', 'bleu', 'rouge_scorer', 'rouge_l', 'TextEncoder', 'text_encoder', 'bertscore',
            'score_text', 'score_signature', 'embed_text', 'text_similarity', 'win_probability', 'identification_items',
-           'identification', 'pair_ranks', 'permutation_null', 'permutation_p']
+           'identification', 'pair_ranks', 'permutation_null', 'permutation_p', 'by_subject', 'score_subjects',
+           'identify_subjects', 'score_rows', 'format_example', 'normalised', 'normalise_row', 'table', 'plot_rows',
+           'check_result', 'read_result']
 
 # %% ../nbs/06_evaluate.ipynb #337183b6
-import functools, importlib.metadata, math
+import functools, importlib.metadata, json, math
 from collections import defaultdict
 from pathlib import Path
 import numpy as np
-from .core import BrainLLMError, DataError, file_hash
+from .core import DataError, file_hash, provenance, read_jsonl
+from .paper import COLUMNS, Table
 
 # %% ../nbs/06_evaluate.ipynb #0808e785
 def check_pairs(hyps:list, # decoded texts
@@ -229,5 +232,153 @@ def permutation_p(sim, # (N, N) similarity: rows decoded, columns targets, own t
                   seed:int=0,
                  )->float: # one-sided, 1/(1+n) to 1
     "p of 2-way identification: (1 + number of permuted pairings at least as good) / (1 + n)."
-    observed,null = permutation_null(sim, blocks, n, seed)
-    return (1+int((null>=observed).sum()))/(1+n)
+    return _p_value(*permutation_null(sim, blocks, n, seed))
+
+def _p_value(observed, null): return (1+int((null>=observed).sum()))/(1+len(null))
+
+# %% ../nbs/06_evaluate.ipynb #7b7c4a7f
+def by_subject(subjects:list, # N subject labels
+              )->dict: # subject -> indices, in sorted order of subjects
+    "Which rows belong to which subject."
+    members = defaultdict(list)
+    for i,s in enumerate(subjects): members[s].append(i)
+    return dict(sorted(members.items()))
+
+def score_subjects(hyps:list, # N decoded texts
+                   refs:list, # N references
+                   subjects:list, # N subject labels
+                   model=None, # see `text_encoder`
+                  )->dict: # subject, and 'total' -> {metric: percent}
+    "`score_text` for each subject; the total is the mean of the subjects' scores."
+    hyps,refs = check_pairs(hyps, refs)
+    if len(subjects)!=len(hyps): raise DataError(f"subjects: {len(subjects)} labels for {len(hyps)} texts; wanted one for each")
+    out = {s: {k: v['mean'] for k,v in score_text([hyps[i] for i in rows], [refs[i] for i in rows], model).items()} for s,rows in by_subject(subjects).items()}
+    return out | dict(total={k: math.fsum(v[k] for v in out.values())/len(out) for k in next(iter(out.values()))})
+
+# %% ../nbs/06_evaluate.ipynb #c6ffbf5e
+def identify_subjects(sims:dict, # subject -> (N, N) similarity: rows decoded, columns targets
+                      blocks:dict, # subject -> N labels, say the runs
+                      n:int=9999, # permutations
+                      seed:int=0,
+                     )->dict: # subject, and 'total' -> {'two_way': 0..1, 'p': one-sided, 'n': trials}
+    "2-way identification within each subject and its p; the total is the mean over subjects."
+    out, observed, null = {}, [], np.zeros(n)
+    for k,(s,sim) in enumerate(sims.items()):
+        t,perm = permutation_null(sim, blocks[s], n, [seed, k])
+        observed.append(t); null += perm
+        out[s] = dict(two_way=t, p=_p_value(t, perm), n=len(sim))
+    total = math.fsum(observed)/len(observed)
+    return out | dict(total=dict(two_way=total, p=_p_value(total-1e-12, null/len(observed)), n=sum(v['n'] for v in out.values())))
+
+# %% ../nbs/06_evaluate.ipynb #6a4c625e
+def score_rows(texts:dict, # row name -> N decoded texts
+               references:dict, # 'teacher', 'caption' -> N references
+               subjects:list, # N subject labels
+               runs:list, # N run labels; pairings are permuted within a run
+               target:str='caption', # the reference that identification looks for
+               n:int=9999, # permutations
+               seed:int=0,
+               model=None, # see `text_encoder`
+              )->dict: # row name -> {'reference': {name: {subject: {metric: percent}}}, 'identification': {subject: {two_way, p, n}}}
+    "Every decoder against every reference, and its identification."
+    groups, out = by_subject(subjects), {}
+    for name,hyps in texts.items():
+        scores = {ref: score_subjects(hyps, refs, subjects, model) for ref,refs in references.items()}
+        sims = {s: text_similarity([hyps[i] for i in rows], [references[target][i] for i in rows], model) for s,rows in groups.items()}
+        out[name] = dict(reference=scores, identification=identify_subjects(sims, {s: [runs[i] for i in rows] for s,rows in groups.items()}, n, seed))
+    return out
+
+# %% ../nbs/06_evaluate.ipynb #fe6df890
+def format_example(n:int=199, # permutations
+                  )->tuple: # result, texts: as `read_result` gives them
+    "A result in the format of a run, from invented sentences: an example of the form, of no study and no model."
+    deeds, places = ('runs', 'dances', 'cooks'), ('in a park', 'on a stage')
+    captions = [f'A woman {d} {p}.' for d in deeds for p in places]*2
+    teacher = [c.replace('A woman', 'In the video, a woman') for c in captions]
+    brain = [t if i%4 else t.replace('park', 'garden').replace('cooks', 'jumps') for i,t in enumerate(teacher)]
+    texts = dict(brain=brain, no_brain=['In the video, a man is talking.']*12, shuffled=brain[1:6]+brain[:1]+brain[7:]+brain[6:7], ideal=teacher)
+    subjects, runs = ['01']*6+['02']*6, [1]*12
+    rows = score_rows(texts, dict(teacher=teacher, caption=captions), subjects, runs, n=n)
+    labels = dict(brain='Ours', no_brain='No brain', shuffled='Shuffled brains', ideal='Ceiling')
+    result = dict(preset='format example, invented sentences', seed=0, simulated=True, question='What is happening?', signature=score_signature(), rows=rows, row_order=list(rows),
+                  labels=labels, floor_row=['no_brain', 'shuffled'], ceiling_row='ideal', phases=[], inputs={}, **provenance())
+    lines = [dict(subject=s, run=r, onset=4.*i, clip='', question='What is happening?', caption=captions[i], video=teacher[i], **{k: v[i] for k,v in texts.items()}) for i,(s,r) in enumerate(zip(subjects, runs))]
+    return result, lines
+
+# %% ../nbs/06_evaluate.ipynb #5a7dda54
+def normalised(score:float, floor:float, ceiling:float)->float: # 0 at the floor, 1 at the ceiling
+    "Where a score lies between floor and ceiling; nan where the ceiling is not above the floor."
+    return (score-floor)/(ceiling-floor) if ceiling>floor else math.nan
+
+def normalise_row(result:dict, # of a run
+                  row:str='brain', # row name
+                  reference:str='teacher', # 'teacher' or 'caption'
+                 )->dict: # metric -> share of the way from the highest floor row to the ceiling row; None where there is no way
+    "`normalised` for the totals of one row."
+    total = lambda name: result['rows'][name]['reference'][reference]['total']
+    shares = {m: normalised(v, max(total(f)[m] for f in result['floor_row']), total(result['ceiling_row'])[m]) for m,v in total(row).items()}
+    return {m: None if math.isnan(v) else v for m,v in shares.items()}
+
+# %% ../nbs/06_evaluate.ipynb #03e492d9
+def table(result:dict, # of a run
+          reference:str='teacher', # 'teacher' (the paper's references) or 'caption' (what was shown)
+          rows:list|None=None, # row names; None for all, in the order of the run
+          subjects:bool=True, # False for the totals alone
+         )->Table:
+    "The paper's table for every row of a result."
+    where = 'SIMULATED brains' if result['simulated'] else 'measured brains'
+    out = []
+    for name in rows or result['row_order']:
+        row = result['rows'][name]
+        for s,scores in row['reference'][reference].items():
+            if not subjects and s!='total': continue
+            found = row['identification'][s]
+            out.append((result['labels'].get(name, name), 'Total' if s=='total' else f'Subject-{s}', *(float(scores[m]) for m in COLUMNS),
+                        100*found['two_way'], None if found['p'] is None else f"{found['p']:.4f}"))
+    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"Preset {result['preset']}, seed {result['seed']}, {where}, against the {reference}'s text. All but p in percent.")
+
+# %% ../nbs/06_evaluate.ipynb #1596b88d
+def plot_rows(result:dict, # of a run
+              reference:str='teacher', # 'teacher' or 'caption'
+              ax=None, # matplotlib Axes
+             ): # the Axes
+    "Totals of every row and metric as bars; a dot is one subject."
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(9, 3.2), layout='constrained')[1]
+    names, colours = result['row_order'], plt.get_cmap('cividis')(np.linspace(0, .95, len(result['row_order'])))
+    for k,name in enumerate(names):
+        scores = result['rows'][name]['reference'][reference]
+        x = np.arange(len(COLUMNS)) + (k-(len(names)-1)/2)*.8/len(names)
+        ax.bar(x, [scores['total'][m] for m in COLUMNS], .8/len(names), color=colours[k], label=result['labels'].get(name, name))
+        for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', ms=3)
+    ax.set_xticks(range(len(COLUMNS)), COLUMNS.values()); ax.set_ylabel(f"score against the {reference} (%)")
+    ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
+    ax.legend(frameon=False, fontsize=8, ncols=2); ax.spines[['top', 'right']].set_visible(False)
+    return ax
+
+# %% ../nbs/06_evaluate.ipynb #02fa2828
+def check_result(result:dict, # as read from result.json
+                )->dict: # the same
+    "Raise `DataError` naming the first thing that a result lacks."
+    wanted = ('preset', 'seed', 'simulated', 'question', 'signature', 'rows', 'row_order', 'labels', 'floor_row', 'ceiling_row', 'phases', 'inputs', 'commit', 'versions')
+    def need(keys, node, where):
+        for k in keys:
+            if k not in node: raise DataError(f"result{where}: no {k!r}, found {', '.join(map(str, node)) or 'nothing'}; remove the folder of this run and run again")
+    need(wanted, result, '')
+    need([*result['row_order'], *result['floor_row'], result['ceiling_row']], result['rows'], "['rows']")
+    first = result['rows'][result['row_order'][0]]
+    for name,row in result['rows'].items():
+        at = f"['rows'][{name!r}]"
+        need(('reference', 'identification'), row, at); need(first['reference'], row['reference'], f"{at}['reference']"); need(first['identification'], row['identification'], f"{at}['identification']")
+        for ref,subjects in row['reference'].items():
+            need(first['identification'], subjects, f"{at}['reference'][{ref!r}]")
+            for s,scores in subjects.items(): need(COLUMNS, scores, f"{at}['reference'][{ref!r}][{s!r}]")
+    return result
+
+def read_result(folder, # holds result.json and texts.jsonl
+               )->tuple: # result dict, list of dicts: one for each trial and question
+    "A finished run, checked. Raises `DataError` when it is missing or incomplete."
+    folder = Path(folder)
+    missing = [f for f in ('result.json', 'texts.jsonl') if not (folder/f).exists()]
+    if missing: raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
+    return check_result(json.loads((folder/'result.json').read_text())), read_jsonl(folder/'texts.jsonl')
