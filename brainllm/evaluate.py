@@ -353,7 +353,7 @@ def plot_rows(result:dict, # of a run
         for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', ms=3)
     ax.set_xticks(range(len(COLUMNS)), COLUMNS.values()); ax.set_ylabel(f"score against the {reference} (%)")
     ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
-    ax.legend(frameon=False, fontsize=8, ncols=2); ax.spines[['top', 'right']].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5)); ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06_evaluate.ipynb #02fa2828
