@@ -8,9 +8,9 @@ __all__ = ['BRAIN_TARGETS', 'QFORMER_TARGETS', 'AdaptorError', 'MergeError', 'Ad
            'adaptor_state', 'load_adaptor_state']
 
 # %% ../nbs/02a_adaptors.ipynb #abb3644b
-import copy, math, warnings
+import copy, math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from peft import PeftConfig
@@ -37,8 +37,7 @@ class AdaptorConfig(PeftConfig):
     fused_query:tuple|list=('attn.qkv',) # targets among them whose first third of the output is the query
     exclude_modules:list|str|None=None # as in peft
     layers_to_transform:list|int|None=None # indices of blocks; None takes all
-    layers_pattern:str|None=None # name of the list of blocks, as in peft
-    modules_to_save:list|None=None # as in peft
+    layers_pattern:str|None=None # name of the list of blocks, needed when the name stands first ('blocks.1.…')
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank<1: raise AdaptorError(f"rank: found {self.rank!r}, wanted a whole number of at least 1")
@@ -50,43 +49,35 @@ class AdaptorConfig(PeftConfig):
 # %% ../nbs/02a_adaptors.ipynb #3fd32036
 class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
     "A frozen linear layer with nonlinear low-rank branches beside it: (..., d_in) -> (..., d_out)."
-    adapter_layer_names = ('adaptor_down', 'adaptor_up')
-    other_param_names = ('adaptor_scale',)
-    def __init__(self,
-                 base_layer:nn.Linear, # what is wrapped
-                ):
+    adapter_layer_names, other_param_names = ('adaptor_down', 'adaptor_up'), ('adaptor_scale',)
+    def __init__(self, base_layer:nn.Linear): # what is wrapped
         super().__init__()
         self.base_layer, self.merged_adapters = base_layer, []
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.adaptor_down, self.adaptor_up, self.adaptor_scale = nn.ModuleDict(), nn.ModuleDict(), {}
-
     def add(self, name:str, # of the branch
             rank:int, # r
             scale:float, # s
             query_only:bool=False, # a fused layer: the branch acts on the first third of the output
            ):
         "Put a branch beside the layer, zero at the start."
-        w = self.base_layer.weight
+        w, d_out = self.base_layer.weight, self.out_features//3 if query_only else self.out_features
         kw = dict(device=w.device, dtype=torch.float32 if w.dtype in (torch.float16, torch.bfloat16) else w.dtype)
-        down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, self.out_features//3 if query_only else self.out_features, **kw)
+        down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, d_out, **kw)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
         for p in (down.bias, up.weight, up.bias): nn.init.zeros_(p)
         self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name] = down, up, float(scale)
-
     def branch(self, x:Tensor, name:str)->Tensor: # (..., d_out), or a third of it
         "What one branch adds to the output."
         down, up = self.adaptor_down[name], self.adaptor_up[name]
         return self.adaptor_scale[name] * up(F.gelu(down(x.to(down.weight.dtype))))
-
-    def forward(self, x:Tensor)->Tensor:
+    def forward(self, x:Tensor)->Tensor: # (..., d_out)
         y = self.base_layer(x)
-        if self.disable_adapters: return y
-        for name in self.active_adapters:
+        for name in self.active_adapters if not self.disable_adapters else ():
             if name not in self.adaptor_down: continue
             d = self.branch(x, name).to(y.dtype)
             y = y+d if d.shape[-1]==y.shape[-1] else torch.cat([y[..., :d.shape[-1]]+d, y[..., d.shape[-1]:]], -1)
         return y
-
     def merge(self, *args, **kwargs): raise MergeError(_NO_MERGE)
     def unmerge(self, *args, **kwargs): raise MergeError(_NO_MERGE)
     def extra_repr(self)->str: return f'active={self.active_adapters}, scale={self.adaptor_scale}'
@@ -132,7 +123,7 @@ def add_adaptors(model:nn.Module, # what to adapt, changed in place; or a tuner,
     if not isinstance(model, AdaptorTuner):
         if adaptor_layers(model): raise AdaptorError(f"model: {type(model).__name__} has adaptors already; pass the tuner that add_adaptors returned to add further ones")
         return AdaptorTuner(model, config, name)
-    if name in model.peft_config: raise AdaptorError(f"name: {name!r} exists already, beside {', '.join(model.peft_config)}; choose another")
+    if name in model.peft_config: raise AdaptorError(f"name: {name!r} exists already; choose another than {', '.join(model.peft_config)}")
     _check_targets(config, model.model)
     model.peft_config[name] = config
     model.inject_adapter(model.model, name)
