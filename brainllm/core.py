@@ -50,6 +50,7 @@ class SimConfig:
     shift_mm:float=6.      # largest displacement between subjects, mm
     private:float=0.2      # share of the tuning variance that is a subject's own
     ncsnr:float=0.5        # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
+    signal:float=1.        # multiplies every response to a film; 0 gives the floor
     workers:int=2          # processes that write the study
 
 # %% ../nbs/00_core.ipynb #4b7484cf
