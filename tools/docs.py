@@ -38,7 +38,7 @@ def heading(code:str)->str: # Markdown above exported code: its name as a headin
     names = defined(code)
     tops = [n for n in names if '.' not in n]
     marks = [n for n in names if n not in tops or len(tops)>1]
-    return '\n\n'.join(([f'### {tops[0]}'] if len(tops)==1 else []) + ([''.join(f'<span id="{n.lower()}"></span>' for n in marks)] if marks else []))
+    return '\n\n'.join(([f'### {tops[0]} {{.symbol}}'] if len(tops)==1 else []) + ([''.join(f'<span id="{n.lower()}"></span>' for n in marks)] if marks else []))
 
 def stage(nb, # a notebook, changed in place
          ):

@@ -36,7 +36,6 @@ def main(names):
             for result in sorted((ROOT/'_runs').glob('sim-*/result.json')):
                 (ROOT/'data'/'results').mkdir(parents=True, exist_ok=True)
                 shutil.copy(result, ROOT/'data'/'results'/f'{result.parent.name}.json')
-        run(path); print(f'{path.stem}: {time.time()-begin:.0f} s', flush=True)
-    nbdev_clean()
+        run(path); nbdev_clean(str(path)); print(f'{path.stem}: {time.time()-begin:.0f} s', flush=True)
 
 if __name__=='__main__': main(sys.argv[1:])
