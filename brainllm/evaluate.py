@@ -339,7 +339,7 @@ def plot_rows(result:dict, # of a run
         scores = result['rows'][name]['reference'][reference]
         x = np.arange(len(COLUMNS)) + (k-(len(names)-1)/2)*.8/len(names)
         ax.bar(x, [scores['total'][m] for m in COLUMNS], .8/len(names), color=colours[k], label=result['labels'].get(name, name))
-        for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', ms=3)
+        for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', mec='white', mew=.5, ms=6)
     ax.set_xticks(range(len(COLUMNS)), COLUMNS.values()); ax.set_ylabel(f"score against the {reference} (%)")
     ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5)); ax.spines[['top', 'right']].set_visible(False)
@@ -355,7 +355,7 @@ def plot_identification(result:dict, # of a run
     for y,name in enumerate(reversed(result['row_order'])):
         found = result['rows'][name]['identification']
         ax.barh(y, 100*found['total']['two_way'], .6, color='#5b7c99')
-        ax.plot([100*v['two_way'] for s,v in found.items() if s!='total'], [y]*(len(found)-1), '.', color='black', ms=5)
+        ax.plot([100*v['two_way'] for s,v in found.items() if s!='total'], [y]*(len(found)-1), '.', color='black', mec='white', mew=.5, ms=8)
         ax.text(103, y, f"p = {found['total']['p']:.4f}", va='center', fontsize=8)
     ax.axvline(50, color='black', ls='--', lw=.8); ax.set_xlim(0, 102); ax.set_xlabel('2-way identification (%)')
     ax.set_yticks(range(len(result['row_order'])), [result['labels'].get(n, n) for n in reversed(result['row_order'])])
