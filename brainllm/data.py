@@ -151,7 +151,7 @@ def read_header(run:Run)->nib.Nifti1Header: # of the BOLD file; .get_data_shape(
     try:
         with (gzip.open if str(run.bold).endswith('.gz') else open)(run.bold, 'rb') as f: header = nib.Nifti1Header.from_fileobj(f)
     except FileNotFoundError: raise DataError(missing_file(run.bold)) from None
-    except (nib.spatialimages.HeaderDataError, OSError, EOFError, zlib.error) as e: raise DataError(f"{run.bold}: found no NIfTI-1 header ({e}), wanted a BOLD series; fetch the file again") from None
+    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, OSError, EOFError, zlib.error) as e: raise DataError(f"{run.bold}: found no NIfTI-1 header ({e}), wanted a BOLD series; fetch the file again") from None
     if len(header.get_data_shape())!=4: raise DataError(f"{run.bold}: found shape {header.get_data_shape()}, wanted (X, Y, Z, T); is this the preprocessed BOLD series?")
     tr = float(header['pixdim'][4]) * {'msec':1e-3, 'usec':1e-6}.get(header.get_xyzt_units()[1], 1.)
     if tr and abs(tr-run.tr)>1e-3: raise DataError(f"{run.bold}: found a repetition time of {tr:g} s in the header, wanted {run.tr:g} s as in its .json; correct the one that is wrong, since every onset depends on it")
@@ -259,7 +259,7 @@ def store_runs(dataset, # has .subjects and .runs(subject, task) -> list[Run]
                subjects:list|None=None, # whom; None: everybody
                tasks=('action', 'rest'), # a subject without runs of a task is passed over, unless nothing at all is found
                derivatives:bool=True, # regress out the motion parameters' derivatives too
-               workers:int=2, # processes
+               workers:int=2, # threads; unpacking and linear algebra run outside Python's lock
               )->Path: # the folder: <run>.npy (T, V) float16 each, mask.npy (X, Y, Z) bool, meta.json
     "Clean every run and keep it inside the common mask. Raises `DataError` before the work for anything the headers show."
     out, subjects = Path(out_dir), list(subjects or dataset.subjects)
@@ -271,7 +271,7 @@ def store_runs(dataset, # has .subjects and .runs(subject, task) -> list[Run]
     mask = np.all(list(masks.values()), 0)
     if not mask.any(): raise DataError(f"the masks of {', '.join(sorted(masks))} have no voxel in common; wanted brains that overlap; are they in one space?")
     out.mkdir(parents=True, exist_ok=True); _save(out/'mask.npy', mask)
-    jobs = Parallel(n_jobs=workers, return_as='generator')(delayed(_store_run)(r, mask, out, derivatives) for r in runs)
+    jobs = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(_store_run)(r, mask, out, derivatives) for r in runs)
     rows = list(progress(jobs, 'cleaning runs', len(runs)))
     write_json(out/'meta.json', dict(tr=runs[0].tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(mask.sum()), runs=rows, mask=dict(rule='intersection over subjects',
                voxels={s: int(m.sum()) for s,m in masks.items()}, computed=[s for s,r in sorted(first.items()) if r.mask is None])))
