@@ -10,7 +10,7 @@ if [ -z "$python" ]; then
   echo "no Python 3.11 or later found (looked for ${PYTHON:-python3.11, python3, python}). Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1
 fi
 
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" --quiet; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" --quiet --no-compile; }
 if [ "$(cat .venv/.whole 2>/dev/null)" = "$PWD" ]; then
   echo "[1/4] .venv is older than its lists of packages: bringing it up to date"
 else

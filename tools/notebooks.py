@@ -8,16 +8,18 @@ from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDGET = 'application/vnd.jupyter.widget-view+json' # a library's live bar: nothing to see once it has run
 
 def tidy(text:str)->str: # without what differs from machine to machine, and bars at their last state
-    text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n')).replace(f'{ROOT}/', '')
+    text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n')).replace(f'{ROOT}/', '').replace(sys.prefix, '.venv')
     return re.sub(re.escape(tempfile.gettempdir())+r'/tmp\w+', 'tmp', text)
 
 def run(path:Path):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
-    NotebookClient(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}, coalesce_streams=True).execute()
+    NotebookClient(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}, coalesce_streams=True, store_widget_state=False).execute()
     for cell in nb.cells:
+        if 'outputs' in cell: cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
         for out in cell.get('outputs', []):
             if out.output_type=='stream': out.text = tidy(out.text)
             for mime,data in out.get('data', {}).items():
