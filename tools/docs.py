@@ -52,6 +52,7 @@ def stage(nb, # a notebook, changed in place
         if c.cell_type=='code' and re.search(r'^#\|\s*exports?\b', c.source, re.M):
             c.source = re.sub(r'^#\|\s*exports?\b.*\n', '', c.source, flags=re.M)
             if above := heading(c.source): cells.append(new_markdown_cell(above))
+            elif len(c.source.splitlines())>12: c.source = '#| code-fold: true\n#| code-summary: "Helpers"\n'+c.source
         for o in c.get('outputs', []):
             if o.output_type=='stream': o.text = last_state(o.text)
         if c.source.strip(): cells.append(c)
