@@ -69,6 +69,7 @@ class BrainConfig:
     heads:int=6
     mlp_ratio:float=1.     # as in the published SC-MBM
     rank:int=16            # adaptor bottleneck
+    dropout:float=0.1      # in the projection, share of token values hidden while training
 @dataclass(frozen=True)
 class VideoConfig:
     "The small Video-LLaMA: frozen ViT, Q-Former, video Q-Former, projection, frozen LLM."
@@ -246,7 +247,7 @@ class Store:
         path = self.path(name, digest(inputs))
         if path.exists(): self.verify(path); how = 'reused'
         else: self._build(path, name, build, inputs); how = 'built'
-        self.log.append((name, how, path)); print(f'{name}: {how}, {path.name}')
+        if path not in [p for *_,p in self.log]: self.log.append((name, how, path)); print(f'{name}: {how}, {path.name}')
         return path
     def _build(self, path, name, build, inputs):
         self.root.mkdir(parents=True, exist_ok=True)

@@ -203,7 +203,8 @@ class Projection(nn.Module):
                 ):
         super().__init__()
         self.mix, self.out, self.drop = nn.Linear(n_tokens, n_query), nn.Linear(dim, dim_query), nn.Dropout(dropout)
-    def forward(self, x): return self.out(self.mix(self.drop(x).transpose(1, 2)).transpose(1, 2))
+        self.offset = nn.Parameter(torch.zeros(n_query, dim_query)) # where an average clip's tokens are
+    def forward(self, x): return self.out(self.mix(self.drop(x).transpose(1, 2)).transpose(1, 2))+self.offset
 
 # %% ../nbs/02_models.ipynb #f7b0e57f
 class PromptedLLM(nn.Module):

@@ -6,22 +6,24 @@
 __all__ = ['ACTIONS', 'SPORTS', 'AGENTS', 'COLOURS', 'OBJECTS', 'PLACES', 'QUESTIONS', 'RIM', 'BODIES', 'POSES', 'SKINS', 'HAIRS',
            'TROUSERS', 'TAIL', 'REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'caption', 'answer', 'Pen',
            'background', 'Body', 'Pose', 'joints', 'draw_person', 'draw_props', 'render', 'write_mp4', 'read_mp4',
-           'motion_energy', 'subjects', 'slots', 'run_volumes', 'design', 'in_parallel', 'components', 'drives',
+           'motion_energy', 'subjects', 'slots', 'run_volumes', 'design', 'workers', 'components', 'drives',
            'brain_grid', 'smooth_field', 'region_profiles', 'displacement', 'tuning', 'networks', 'hrf',
            'design_matrix', 'ar1', 'kernel_sd', 'core_noise', 'cosines', 'head_motion', 'framewise_displacement',
            'artefacts', 'single_trial', 'ncsnr', 'write_nifti', 'noiseless', 'write_run', 'write_confounds',
-           'load_truth', 'load_drives', 'write_tables', 'write_subject', 'write_study']
+           'load_truth', 'load_drives', 'write_tables', 'write_subject', 'write_study', 'whitened', 'prewhiten',
+           'run_evidence', 'ideal_observer']
 
 # %% ../nbs/01a_simulate.ipynb #1c08e9d9
-import base64, hashlib, json, math, shutil
+import base64, json, math
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 import av, nibabel as nib, numpy as np, pandas as pd
 from PIL import Image, ImageDraw
-from scipy import ndimage, signal as sps
+from scipy import linalg, ndimage, signal as sps
 from threadpoolctl import threadpool_limits
 from .core import DataError, PresetError, SimConfig, progress, read_jsonl, write_json, write_jsonl, write_text
 
@@ -213,7 +215,7 @@ def _head(p, body, c, r, skin, hair):
     if body.hair=='pigtails':
         for s in (-1,1): p.disc((x+s*1.35*r,y+.1*r), .5*r, hair, .75*r)
     p.disc((x,y-.12*r), 1.1*r, hair, 1.08*r); p.disc((x+.05*r,y+.15*r), .88*r, skin, .85*r, rim=None)
-    if body.hair=='beard': p.poly([(x-.75*r,y+.3*r),(x+.85*r,y+.3*r),(x+.55*r,y+1.1*r),(x-.4*r,y+1.1*r)], hair, None)
+    if body.hair=='beard': p.poly([(x-.75*r,y+.3*r),(x+.85*r,y+.3*r),(x+.55*r,y+1.1*r),(x-.4*r,y+1.1*r)], tuple(c*3//5 for c in hair), None)
     if body.hair=='cap': p.poly([(x-1.15*r,y-.2*r),(x-.8*r,y-1.1*r),(x+.7*r,y-1.1*r),(x+1.05*r,y-.2*r),(x+1.8*r,y-.1*r),(x+1.8*r,y+.1*r),(x-1.1*r,y+.05*r)], (235,110,30))
     for s in (-.3,.4): p.disc((x+s*r,y+.1*r), .1*r, RIM, rim=None)
 
@@ -308,7 +310,7 @@ def write_mp4(path, frames:np.ndarray, # (n, H, W, 3) uint8
               fps:int=8):
     "Encode frames as H.264."
     with av.open(str(path), 'w') as out:
-        stream = out.add_stream('libx264', rate=fps, options=dict(preset='veryfast', crf='20', threads='1'))
+        stream = out.add_stream('libx264', rate=fps, options=dict(preset='superfast', crf='20', threads='1'))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], 'yuv420p'
         for f in frames: out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
         out.mux(stream.encode())
@@ -318,9 +320,12 @@ def read_mp4(path, # a clip
             )->np.ndarray: # (n, H, W, 3) uint8, or (n, H, W) when grey
     "All frames of a clip as they decode. Raises `DataError` for a file that does not."
     try:
-        with av.open(str(path)) as c: frames = [f.to_ndarray(format='gray' if grey else 'rgb24') for f in c.decode(video=0)]
+        with av.open(str(path)) as c: frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
     except (OSError, av.FFmpegError) as e: raise DataError(f"{path}: cannot be decoded as video ({e}); write the study again") from None
     return np.stack(frames)
+
+def _luma(f): # the Y plane as it lies in the stream, without its row padding
+    y = f.planes[0]; return np.frombuffer(y, np.uint8).reshape(y.height, y.line_size)[:,:y.width].copy()
 
 # %% ../nbs/01a_simulate.ipynb #bab14eab
 def motion_energy(frames:np.ndarray, # (n, H, W) grey
@@ -378,17 +383,13 @@ def _single(args): # (function, one argument)
     f,x = args
     with threadpool_limits(1): return f(x)
 
-def in_parallel(f, # a module-level function of one argument
-                jobs:list, # its arguments
-                workers:int, # processes; 1 stays in this one
-                desc:str, # of the progress bar
-                chunk:int=1, # jobs handed over at once
-               )->list: # results in the order of the jobs
-    "Map with a progress bar, in `workers` fresh processes."
-    todo = [(f,j) for j in jobs]
-    if workers<=1: return list(progress(map(_single, todo), desc, total=len(todo)))
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context('spawn')) as pool:
-        return list(progress(pool.map(_single, todo, chunksize=chunk), desc, total=len(todo)))
+@contextmanager
+def workers(n:int, # processes; 1 stays in this one
+           ): # a function (f, jobs, desc, chunk=1) -> list of results in the order of the jobs
+    "A map with a progress bar over `n` fresh processes; `f` is a module-level function of one argument."
+    def run(mapper): return lambda f, jobs, desc, chunk=1: list(progress(mapper(_single, [(f,j) for j in jobs], chunk), desc, total=len(jobs)))
+    if n<=1: yield run(lambda f, jobs, chunk: map(f, jobs)); return
+    with ProcessPoolExecutor(n, mp_context=get_context('spawn')) as pool: yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
 
 def _film(job): # render, encode, decode, measure
     path, a, seed, size, fps, seconds = job
@@ -645,6 +646,7 @@ def write_confounds(path, bold:np.ndarray, # (T, V) as written
     d['framewise_displacement'] = np.r_[np.nan, framewise_displacement(motion)[1:]]
     d |= {f'cosine{k:02d}': c for k,c in enumerate(cosines(len(bold), tr).T)}
     d |= dict(zip(('trans_x','trans_y','trans_z','rot_x','rot_y','rot_z'), motion.T))
+    d |= {f'{k}_derivative1': np.r_[np.nan, np.diff(d[k])] for k in ('trans_x','trans_y','trans_z','rot_x','rot_y','rot_z')}
     pd.DataFrame(d).to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.8g')
 
 def load_truth(root, subject:str)->dict:
@@ -707,14 +709,15 @@ def write_study(root, # an empty folder
     trials = design(sim, seed); write_tables(root, sim, trials); clips = [t['clip'] for t in trials]; paths = [root/'stimuli'/c for c in clips]
     for p in {p.parent for p in paths}: p.mkdir(parents=True, exist_ok=True)
     films = [(p, t['attributes'], t['seed'], sim.clip_size, sim.clip_fps, sim.clip_seconds) for p,t in zip(paths, trials)]
-    motion = np.stack(in_parallel(_film, films, sim.workers, 'films', chunk=16))
-    x,group = drives(motion, encode_frames(paths), encode_text([t['caption'] for t in trials]), sim)
-    load_drives.cache_clear(); np.savez(truth_dir/'drives.npz', clips=np.array(clips), drives=x, group=group)
-    unit = in_parallel(write_subject, [(root, sim, seed, s) for s in subjects(sim)], sim.workers, 'subjects')
-    scale = sim.ncsnr/float(np.median(np.concatenate(unit)))
-    jobs = [(root, sim, seed, s, 'action', r, scale) for s in subjects(sim) for r in range(1, sim.runs+1)]
-    jobs += [(root, sim, seed, s, 'rest', 1, scale) for s in subjects(sim)[:sim.n_train] if sim.rest_volumes]
-    measured = in_parallel(write_run, jobs, sim.workers, 'runs')
+    with workers(sim.workers) as each:
+        motion = np.stack(each(_film, films, 'films', 16))
+        x,group = drives(motion, encode_frames(paths), encode_text([t['caption'] for t in trials]), sim)
+        load_drives.cache_clear(); np.savez(truth_dir/'drives.npz', clips=np.array(clips), drives=x, group=group)
+        unit = each(write_subject, [(root, sim, seed, s) for s in subjects(sim)], 'subjects')
+        scale = sim.ncsnr/float(np.median(np.concatenate(unit)))
+        jobs = [(root, sim, seed, s, 'action', r, scale) for s in subjects(sim) for r in range(1, sim.runs+1)]
+        jobs += [(root, sim, seed, s, 'rest', 1, scale) for s in subjects(sim)[:sim.n_train] if sim.rest_volumes]
+        measured = each(write_run, jobs, 'runs')
     _write_ncsnr(truth_dir, sim, seed, scale, [(j[3], m) for j,m in zip(jobs, measured) if m is not None])
 
 # %% ../nbs/01a_simulate.ipynb #b115fc77
@@ -727,4 +730,75 @@ def _write_ncsnr(folder, sim, seed, scale, measured):
         np.save(Path(folder)/f'sub-{s}_ncsnr.npy', per_voxel.astype(np.float32)); rows[s] = {n: float(np.median(v[seen])) for n,v in zip(ESTIMATORS, per_voxel)}
     every = {n: float(np.median(v)) for n,v in zip(ESTIMATORS, np.concatenate(pooled, 1))}
     write_json(Path(folder)/'ncsnr.json', dict(estimator='ridge', median=every['ridge'], all_estimators=every, subjects=rows, responsive={s: int(p.shape[1]) for s,p in zip(subjects(sim), pooled)},
-               target=sim.ncsnr, scale=scale, signal=sim.signal, seed=seed, sim=asdict(sim)))
+               target=sim.ncsnr, scale=scale, signal=sim.signal, seed=seed, sim=asdict(replace(sim, workers=1)))) # how many processes wrote it is no property of the study
+
+# %% ../nbs/01a_simulate.ipynb #92d0202b
+def whitened(x:np.ndarray, # (V, m) in-mask
+             sim:SimConfig, networks:np.ndarray, # (V, n)
+             steps:int=20, # of conjugate gradients
+            )->np.ndarray: # (V, m)
+    "Inverse spatial noise covariance times x: conjugate gradients for white plus smooth, Woodbury for the networks."
+    mask = brain_grid(sim.voxel_mm)['mask']; sigma = FWHM/2.3548/sim.voxel_mm
+    unit = NOISE['smooth']/kernel_sd(sigma)**2
+    def local(b): # white + smooth part of the covariance; the smoothing kernel applied twice is one of sqrt(2) times the width
+        out, v = np.empty_like(b), np.zeros(mask.shape, np.float32)
+        for k in range(b.shape[1]): v[mask] = b[:,k]; out[:,k] = ndimage.gaussian_filter(v, sigma*math.sqrt(2), mode='constant')[mask]
+        return NOISE['white']*b+unit*out
+    def solve(b):
+        z, r = np.zeros_like(b), b.copy(); p = r.copy(); rr = (r*r).sum(0)
+        for _ in range(steps):
+            q = local(p); a = rr/((p*q).sum(0)+1e-20); z += a*p; r -= a*q; new = (r*r).sum(0); p = r+new/(rr+1e-20)*p; rr = new
+        return z
+    both = solve(np.concatenate([x, networks], 1).astype(np.float32)); sx, sn = both[:,:x.shape[1]], both[:,x.shape[1]:]
+    core = np.eye(networks.shape[1])/NOISE['network']+networks.T@sn
+    return sx-sn@np.linalg.solve(core, networks.T@sx)
+
+# %% ../nbs/01a_simulate.ipynb #a00cf16b
+def prewhiten(x:np.ndarray, rho:float)->np.ndarray: # (T, ...) -> (T, ...)
+    "Take AR(1) out in time."
+    out = x/math.sqrt(1-rho**2); out[1:] = (x[1:]-rho*x[:-1])/math.sqrt(1-rho**2); out[0] = x[0]
+    return out
+
+def run_evidence(root, sim:SimConfig, subject:str, run:int, truth:dict,
+                 onsets:np.ndarray, # (n,) s from the first volume
+                 prior:np.ndarray, # (K, K) covariance of the drives
+                 W:np.ndarray, SW:np.ndarray, # (V, K+1) scaled tuning with the evoked response last, and its whitened form
+                )->tuple: # eta (n, K) and Lambda (n, K, K)
+    "What one run says about the drives of each of its trials, the other trials integrated out."
+    y, nuisance = _series(root, sim, subject, run); rho = float(truth['rho']); H,dH = design_matrix(onsets, len(y), sim.tr, truth['hrf'])
+    q,_ = np.linalg.qr(prewhiten(nuisance, rho)); clean = lambda x: x-q@(q.T@x)
+    h, d = (clean(prewhiten(a.astype(np.float64), rho)) for a in (H, -dH)); late = truth['latency'][:,None]; K = len(prior)
+    z0, z1 = (clean(prewhiten(y@s, rho).astype(np.float64)) for s in (SW, late*SW))
+    G = [W.T@SW, W.T@(late*SW), (late*W).T@(late*SW)]; G = [(g+g.T)/2 for g in G]
+    P = np.kron(h.T@h, G[0])+np.kron(h.T@d+d.T@h, G[1])+np.kron(d.T@d, G[2])
+    b = h.T@z0+d.T@z1; n = len(onsets)
+    free = np.arange(n*(K+1)).reshape(n, K+1)[:,:K].ravel(); fixed = np.arange(n*(K+1)).reshape(n, K+1)[:,K]
+    b = (b.ravel()-P[:,fixed].sum(1))[free]; P = P[np.ix_(free, free)]; inv = np.linalg.inv(prior) # the evoked response is known
+    V = linalg.inv(P+np.kron(np.eye(n), inv), overwrite_a=True, check_finite=False, assume_a='pos'); m = (V@b).reshape(n, K)
+    precision = np.stack([np.linalg.inv(V[i*K:(i+1)*K, i*K:(i+1)*K]) for i in range(n)])
+    return np.einsum('nij,nj->ni', precision, m), precision-inv
+
+def _series(root, sim, subject, run): # (T, V) percent and (T, p) nuisance
+    g = brain_grid(sim.voxel_mm); stem = Path(root)/f'derivatives/fmriprep/sub-{subject}/sub-{subject}_task-action_run-{run}_desc-'
+    y = np.asarray(nib.load(f'{stem}preproc_bold.nii.gz').dataobj, np.float32)[g['mask']].T
+    c = pd.read_csv(f'{stem}confounds_timeseries.tsv', sep='\t').fillna(0.); fd = np.maximum(c.framewise_displacement-.25, 0)
+    return (y/g['baseline']-1)*100, np.c_[np.ones(len(y)), fd, c.filter(regex='cosine|trans|rot')]
+
+# %% ../nbs/01a_simulate.ipynb #761ce121
+def ideal_observer(root, # a study of write_study
+                   subject:str, # '01'
+                   trials:list, # of that subject, with .run and .onset (s from the first volume); nothing else of them is looked at
+                   candidates:list, # clips, as in stim_file
+                  )->tuple: # best clip of each trial, list of str, and log-likelihoods (trials, candidates)
+    "The ceiling: the best candidate for each trial, for someone who knows the subject's tuning and the statistics of the noise."
+    about = json.loads((Path(root)/'derivatives/simulation/ncsnr.json').read_text()); sim = SimConfig(**about['sim'])
+    truth, (row,x,_) = load_truth(root, subject), load_drives(str(root))
+    W = about['scale']*np.c_[truth['weights'], truth['evoked']].astype(np.float32); SW = whitened(W, sim, truth['networks'])
+    live = x.var(0)>0; keep = np.r_[live, True]; x = x[:,live]; prior = np.cov(x.T)+1e-3*np.eye(x.shape[1])
+    chosen = x[[row[c] for c in candidates]].astype(np.float64); scores = np.empty((len(trials), len(chosen)))
+    for run in progress(sorted({t.run for t in trials}), f'ideal observer, subject {subject}'):
+        onsets = _run_drives(root, sim, subject, run)[1]; mine = [i for i,t in enumerate(trials) if t.run==run]
+        eta,lam = run_evidence(root, sim, subject, run, truth, onsets, prior, W[:,keep], SW[:,keep])
+        at = [int(np.abs(onsets-trials[i].onset).argmin()) for i in mine]
+        scores[mine] = eta[at]@chosen.T-.5*np.einsum('ck,nkl,cl->nc', chosen, lam[at], chosen, optimize=True)
+    return [candidates[i] for i in scores.argmax(1)], scores

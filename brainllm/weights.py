@@ -107,7 +107,7 @@ def _make_tiny(kind, out):
     from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
     tok = _tiny_tokenizer(); seed_all(0)
     n = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
-    make = dict(llm=lambda: LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), intermediate_size=64, tie_word_embeddings=True, pad_token_id=tok.pad_token_id, bos_token_id=None, eos_token_id=tok.eos_token_id, **n)),
+    make = dict(llm=lambda: LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), intermediate_size=64, tie_word_embeddings=False, pad_token_id=tok.pad_token_id, bos_token_id=None, eos_token_id=tok.eos_token_id, **n)),
                 vit=lambda: Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **n)),
                 text=lambda: BertModel(BertConfig(vocab_size=len(tok), intermediate_size=64, max_position_embeddings=512, pad_token_id=tok.pad_token_id, **n)))
     make[kind]().save_pretrained(out)
@@ -119,7 +119,7 @@ def prepare(kind:str, # 'llm', 'vit' or 'text'
             store:Store, # where converted parts are kept
            )->Path: # a folder with config.json and model.safetensors
     "The folder of a part, converted when that was not done before. Raises `PartMissing`."
-    if name=='tiny': return store.get(f'tiny-{kind}', lambda d: _make_tiny(kind, d), dict(kind=kind, format=1))
+    if name=='tiny': return store.get(f'tiny-{kind}', lambda d: _make_tiny(kind, d), dict(kind=kind, format=2))
     file = find_part(name)
     if file.is_dir(): return file
     convert = _convert_llm if file.suffix=='.gguf' else _convert_vit
@@ -158,7 +158,7 @@ class TextEncoder:
                  batch:int=64)->np.ndarray: # (n, D) float32, unit length
         out = []
         for i in range(0, len(texts), batch):
-            e = self.tok(texts[i:i+batch], padding=True, truncation=True, max_length=256, return_tensors='pt')
+            e = self.tok([t or ' ' for t in texts[i:i+batch]], padding=True, truncation=True, max_length=256, return_tensors='pt')
             h = self.model(input_ids=e['input_ids'], attention_mask=e['attention_mask']).last_hidden_state
             m = e['attention_mask'][...,None].float()
             out.append(nn.functional.normalize((h*m).sum(1)/m.sum(1).clamp(min=1), dim=-1))
