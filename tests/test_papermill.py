@@ -6,7 +6,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 
 def papermill(notebook, copy, out, **more):
-    args = [a for k,v in dict(preset='tiny', seed=0, out=str(out), **more).items() for a in ('-p', k, str(v))]
+    args = [a for k,v in (dict(preset='tiny', seed=0, out=str(out)) | more).items() for a in ('-p', k, str(v))]
     return subprocess.run([Path(sys.executable).parent/'papermill', ROOT/'nbs'/notebook, copy, '-k', 'python3', '--no-progress-bar', *args],
                           cwd=ROOT, env=os.environ | {'HF_HUB_OFFLINE': '1'}, capture_output=True, text=True)
 

@@ -97,6 +97,8 @@ def main():
     print(f"[docs] {len(files)} notebooks -> _proc"); pages(files)
     print("[docs] _proc -> _docs"); render()
     for page in SITE.rglob('*.html'): finish(page, f"{cfg.doc_host}{cfg.doc_baseurl}/")
+    for style in SITE.rglob('*.css'): # a theme's web font
+        style.write_text(re.sub(r'@import\s+url\(["\']?https?:[^)]*\)[^;]*;', '', style.read_text()))
     print(f"[docs] done: open {SITE.name}/index.html")
 
 if __name__=='__main__': main()
