@@ -23,7 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 import av, nibabel as nib, numpy as np, pandas as pd
 from PIL import Image, ImageDraw
-from scipy import linalg, ndimage, signal as sps
+from scipy import ndimage, signal as sps
 from threadpoolctl import threadpool_limits
 from .core import DataError, PresetError, SimConfig, progress, read_jsonl, write_json, write_jsonl, write_text
 
@@ -320,7 +320,8 @@ def read_mp4(path, # a clip
             )->np.ndarray: # (n, H, W, 3) uint8, or (n, H, W) when grey
     "All frames of a clip as they decode. Raises `DataError` for a file that does not."
     try:
-        with av.open(str(path)) as c: frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
+        with av.open(str(path)) as c:
+            c.streams.video[0].thread_type = 'NONE'; frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
     except (OSError, av.FFmpegError) as e: raise DataError(f"{path}: cannot be decoded as video ({e}); write the study again") from None
     return np.stack(frames)
 
@@ -331,7 +332,7 @@ def _luma(f): # the Y plane as it lies in the stream, without its row padding
 def motion_energy(frames:np.ndarray, # (n, H, W) grey
                  )->np.ndarray: # (8,): horizontal, vertical, 4 quadrants, total, contrast
     "Low-level statistics of a clip, from its decoded frames."
-    f = frames.astype(np.float32)/255; dt = np.diff(f, axis=0); mid = (f[1:]+f[:-1])/2
+    f = frames[:,::2,::2].astype(np.float32)/255; dt = np.diff(f, axis=0); mid = (f[1:]+f[:-1])/2
     gy,gx = np.gradient(mid, axis=(1,2)); h,w = f.shape[1]//2, f.shape[2]//2
     norm = (gx**2+gy**2).mean()+1e-6
     quads = [np.sqrt((dt[:,a,b]**2).mean()) for a in (slice(0,h), slice(h,None)) for b in (slice(0,w), slice(w,None))]
@@ -379,17 +380,18 @@ def _trial(rng, a, slot, names):
                 clip=f'{name}/v_{name}_id_{ident}_start_{rng.integers(0,400)/2:.1f}_label_1.mp4', response=None if silent else sport, response_time=None if silent else float(rng.lognormal(-.7,.5)))
 
 # %% ../nbs/01a_simulate.ipynb #1a18d9f5
-def _single(args): # (function, one argument)
-    f,x = args
-    with threadpool_limits(1): return f(x)
+def _one_thread(): threadpool_limits(1)
 
 @contextmanager
 def workers(n:int, # processes; 1 stays in this one
            ): # a function (f, jobs, desc, chunk=1) -> list of results in the order of the jobs
     "A map with a progress bar over `n` fresh processes; `f` is a module-level function of one argument."
-    def run(mapper): return lambda f, jobs, desc, chunk=1: list(progress(mapper(_single, [(f,j) for j in jobs], chunk), desc, total=len(jobs)))
-    if n<=1: yield run(lambda f, jobs, chunk: map(f, jobs)); return
-    with ProcessPoolExecutor(n, mp_context=get_context('spawn')) as pool: yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
+    def run(mapper): return lambda f, jobs, desc, chunk=1: list(progress(mapper(f, jobs, chunk), desc, total=len(jobs)))
+    def here(f, jobs, chunk):
+        for j in jobs:
+            with threadpool_limits(1): yield f(j)
+    if n<=1: yield run(here); return
+    with ProcessPoolExecutor(n, mp_context=get_context('spawn'), initializer=_one_thread) as pool: yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
 
 def _film(job): # render, encode, decode, measure
     path, a, seed, size, fps, seconds = job
@@ -735,7 +737,7 @@ def _write_ncsnr(folder, sim, seed, scale, measured):
 # %% ../nbs/01a_simulate.ipynb #92d0202b
 def whitened(x:np.ndarray, # (V, m) in-mask
              sim:SimConfig, networks:np.ndarray, # (V, n)
-             steps:int=20, # of conjugate gradients
+             steps:int=12, # of conjugate gradients
             )->np.ndarray: # (V, m)
     "Inverse spatial noise covariance times x: conjugate gradients for white plus smooth, Woodbury for the networks."
     mask = brain_grid(sim.voxel_mm)['mask']; sigma = FWHM/2.3548/sim.voxel_mm
@@ -761,22 +763,21 @@ def prewhiten(x:np.ndarray, rho:float)->np.ndarray: # (T, ...) -> (T, ...)
 
 def run_evidence(root, sim:SimConfig, subject:str, run:int, truth:dict,
                  onsets:np.ndarray, # (n,) s from the first volume
-                 prior:np.ndarray, # (K, K) covariance of the drives
                  W:np.ndarray, SW:np.ndarray, # (V, K+1) scaled tuning with the evoked response last, and its whitened form
-                )->tuple: # eta (n, K) and Lambda (n, K, K)
+                 prior:np.ndarray, # (K, K) covariance of the drives
+                )->tuple: # eta (n, K), Lambda (n, K) and the basis (K, K) in which they are diagonal: x = basis @ u
     "What one run says about the drives of each of its trials, the other trials integrated out."
     y, nuisance = _series(root, sim, subject, run); rho = float(truth['rho']); H,dH = design_matrix(onsets, len(y), sim.tr, truth['hrf'])
     q,_ = np.linalg.qr(prewhiten(nuisance, rho)); clean = lambda x: x-q@(q.T@x)
-    h, d = (clean(prewhiten(a.astype(np.float64), rho)) for a in (H, -dH)); late = truth['latency'][:,None]; K = len(prior)
+    h, d = (clean(prewhiten(a.astype(np.float64), rho)) for a in (H, -dH)); late = truth['latency'][:,None]
     z0, z1 = (clean(prewhiten(y@s, rho).astype(np.float64)) for s in (SW, late*SW))
-    G = [W.T@SW, W.T@(late*SW), (late*W).T@(late*SW)]; G = [(g+g.T)/2 for g in G]
-    P = np.kron(h.T@h, G[0])+np.kron(h.T@d+d.T@h, G[1])+np.kron(d.T@d, G[2])
-    b = h.T@z0+d.T@z1; n = len(onsets)
-    free = np.arange(n*(K+1)).reshape(n, K+1)[:,:K].ravel(); fixed = np.arange(n*(K+1)).reshape(n, K+1)[:,K]
-    b = (b.ravel()-P[:,fixed].sum(1))[free]; P = P[np.ix_(free, free)]; inv = np.linalg.inv(prior) # the evoked response is known
-    V = linalg.inv(P+np.kron(np.eye(n), inv), overwrite_a=True, check_finite=False, assume_a='pos'); m = (V@b).reshape(n, K)
-    precision = np.stack([np.linalg.inv(V[i*K:(i+1)*K, i*K:(i+1)*K]) for i in range(n)])
-    return np.einsum('nij,nj->ni', precision, m), precision-inv
+    pairs = ((h.T@h, W.T@SW), (h.T@d+d.T@h, W.T@(late*SW)), (d.T@d, (late*W).T@(late*SW))) # the precision is a sum of Kronecker products
+    b = h.T@z0+d.T@z1-sum(np.outer(t.sum(1), g[:,-1]) for t,g in pairs) # the evoked response is known
+    L = np.linalg.cholesky(prior); _,U = np.linalg.eigh(L.T@(pairs[0][1]+pairs[0][1].T)[:-1,:-1]@L/2); basis = L@U
+    gains = [np.einsum('ka,kl,la->a', basis, g[:-1,:-1].astype(np.float64), basis) for _,g in pairs]
+    V = np.linalg.inv(np.eye(len(onsets))+sum(g[:,None,None]*t for g,(t,_) in zip(gains, pairs))) # (K, n, n)
+    m = np.einsum('knm,mk->nk', V, b[:,:-1]@basis); var = np.einsum('knn->nk', V)
+    return m/var, 1/var-1, basis
 
 def _series(root, sim, subject, run): # (T, V) percent and (T, p) nuisance
     g = brain_grid(sim.voxel_mm); stem = Path(root)/f'derivatives/fmriprep/sub-{subject}/sub-{subject}_task-action_run-{run}_desc-'
@@ -798,7 +799,7 @@ def ideal_observer(root, # a study of write_study
     chosen = x[[row[c] for c in candidates]].astype(np.float64); scores = np.empty((len(trials), len(chosen)))
     for run in progress(sorted({t.run for t in trials}), f'ideal observer, subject {subject}'):
         onsets = _run_drives(root, sim, subject, run)[1]; mine = [i for i,t in enumerate(trials) if t.run==run]
-        eta,lam = run_evidence(root, sim, subject, run, truth, onsets, prior, W[:,keep], SW[:,keep])
+        eta,lam,basis = run_evidence(root, sim, subject, run, truth, onsets, W[:,keep], SW[:,keep], prior); u = np.linalg.solve(basis, chosen.T)
         at = [int(np.abs(onsets-trials[i].onset).argmin()) for i in mine]
-        scores[mine] = eta[at]@chosen.T-.5*np.einsum('ck,nkl,cl->nc', chosen, lam[at], chosen, optimize=True)
+        scores[mine] = eta[at]@u-.5*lam[at]@u**2
     return [candidates[i] for i in scores.argmax(1)], scores
