@@ -186,7 +186,7 @@ def seed_all(seed:int, # any int
             )->torch.Generator: # a CPU generator of its own
     "Seed python, numpy and torch, and make torch deterministic."
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=False)
+    torch.use_deterministic_algorithms(True); torch.utils.deterministic.fill_uninitialized_memory = False # deterministic, without overwriting every new tensor first
     if threads: torch.set_num_threads(threads)
     return torch.Generator().manual_seed(seed)
 

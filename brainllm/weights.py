@@ -135,7 +135,7 @@ def load_llm(folder, # from `prepare`
             ): # (LlamaForCausalLM frozen, its tokenizer)
     "A frozen causal language model and its tokenizer."
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval().requires_grad_(False)
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, attn_implementation='eager').eval().requires_grad_(False)
     head = ContiguousLinear(llm.config.hidden_size, llm.config.vocab_size, bias=False, device='meta')
     head.weight = llm.get_output_embeddings().weight; llm.set_output_embeddings(head.requires_grad_(False).eval())
     return llm, AutoTokenizer.from_pretrained(folder)
