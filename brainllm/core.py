@@ -69,6 +69,7 @@ class BrainConfig:
     heads:int=6
     mlp_ratio:float=1.     # as in the published SC-MBM
     rank:int=16            # adaptor bottleneck
+    looks:int=16           # weighted sums over the brain for each query token
     dropout:float=0.1      # in the projection, share of token values hidden while training
 @dataclass(frozen=True)
 class VideoConfig:
@@ -83,10 +84,12 @@ class VideoConfig:
     layers:int=2           # image Q-Former
     video_layers:int=2     # video Q-Former
     heads:int=4
-    align_steps:int=300    # contrastive warm-up against caption embeddings
+    align_steps:int=250    # warm-up: query tokens towards the LLM's embeddings of words
     align_batch:int=64
-    llm_steps:int=120      # answering questions against the frozen LLM
-    llm_batch:int=16
+    patch_keep:float=0.5   # share of patches seen in a training step
+    feature_noise:float=0.3 # added to standardised features while training
+    llm_steps:int=150      # answering questions against the frozen LLM
+    llm_batch:int=12
     lr:float=1e-3
     llm_lr:float=1e-3
     max_new_tokens:int=28
@@ -150,7 +153,7 @@ PRESETS = {
     'sim-had': Preset('sim-had'),
     'tiny': Preset('tiny',
         sim=SimConfig(n_train=2, runs=2, trials=10, rest_volumes=20, voxel_mm=12., n_actions=3, clip_size=56, n_vit=4, n_text=4, n_motion=3, workers=1),
-        brain=BrainConfig(patch=4, dim=24, depth=2, heads=2, rank=4),
+        brain=BrainConfig(patch=4, dim=24, depth=2, heads=2, rank=4, looks=2),
         video=VideoConfig(vit='tiny', llm='tiny', text='tiny', image_size=28, n_frames=2, n_query=4, dim=24, layers=2, video_layers=1, heads=2, align_steps=4, align_batch=8, llm_steps=4, llm_batch=4, max_new_tokens=8),
         pretrain=PretrainConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
         stage1=Stage1Config(epochs=2, batch=8), stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),

@@ -491,7 +491,9 @@ def print_tables(argv=None): # arguments; None: of the command line
     parser.add_argument('--preset', default='sim-had'); parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given")
     args = parser.parse_args(argv)
     result,_ = read_result((Path(args.out) if args.out else project_root()/'_runs')/args.preset)
-    for reference in ('teacher', 'caption'): print(table(result, reference), end='\n\n')
+    for reference in ('teacher', 'caption'):
+        shares = ', '.join(f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}" for m,v in normalise_row(result, 'brain', reference).items())
+        print(table(result, reference)); print(f'(score - floor) / (ceiling - floor) of the brain: {shares}', end='\n\n')
 
 # %% ../nbs/06_evaluate.ipynb #cd7fca4f
 if __name__=='__main__' and __spec__: print_tables() # a notebook has no __spec__

@@ -193,18 +193,22 @@ class MaskedBrainModel(nn.Module):
 
 # %% ../nbs/02_models.ipynb #eab1f2b5
 class Projection(nn.Module):
-    "Linear over tokens, then linear over width (MinD-Vis' channel mapper). (B, N, D) -> (B, L, D_q)."
+    "Linear over tokens, several looks a query, then linear over width (after MinD-Vis' channel mapper). (B, N, D) -> (B, L, D_q)."
     def __init__(self,
                  n_tokens:int, # N
                  n_query:int, # L, tokens of the video Q-Former
                  dim:int, # D
                  dim_query:int, # D_q
-                 dropout:float=0., # share of tokens hidden while training
+                 looks:int=1, # weighted sums over the brain for each query
+                 dropout:float=0., # share of token values hidden while training
                 ):
         super().__init__()
-        self.mix, self.out, self.drop = nn.Linear(n_tokens, n_query), nn.Linear(dim, dim_query), nn.Dropout(dropout)
+        self.looks, self.drop = looks, nn.Dropout(dropout)
+        self.mix, self.out = nn.Linear(n_tokens, n_query*looks), nn.Linear(looks*dim, dim_query)
         self.offset = nn.Parameter(torch.zeros(n_query, dim_query)) # where an average clip's tokens are
-    def forward(self, x): return self.out(self.mix(self.drop(x).transpose(1, 2)).transpose(1, 2))+self.offset
+    def forward(self, x):
+        seen = self.mix(self.drop(x).transpose(1, 2)).unflatten(-1, (-1, self.looks))     # (B, D, L, looks)
+        return self.out(seen.permute(0, 2, 3, 1).flatten(2))+self.offset
 
 # %% ../nbs/02_models.ipynb #f7b0e57f
 class PromptedLLM(nn.Module):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ACTIONS', 'SPORTS', 'AGENTS', 'COLOURS', 'OBJECTS', 'PLACES', 'QUESTIONS', 'RIM', 'BODIES', 'POSES', 'SKINS', 'HAIRS',
-           'TROUSERS', 'TAIL', 'REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'caption', 'answer', 'Pen',
-           'background', 'Body', 'Pose', 'joints', 'draw_person', 'draw_props', 'render', 'write_mp4', 'read_mp4',
-           'motion_energy', 'subjects', 'slots', 'run_volumes', 'design', 'workers', 'components', 'drives',
+           'TROUSERS', 'TAIL', 'REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'caption', 'phrases', 'answer',
+           'Pen', 'background', 'Body', 'Pose', 'joints', 'draw_person', 'draw_props', 'render', 'write_mp4',
+           'read_mp4', 'motion_energy', 'subjects', 'slots', 'run_volumes', 'design', 'workers', 'components', 'drives',
            'brain_grid', 'smooth_field', 'region_profiles', 'displacement', 'tuning', 'networks', 'hrf',
            'design_matrix', 'ar1', 'kernel_sd', 'core_noise', 'cosines', 'head_motion', 'framewise_displacement',
            'artefacts', 'single_trial', 'ncsnr', 'write_nifti', 'noiseless', 'write_run', 'write_confounds',
@@ -42,6 +42,12 @@ def caption(a:dict, # attributes: agent, colour, action, object, place
            )->str: # 11 to 17 words
     "The true sentence of a film."
     return f"A {a['agent']} in a {a['colour']} shirt is {ACTIONS[a['action']]} next to a {a['object']} {PLACES[a['place']]}."
+
+# %% ../nbs/01a_simulate.ipynb #9f6e7541
+def phrases(a:dict, # attributes
+           )->list: # of 5 phrases
+    "What the caption speaks of, without the grammar."
+    return [a['agent'], a['colour'], ACTIONS[a['action']], a['object'], PLACES[a['place']]]
 
 # %% ../nbs/01a_simulate.ipynb #e0fb58df
 QUESTIONS = {

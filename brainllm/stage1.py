@@ -28,7 +28,7 @@ class Aligner(nn.Module):
         self.tokenizer, self.encoder = load_brain(run); seed_all(run.seed)
         add_adaptors(self.encoder, AdaptorConfig(rank=b.rank, target_modules=BRAIN_TARGETS))
         for q in (self.video.qformer, self.video.video_qformer): add_adaptors(q, AdaptorConfig(rank=b.rank, target_modules=QFORMER_TARGETS))
-        self.projection = Projection(len(self.tokenizer.index), v.n_query, b.dim, v.dim, b.dropout)
+        self.projection = Projection(len(self.tokenizer.index), v.n_query, b.dim, v.dim, b.looks, b.dropout)
         self.temperature = Temperature(run.preset.stage1.tau)
     def trained(self)->dict: # name -> parameters
         "Parameters by part; whatever is not here is frozen."

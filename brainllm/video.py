@@ -73,25 +73,34 @@ class ClipFeatures:
 # %% ../nbs/02b_video.ipynb #75732197
 class VideoLLaMA(nn.Module):
     "Q-Former, frame positions, video Q-Former and projection over frozen ViT tokens. (B, F, P, D_vit) -> (B, L, D_q); paper §3.1."
-    def __init__(self, cfg:VideoConfig, vit_dim:int, # D_vit
-                 llm_dim:int, # D_llm
-                 text_dim:int): # width of the sentence embedding, for the contrastive warm-up
+    def __init__(self, cfg:VideoConfig, n_tokens:int, # P, ViT tokens of a frame
+                 vit_dim:int, # D_vit
+                 llm_dim:int): # D_llm
         super().__init__()
         from transformers import Blip2QFormerConfig, Blip2QFormerModel
-        make = lambda layers, freq, width: Blip2QFormerModel(Blip2QFormerConfig(hidden_size=cfg.dim, num_hidden_layers=layers, num_attention_heads=cfg.heads,
+        make = lambda layers, freq, width: Blip2QFormerModel(Blip2QFormerConfig(hidden_size=cfg.dim, num_hidden_layers=layers, num_attention_heads=cfg.heads, initializer_range=cfg.dim**-.5,
             intermediate_size=4*cfg.dim, cross_attention_frequency=freq, encoder_hidden_size=width, hidden_dropout_prob=0., attention_probs_dropout_prob=0.))
         self.qformer, self.video_qformer = make(cfg.layers, 2, vit_dim), make(cfg.video_layers, 1, cfg.dim)
-        self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim)*.02) for _ in range(2))
+        self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim)*.5) for _ in range(2))
         self.video_frame_position_embedding = nn.Embedding(32, cfg.dim)
         nn.init.normal_(self.video_frame_position_embedding.weight, std=.2)
-        self.llama_proj, self.text_proj = nn.Linear(cfg.dim, llm_dim), nn.Linear(cfg.dim, text_dim)
+        self.llama_proj = nn.Linear(cfg.dim, llm_dim)
+        self.register_buffer('mean', torch.zeros(n_tokens, vit_dim)); self.register_buffer('std', torch.ones(vit_dim))
+    def standardise(self, features:Tensor): # (n, F, P, D_vit) of training clips
+        "Keep the statistics that inputs are standardised with."
+        self.mean, self.std = features.mean((0, 1)), features.std((0, 1, 2))+1e-6
     def forward(self,
                 features:Tensor, # (B, F, P, D_vit)
+                keep=None, # indices of the patches to look at; None is all
+                noise=None, # added to the standardised features while training
                )->Tensor: # (B, L, D_q)
         "Video query tokens, the x of Eq. 1."
         B,F = features.shape[:2]
         if F>32: raise DataError(f"features: {F} frames, wanted at most 32, the size of the table of frame positions")
-        frames = self.qformer(query_embeds=self.query_tokens.expand(B*F, -1, -1), encoder_hidden_states=features.flatten(0, 1)).last_hidden_state
+        if tuple(features.shape[2:])!=tuple(self.mean.shape): raise DataError(f"features: found {tuple(features.shape[2:])} for a frame, wanted (P, D_vit) = {tuple(self.mean.shape)}")
+        x = (features-self.mean)/self.std
+        x = (x if keep is None else x[:, :, keep])+(0. if noise is None else noise)
+        frames = self.qformer(query_embeds=self.query_tokens.expand(B*F, -1, -1), encoder_hidden_states=x.flatten(0, 1)).last_hidden_state
         frames = frames.unflatten(0, (B, F))+self.video_frame_position_embedding.weight[:F, None]
         return self.video_qformer(query_embeds=self.video_query_tokens.expand(B, -1, -1), encoder_hidden_states=frames.flatten(1, 2)).last_hidden_state
 
