@@ -492,7 +492,7 @@ def print_tables(argv=None): # arguments; None: of the command line
     args = parser.parse_args(argv)
     result,_ = read_result((Path(args.out) if args.out else project_root()/'_runs')/args.preset)
     for reference in ('teacher', 'caption'):
-        shares = ', '.join(f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}" for m,v in normalise_row(result, 'brain', reference).items())
+        shares = ', '.join(f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}" for m,v in normalise_row(result, 'brain', reference).items() if m in COLUMNS)
         print(table(result, reference)); print(f'(score - floor) / (ceiling - floor) of the brain: {shares}', end='\n\n')
 
 # %% ../nbs/06_evaluate.ipynb #cd7fca4f

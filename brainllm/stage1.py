@@ -39,8 +39,8 @@ class Aligner(nn.Module):
         return self.projection(self.encoder(self.tokenizer(bold)))
     def learned(self)->dict: # tensors that Stage I changed
         "State of what Stage I trains, without the frozen parts."
-        frozen = {id(p) for p in self.parameters()}-{id(p) for ps in self.trained().values() for p in ps}
-        return {k: v.detach().clone() for k,v in self.state_dict(keep_vars=True).items() if id(v) not in frozen}
+        ours = {id(p) for ps in self.trained().values() for p in ps}
+        return {k: v.detach().clone() for k,v in self.named_parameters() if id(v) in ours}
 
 # %% ../nbs/04_stage1.ipynb #d8205a52
 def stage1_step(model:Aligner, bold:Tensor, # (B, T, X, Y, Z)
