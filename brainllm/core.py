@@ -65,7 +65,7 @@ class BrainConfig:
     "Tokenizer, encoder and projection."
     patch:int=6            # edge of a patch, voxels
     dim:int=192            # D
-    depth:int=4            # encoder blocks
+    depth:int=2            # encoder blocks
     heads:int=6
     mlp_ratio:float=1.     # as in the published SC-MBM
     rank:int=16            # adaptor bottleneck
@@ -108,7 +108,7 @@ class PretrainConfig:
 @dataclass(frozen=True)
 class Stage1Config:
     "Cross-modal alignment (§3.2)."
-    epochs:int=20
+    epochs:int=12
     batch:int=64
     lr:float=1e-3
     weight_decay:float=0.05
@@ -118,7 +118,7 @@ class Stage1Config:
 @dataclass(frozen=True)
 class Stage2Config:
     "Instruction tuning with domain adaptation (§3.2)."
-    steps:int=120
+    steps:int=100
     batch:int=16
     adapt_batch:int=32     # unlabelled target records a step
     lr:float=5e-4
