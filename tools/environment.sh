@@ -18,6 +18,7 @@ else
   "$python" -m venv --clear .venv
 fi
 rm -f .venv/.whole
+pip install pip==26.3 # older ones, as Debian ships, cannot join constraints with extras
 echo "[2/4] torch, in the version of constraints.txt"
 pip install -c constraints.txt torch
 echo "[3/4] this package, in editable form, and what it needs, in the versions of constraints.txt"
