@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Trial', 'SealedTrial', 'seal', 'source_video', 'Split', 'split_subjects', 'unseal', 'read_table', 'missing_file',
            'Run', 'read_header', 'read_volumes', 'read_series', 'read_confounds', 'clean_series', 'check_grid',
-           'subject_mask', 'store_runs', 'RunStore', 'Windows', 'rest_windows', 'first_volume', 'Blocks', 'plot_run',
-           'plot_block']
+           'subject_mask', 'store_runs', 'RunStore', 'Windows', 'rest_windows', 'first_volume', 'expected_response',
+           'Blocks', 'plot_run', 'plot_block']
 
 # %% ../nbs/01_data.ipynb #e93d9733
 import gzip, io, json, math, os, re, zlib
@@ -354,6 +354,16 @@ def first_volume(onset:float, # s from the first volume of the run
                 )->int: # index of the volume
     "The volume that starts nearest to `onset+window_start`, halves going up."
     return math.floor((onset+window_start)/tr+.5)
+
+def expected_response(in_frames:int, # T, volumes
+                      window_start:float, # s after onset
+                      tr:float, # s
+                      duration:float=2., # s, of a clip
+                     )->np.ndarray: # (T,), length 1
+    "How a responding voxel is expected to move through a block: nilearn's canonical (Glover) response to a clip of `duration`."
+    from nilearn.glm.first_level import compute_regressor
+    h = compute_regressor(np.array([[0.], [duration], [1.]]), 'glover', window_start+tr*np.arange(in_frames))[0][:,0]
+    return (h/np.linalg.norm(h)).astype(np.float32)
 
 class Blocks(Windows):
     "One window a trial; item i is the block (T, X, Y, Z) float32 of `trials[i]`, sealed or not."

@@ -87,12 +87,14 @@ def stage1_loss(z:Tensor, # brain tokens, (B, L, D)
                 alpha:float=0.5, # Eq. 1: L1 against squared L2
                 beta:float=0.5, # Eq. 2: contrastive against reconstruction
                 pool:str='flat', # 'flat' lays the L tokens end to end, 'mean' averages them
+                against:Tensor|None=None, # (B, L, D), what z is contrasted with; None is x
+                centre:Tensor|float=0., # (L, D), taken off both sides of the contrast
                )->tuple: # total (scalar with gradient), {'clip', 'l2l1'} (scalars without)
     "Loss of Stage I, Eq. 2. Raises `LossError`."
     _fraction('beta', beta)
     if pool not in ('flat', 'mean'): raise LossError(f"pool: found {pool!r}, wanted 'flat' or 'mean'")
     recon = l2l1_loss(z, x, alpha)
-    a, b = (z.flatten(1), x.flatten(1)) if pool=='flat' else (z.mean(1), x.mean(1))
+    a, b = (t.flatten(1) if pool=='flat' else t.mean(1) for t in (z-centre, (x if against is None else against)-centre))
     clip = clip_loss(a, b, tau)
     return beta*clip + (1-beta)*recon, dict(clip=clip.detach(), l2l1=recon.detach())
 

@@ -7,18 +7,18 @@ __all__ = ['clip_texts', 'word_targets', 'align_video', 'teach_video', 'Run', 'n
            'load_brain']
 
 # %% ../nbs/03b_run.ipynb #b390c7fd
-import copy, random
+import random
 from functools import cached_property
 from pathlib import Path
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, torch
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from . import datasets, simulate, video, weights
 from .core import (DataError, Preset, Store, VideoConfig, WallError, code_hash, get_preset, progress, project_root, read_jsonl, seed_all, write_json)
-from .data import Blocks, RunStore, SealedTrial, Split, rest_windows, split_subjects, store_runs
+from .data import Blocks, RunStore, SealedTrial, Split, expected_response, rest_windows, split_subjects, store_runs
 from .losses import answer_loss, clip_loss
 from .models import BrainEncoder, FMRITokenizer, PromptedLLM
-from .pretrain import MaskedVolumeModel, cosine_lr, pretrain
+from .pretrain import MaskedVolumeModel, adamw, descend, pretrain
 from .video import ClipFeatures, VideoLLaMA, encode, vit_features
 
 # %% ../nbs/03b_run.ipynb #df7d0be6
@@ -34,50 +34,45 @@ def clip_texts(root, # of the study
     return [known[t.clip] for t in trials]
 
 # %% ../nbs/03b_run.ipynb #ba727d1b
-def _optimiser(params, lr, steps):
-    opt = torch.optim.AdamW(params, lr=lr, weight_decay=.05)
-    return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: cosine_lr(s, steps))
-
-def _step(loss, params, opt, schedule):
-    opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(params, 1.); opt.step(); schedule.step()
-    return loss.item()
-
 def _spoiled(model, features, cfg, g): # (B, F, P, D_vit) -> (B, L, D_q), seen through half the patches and noise
     n = features.shape[2]; keep = torch.cat([torch.zeros(1, dtype=torch.long), 1+torch.randperm(n-1, generator=g)[:max(1, round((n-1)*cfg.patch_keep))]])
     noise = cfg.feature_noise*torch.randn(*features.shape[:2], len(keep), features.shape[3], generator=g)
     return model(features, keep, noise)
 
-def word_targets(llm:PromptedLLM, phrases:list[list[str]], # n lists of phrases
+def word_targets(llm:PromptedLLM, pieces:list[list[str]], # n captions in pieces
                  n_query:int)->Tensor: # (n, L, D_llm)
-    "Mean input embedding of the words of phrase l for query token l, starting over when phrases run out."
-    table = {p: llm.llm.get_input_embeddings()(llm.ids(' '+p)).float().mean(0) for row in phrases for p in row}
-    return torch.stack([torch.stack([table[row[l%len(row)]] for l in range(n_query)]) for row in phrases])
+    "A caption laid over L query tokens from left to right: the mean input embedding of the words at each."
+    cut = lambda row, l: ' '.join(row[l*len(row)//n_query:max(l*len(row)//n_query+1, (l+1)*len(row)//n_query)])
+    table = {cut(row, l): None for row in pieces for l in range(n_query)}
+    for p in table: table[p] = llm.llm.get_input_embeddings()(llm.ids(' '+p)).float().mean(0)
+    return torch.stack([torch.stack([table[cut(row, l)] for l in range(n_query)]) for row in pieces])
 
 def align_video(model:VideoLLaMA, features:Tensor, # (n, F, P, D_vit) of training clips
                 words:Tensor, # (n, L, D_llm) from `word_targets`
                 cfg:VideoConfig, seed:int)->list[float]: # loss at each step
     "Warm-up: projected query tokens towards the embeddings of words, squared error (1 is the variance) plus contrast."
-    g = seed_all(seed); params = list(model.parameters()); opt, schedule = _optimiser(params, cfg.lr, cfg.align_steps)
-    centre = words.mean(0); variance = (words-centre).square().mean((0, 2)).clamp(min=1e-8); losses = []
+    g = seed_all(seed); how = adamw(model.parameters(), cfg.lr, cfg.align_steps)
+    centre = words.mean(0); variance = (words-centre).square().mean().clamp(min=1e-12); losses = []
+    with torch.no_grad(): # start where words are, and as far apart as they are
+        model.llama_proj.weight.mul_(words.std()/model.llama_proj(model(features[:cfg.align_batch])).std()); model.llama_proj.bias.copy_(words.mean((0, 1)))
     for _ in progress(range(cfg.align_steps), 'video: towards words'):
         i = torch.randperm(len(features), generator=g)[:cfg.align_batch]
         y = model.llama_proj(_spoiled(model, features[i], cfg, g))
-        loss = ((y-words[i]).square().mean((0, 2))/variance).mean()+clip_loss((y-centre).flatten(1), (words[i]-centre).flatten(1), .1)
-        losses.append(_step(loss, params, opt, schedule))
+        loss = (y-words[i]).square().mean()/variance+clip_loss((y-centre).flatten(1), (words[i]-centre).flatten(1), .1)
+        losses.append(descend(loss, *how))
     return losses
 
 def teach_video(model:VideoLLaMA, llm:PromptedLLM, features:Tensor, # (n, F, P, D_vit)
                 attributes:list[dict], # n, what is truly seen, from `clip_texts`
                 cfg:VideoConfig, seed:int)->list[float]: # loss at each step
     "Answering questions about clips against the frozen LLM, Eq. 3 on true answers."
-    g, rng = seed_all(seed), random.Random(seed); params = list(model.parameters())
-    opt, schedule = _optimiser(params, cfg.llm_lr, cfg.llm_steps); losses = []
+    g, rng = seed_all(seed), random.Random(seed); how = adamw(model.parameters(), cfg.llm_lr, cfg.llm_steps); losses = []
     for _ in progress(range(cfg.llm_steps), 'video: answers through the LLM'):
         i = torch.randperm(len(features), generator=g)[:cfg.llm_batch]
         questions = [rng.choice(list(simulate.QUESTIONS)) for _ in i]
         answers = [simulate.answer(q, attributes[int(j)]) for q,j in zip(questions, i)]
         logits, labels = llm.answer_logits(model.llama_proj(_spoiled(model, features[i], cfg, g)), questions, answers)
-        losses.append(_step(answer_loss(logits[None], labels[None]), params, opt, schedule))
+        losses.append(descend(answer_loss(logits[None], labels[None]), *how))
     return losses
 
 # %% ../nbs/03b_run.ipynb #15953a71
@@ -133,7 +128,7 @@ def load_video(run:Run)->VideoLLaMA: # frozen
     def build(folder):
         train, model = run.split.train, new_video(run)
         features, texts = run.clip_features(train), clip_texts(run.study, train)
-        model.standardise(features); words = word_targets(run.llm, [simulate.phrases(t) for t in texts], run.preset.video.n_query)
+        model.standardise(features); words = word_targets(run.llm, [simulate.pieces(t) for t in texts], run.preset.video.n_query)
         losses = dict(align=align_video(model, features, words, run.preset.video, run.seed), teach=teach_video(model, run.llm, features, texts, run.preset.video, run.seed))
         save_file(model.state_dict(), folder/'model.safetensors'); write_json(folder/'losses.json', losses)
     folder = run.store.get('video', build, dict(study=run.study.name, video=run.preset.video, llm=run.part('llm').name, dtype=run.preset.dtype, data=run.preset.data, seed=run.seed, code=code_hash('run', 'video', 'models', 'losses')))
@@ -143,7 +138,8 @@ def load_video(run:Run)->VideoLLaMA: # frozen
 def new_brain(run:Run): # (FMRITokenizer, BrainEncoder)
     "Untrained tokenizer and encoder on the grid of the study."
     b, s = run.preset.brain, run.series; seed_all(run.seed)
-    tokenizer = FMRITokenizer(run.preset.data.in_frames, s.shape, b.patch, b.dim, s.mask, s.affine)
+    d = run.preset.data; h = expected_response(d.in_frames, d.window_start, s.tr)
+    tokenizer = FMRITokenizer(d.in_frames, s.shape, b.patch, b.dim, s.mask, s.affine, h)
     return tokenizer, BrainEncoder(b.dim, b.depth, b.heads, b.mlp_ratio, tokenizer.coords)
 
 def load_brain(run:Run): # (FMRITokenizer, BrainEncoder)

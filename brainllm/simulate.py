@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIONS', 'SPORTS', 'AGENTS', 'COLOURS', 'OBJECTS', 'PLACES', 'QUESTIONS', 'RIM', 'BODIES', 'POSES', 'SKINS', 'HAIRS',
-           'TROUSERS', 'TAIL', 'REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'caption', 'phrases', 'answer',
+           'TROUSERS', 'TAIL', 'REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'caption', 'pieces', 'answer',
            'Pen', 'background', 'Body', 'Pose', 'joints', 'draw_person', 'draw_props', 'render', 'write_mp4',
            'read_mp4', 'motion_energy', 'subjects', 'slots', 'run_volumes', 'design', 'workers', 'components', 'drives',
            'brain_grid', 'smooth_field', 'region_profiles', 'displacement', 'tuning', 'networks', 'hrf',
@@ -44,10 +44,11 @@ def caption(a:dict, # attributes: agent, colour, action, object, place
     return f"A {a['agent']} in a {a['colour']} shirt is {ACTIONS[a['action']]} next to a {a['object']} {PLACES[a['place']]}."
 
 # %% ../nbs/01a_simulate.ipynb #9f6e7541
-def phrases(a:dict, # attributes
-           )->list: # of 5 phrases
-    "What the caption speaks of, without the grammar."
-    return [a['agent'], a['colour'], ACTIONS[a['action']], a['object'], PLACES[a['place']]]
+def pieces(a:dict, # attributes
+          )->list: # of 16 strings
+    "The caption cut into pieces, each with one part to play whatever the film shows; an action of one word is said twice."
+    act, place = ACTIONS[a['action']].split(), PLACES[a['place']].split()
+    return ['A', a['agent'], 'in', 'a', a['colour'], 'shirt', 'is', act[0], ' '.join(act[1:]) or act[0], 'next', 'to', 'a', a['object'], ' '.join(place[:-1]), place[-1], '.']
 
 # %% ../nbs/01a_simulate.ipynb #e0fb58df
 QUESTIONS = {

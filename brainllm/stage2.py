@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from .core import Stage2Config, code_hash, file_hash, progress, read_jsonl, seed_all, write_json, write_jsonl
 from .losses import VARIANTS, MemoryBank, adaptation_loss, answer_loss, stage2_loss
 from .models import BrainLLM, Bridge, PromptedLLM
-from .pretrain import cosine_lr
+from .pretrain import adamw, descend
 from .run import Run, load_video
 from .simulate import QUESTIONS
 from .stage1 import load_stage1
@@ -62,8 +62,7 @@ def tune(model:Stage2, llm:PromptedLLM, source:Tensor, # (n, L, D_q) tokens of l
     "Stage II, Eq. 6: the teacher's answers on the source, NC and ES on the target."
     g = seed_all(seed); variant, bank = VARIANTS[cfg.variant], MemoryBank(len(target), model.class_weight.shape[1])
     bank.update(torch.arange(len(target)), model.feature(target).detach())
-    params = list(model.parameters()); opt = torch.optim.AdamW(params, lr=cfg.lr, weight_decay=.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(opt, lambda s: cosine_lr(s, cfg.steps)); log = []
+    how, log = adamw(model.parameters(), cfg.lr, cfg.steps, weight_decay=.01), []
     for _ in progress(range(cfg.steps), 'Stage II: instruction tuning'):
         i = torch.randperm(len(source), generator=g)[:cfg.batch]; j = torch.randperm(len(target), generator=g)[:cfg.adapt_batch]
         rows = [answers[int(k)] for k in i]
@@ -71,8 +70,7 @@ def tune(model:Stage2, llm:PromptedLLM, source:Tensor, # (n, L, D_q) tokens of l
         ce, f = answer_loss(logits[None], words[None]), model.feature(target[j])
         k = torch.randperm(len(source), generator=g)[:cfg.adapt_batch]
         adaptation, parts = adaptation_loss(f, j, bank.memory, model.class_weight, variant, cfg.m, source=model.feature(source[k]), source_label=labels[k])
-        loss = stage2_loss(ce, adaptation, cfg.lam)
-        opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(params, 1.); opt.step(); schedule.step()
+        descend(stage2_loss(ce, adaptation, cfg.lam), *how)
         bank.update(j, f.detach()); log.append(dict(ce=ce.item(), **{n: float(v) for n,v in parts.items()}))
     return log
 
