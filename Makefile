@@ -1,5 +1,6 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table
+#   make ablation [PRESET=sim-had] [SEED=0]    the same with one part changed at a time; some ten minutes more
 #   make test                                  every notebook, then pytest
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
@@ -25,7 +26,7 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 .PHONY: $(WHOLE)
 endif
 
-.PHONY: help reproduce test docs notebooks readme clean pristine
+.PHONY: help reproduce ablation test docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -35,12 +36,18 @@ $(WHOLE): constraints.txt parts.txt settings.ini setup.py tools/environment.sh
 reproduce: $(WHOLE)
 	@mkdir -p _runs/$(PRESET)/notebooks
 	@n=0; for s in $(STAGES); do \
-	  n=$$((n+1)); begin=$$SECONDS; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)"; \
-	  $(BIN)/papermill nbs/$$s.ipynb _runs/$(PRESET)/notebooks/$$s.ipynb -k python3 -p preset $(PRESET) -p seed $(SEED) \
+	  n=$$((n+1)); begin=$$SECONDS; kept=_runs/$(PRESET)/notebooks/$$s.ipynb; \
+	  key="seed $(SEED) $$(cat nbs/$$s.ipynb brainllm/*.py constraints.txt | sha256sum)"; \
+	  if [ -f $$kept ] && [ -f _runs/$(PRESET)/result.json ] && [ "$$(cat $$kept.key 2>/dev/null)" = "$$key" ]; then echo "[$$n/4] $$s: nothing that it depends on has changed, so $$kept stands"; continue; fi; \
+	  rm -f $$kept.key; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)"; \
+	  $(BIN)/papermill nbs/$$s.ipynb $$kept -k python3 -p preset $(PRESET) -p seed $(SEED) \
 	    --no-progress-bar --log-level ERROR --stdout-file - --stderr-file -; \
-	  echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as _runs/$(PRESET)/notebooks/$$s.ipynb"; \
+	  echo "$$key" > $$kept.key; echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as $$kept"; \
 	done
 	@$(BIN)/python -m brainllm.evaluate --preset $(PRESET)
+
+ablation: $(WHOLE)
+	@$(BIN)/python -c "from brainllm.evaluate import *; print(ablation_table(ablation('$(PRESET)', $(SEED))))"
 
 test: export OMP_NUM_THREADS := 1
 test: $(WHOLE)

@@ -6,15 +6,15 @@
 __all__ = ['PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'SimConfig',
            'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'Stage1Config', 'Stage2Config',
            'EvaluateConfig', 'Preset', 'get_preset', 'project_root', 'seed_all', 'write_text', 'write_json',
-           'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store', 'peak_gb', 'provenance',
+           'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance',
            'progress']
 
 # %% ../nbs/00_core.ipynb #ae0170c0
-import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, resource, shutil, subprocess, time
+import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, shutil, subprocess, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-import numpy as np, torch
+import numpy as np, psutil, torch
 from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #564d1c25
@@ -98,7 +98,7 @@ class VideoConfig:
 @dataclass(frozen=True)
 class PretrainConfig:
     "Masked brain modelling."
-    steps:int=200
+    steps:int=100
     batch:int=16
     lr:float=1e-4          # gentle: what tells clips apart must survive it
     mask_ratio:float=0.75
@@ -118,7 +118,7 @@ class Stage1Config:
 @dataclass(frozen=True)
 class Stage2Config:
     "Instruction tuning with domain adaptation (§3.2)."
-    steps:int=80
+    steps:int=70
     batch:int=16
     adapt_batch:int=32     # unlabelled target records a step
     lr:float=5e-4
@@ -256,10 +256,11 @@ class Store:
         self.root.mkdir(parents=True, exist_ok=True)
         tmp = self.root/f'.partial-{path.name}-{os.getpid()}'
         shutil.rmtree(tmp, ignore_errors=True); tmp.mkdir()
-        start = time.time(); build(tmp)
+        start = time.time()
+        with PeakMemory() as memory: build(tmp)
         files = {str(p.relative_to(tmp)): file_hash(p) for p in sorted(tmp.rglob('*')) if p.is_file()}
         write_json(tmp/'manifest.json', dict(name=name, inputs=json.loads(json.dumps(inputs, default=_plain)), files=files,
-                   seconds=round(time.time()-start, 2), peak_gb=peak_gb(), **provenance()))
+                   seconds=round(time.time()-start, 2), peak_gb=memory.gb, **provenance()))
         try: os.rename(tmp, path); self.verified.add(path)
         except OSError: # another process was quicker: its artifact is as good, when it is whole
             if not path.exists(): raise
@@ -275,10 +276,21 @@ class Store:
             if found!=want: raise ArtifactError(f"{path/f}: found {found[:12]}, wanted {want[:12]} (sha256); the file was damaged after it was written. Delete {path} and run again")
         self.verified.add(path)
 
-def peak_gb()->float: # GB, of this process and of the largest finished child
-    "Peak resident memory so far."
-    kb = sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(kb/1e6, 3)
+class PeakMemory:
+    "While it is open, the most memory that this process and its children held together: resident sets added up five times a second, in `gb`."
+    def __enter__(self):
+        self.gb, self._done = 0., threading.Event(); self._thread = threading.Thread(target=self._watch, daemon=True); self._thread.start()
+        return self
+    def _watch(self):
+        me = psutil.Process()
+        while True:
+            total = 0
+            for p in (me, *me.children(recursive=True)):
+                try: total += p.memory_info().rss
+                except psutil.NoSuchProcess: pass # it ended in between
+            self.gb = max(self.gb, round(total/1e9, 3))
+            if self._done.wait(.2): return
+    def __exit__(self, *error): self._done.set(); self._thread.join()
 
 # %% ../nbs/00_core.ipynb #cbbaf19b
 def provenance()->dict: # commit, dirty, versions

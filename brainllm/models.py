@@ -56,6 +56,7 @@ class FMRITokenizer(nn.Module):
     def forward(self,
                 bold:Tensor, # (B, T, X, Y, Z), z-scored per voxel
                )->Tensor: # (B, N, D)
+        "One token for each patch that holds brain. Raises `ShapeError`."
         return F.linear(self.patches(bold).flatten(2), self.conv.weight.flatten(1), self.conv.bias)
     def extra_repr(self): return f"grid={self.grid}, patch={self.patch}, tokens={len(self.index)}"
 
@@ -143,6 +144,7 @@ class BrainEncoder(nn.Module):
                 tokens:Tensor, # (B, N, D)
                 keep=None, # (B, n) which positions the tokens stand at, when some are masked
                )->Tensor: # (B, N, D)
+        "Positions, blocks, final norm. Raises `ShapeError` when the tokens are not those of the positions."
         x = self.embed(tokens, keep)
         for b in self.blocks: x = b(x)
         return self.norm(x)
@@ -251,7 +253,9 @@ class Projection(nn.Module):
         for name,value in dict(mean=torch.zeros(n_tokens*dim), scale=torch.tensor((n_tokens*dim)**.5), gain=torch.tensor(1.)).items(): self.register_buffer(name, value)
     def centred(self, tokens:Tensor)->Tensor: # (B, N, D) -> (B, N*D), a record of length one on average
         return (tokens.flatten(1)-self.mean)/self.scale
-    def forward(self, tokens): return self.offset+self.gain*self.out(self.mix(self.drop(self.centred(tokens)))).view(-1, *self.offset.shape)
+    def forward(self, tokens:Tensor)->Tensor: # (B, N, D) -> (B, L, D_q)
+        "Query tokens; `gain` stretches them about those of an average clip."
+        return self.offset+self.gain*self.out(self.mix(self.drop(self.centred(tokens)))).view(-1, *self.offset.shape)
     @torch.no_grad()
     def start(self, tokens:Tensor, # (n, N, D) of training records
               y:Tensor, # (n, L, D_q)
@@ -312,7 +316,9 @@ class Bridge(nn.Module):
         super().__init__()
         self.linear, self.down, self.up = nn.Linear(dim_query, dim_llm), nn.Linear(dim_query, hidden), nn.Linear(hidden, dim_llm)
         nn.init.zeros_(self.up.weight); nn.init.zeros_(self.up.bias)
-    def forward(self, x): return self.linear(x)+self.up(F.gelu(self.down(x)))
+    def forward(self, x:Tensor)->Tensor: # (B, L, D_q) -> (B, L, D_llm)
+        "Embeddings for the places of the video in the prompt."
+        return self.linear(x)+self.up(F.gelu(self.down(x)))
 
 class BrainLLM(nn.Module):
     "Tokenizer, encoder, projection, bridge and LLM: (B, T, X, Y, Z) -> text."

@@ -115,8 +115,9 @@ def encode(video:VideoLLaMA, features:Tensor, # (n, F, P, D_vit)
 def answer_clips(video:VideoLLaMA, llm:PromptedLLM, x:Tensor, # (n, L, D_q), from `encode`
                  questions:list[str], # n
                  max_new_tokens:int, batch:int=32)->list[str]: # n
-    "What the small Video-LLaMA says about clips."
-    out = []
-    for i in progress(range(0, len(x), batch), 'answers from the video'):
-        out += llm.answer(video.llama_proj(x[i:i+batch]), questions[i:i+batch], max_new_tokens)
+    "What the small Video-LLaMA says about clips. Clips with the same question go together, since their answers end at about the same word."
+    order = sorted(range(len(x)), key=questions.__getitem__); out = [''] * len(x)
+    for k in progress(range(0, len(x), batch), 'answers from the video'):
+        i = order[k:k+batch]
+        for j,a in zip(i, llm.answer(video.llama_proj(x[i]), [questions[j] for j in i], max_new_tokens)): out[j] = a
     return out

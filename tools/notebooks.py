@@ -1,7 +1,7 @@
 """Run the notebooks in place with their own parameters and keep their outputs: `python tools/notebooks.py [names]`.
 
-The site shows these outputs, so they come from real runs. The default preset's result is copied to `data/results/`."""
-import re, shutil, sys, tempfile, time
+The site shows these outputs, so they come from real runs. The default preset's result is copied to `data/results/`, its ablation to `data/ablation/`."""
+import base64, re, shutil, sys, tempfile, time
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
@@ -14,6 +14,13 @@ def tidy(text:str)->str: # without what differs from machine to machine, and bar
     text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n')).replace(f'{ROOT}/', '').replace(sys.prefix, '.venv')
     return re.sub(re.escape(tempfile.gettempdir())+r'/tmp\w+', 'tmp', text)
 
+def keep_figures(nb, stem:str): # figures/<notebook>-<n>.png
+    "The pictures of a notebook, as files."
+    (ROOT/'figures').mkdir(exist_ok=True)
+    for old in (ROOT/'figures').glob(f'{stem}-*.png'): old.unlink()
+    pictures = [o['data']['image/png'] for c in nb.cells for o in c.get('outputs', []) if 'image/png' in o.get('data', {})]
+    for k,p in enumerate(pictures, 1): (ROOT/'figures'/f'{stem}-{k}.png').write_bytes(base64.b64decode(p))
+
 def run(path:Path):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
@@ -25,7 +32,7 @@ def run(path:Path):
             for mime,data in out.get('data', {}).items():
                 if mime.startswith('text/'): out.data[mime] = tidy(data)
     nb.metadata.pop('language_info', None)
-    nbformat.write(nb, path)
+    nbformat.write(nb, path); keep_figures(nb, path.stem)
 
 def main(names):
     books = sorted((ROOT/'nbs').glob('[!_.]*.ipynb'), key=lambda p: (p.stem=='index', p.stem))
@@ -38,6 +45,8 @@ def main(names):
             for result in sorted((ROOT/'_runs').glob('sim-*/result.json')):
                 (ROOT/'data'/'results').mkdir(parents=True, exist_ok=True)
                 shutil.copy(result, ROOT/'data'/'results'/f'{result.parent.name}.json')
+                if (more := result.parent/'ablation.json').exists():
+                    (ROOT/'data'/'ablation').mkdir(parents=True, exist_ok=True); shutil.copy(more, ROOT/'data'/'ablation'/f'{result.parent.name}.json')
         run(path); nbdev_clean(str(path)); print(f'{path.stem}: {time.time()-begin:.0f} s', flush=True)
 
 if __name__=='__main__': main(sys.argv[1:])
