@@ -118,7 +118,7 @@ class Stage1Config:
 @dataclass(frozen=True)
 class Stage2Config:
     "Instruction tuning with domain adaptation (§3.2)."
-    steps:int=70
+    steps:int=50
     batch:int=16
     adapt_batch:int=32     # unlabelled target records a step
     lr:float=5e-4
@@ -129,7 +129,7 @@ class Stage2Config:
 class EvaluateConfig:
     "Decoding and scoring."
     question:str="What is the main thing happening in the video?"
-    batch:int=32
+    batch:int=96          # answers written at once
     permutations:int=9999
 
 # %% ../nbs/00_core.ipynb #a5b5273f

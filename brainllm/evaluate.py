@@ -431,7 +431,7 @@ def decode_rows(run, # a Run
     key = unseal(run.split.test, run.trials); ask = [cfg.question]*len(key); blocks = run.blocks(run.split.test)
     tokens = two(brain_tokens(two.stage1, blocks))
     brain = [t for i in progress(range(0, len(tokens), cfg.batch), 'answers from the brain') for t in run.llm.answer(tokens[i:i+cfg.batch], ask[i:i+cfg.batch], v.max_new_tokens)]
-    with adaptors_off(two.stage1): video = answer_clips(two.stage1.video, run.llm, encode(two.stage1.video, run.clip_features(key)), ask, v.max_new_tokens)
+    with adaptors_off(two.stage1): video = answer_clips(two.stage1.video, run.llm, encode(two.stage1.video, run.clip_features(key)), ask, v.max_new_tokens, cfg.batch)
     order = shuffled_within([(t.subject, t.run) for t in key], run.seed)
     known = [r['caption'] for r in clip_texts(run.study, run.split.train)]
     ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known)
