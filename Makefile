@@ -1,6 +1,8 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table
-#   make ablation [PRESET=sim-had] [SEED=0]    the same with one part changed at a time; some ten minutes more
+#   make ablation [PRESET=sim-had] [SEED=0]    the same with one part changed at a time
+#   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
+#   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
@@ -26,7 +28,7 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 .PHONY: $(WHOLE)
 endif
 
-.PHONY: help reproduce ablation test docs notebooks readme clean pristine
+.PHONY: help reproduce ablation real starts test docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -48,6 +50,12 @@ reproduce: $(WHOLE)
 
 ablation: $(WHOLE)
 	@$(BIN)/python -c "from brainllm.evaluate import *; print(ablation_table(ablation('$(PRESET)', $(SEED))))"
+
+real: $(WHOLE)
+	@$(BIN)/python -m brainllm.haxby --seed $(SEED)
+
+starts: $(WHOLE)
+	@$(BIN)/python -m brainllm.haxby --starts
 
 test: export OMP_NUM_THREADS := 1
 test: $(WHOLE)

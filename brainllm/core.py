@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'SimConfig',
-           'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'Stage1Config', 'Stage2Config',
+           'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig', 'Stage1Config', 'Stage2Config',
            'EvaluateConfig', 'Preset', 'get_preset', 'project_root', 'seed_all', 'write_text', 'write_json',
            'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance',
            'progress']
@@ -105,6 +105,19 @@ class PretrainConfig:
     decoder_dim:int=96
     decoder_depth:int=2
     decoder_heads:int=4
+    source:str='rest'      # what the encoder starts from: 'rest' (resting runs of the study), 'hcp' (parcels of real people), 'none' (at random)
+@dataclass(frozen=True)
+class ParcelConfig:
+    "Masked brain modelling on parcel series of the Human Connectome Project."
+    steps:int=2000
+    batch:int=32
+    lr:float=2e-3
+    mask_ratio:float=0.75
+    patch:int=6            # volumes in a patch, of one parcel
+    patches:int=2          # patches of a parcel in a window
+    decoder_dim:int=96
+    decoder_depth:int=1
+    decoder_heads:int=4
 @dataclass(frozen=True)
 class Stage1Config:
     "Cross-modal alignment (§3.2)."
@@ -142,6 +155,7 @@ class Preset:
     brain:BrainConfig=BrainConfig()
     video:VideoConfig=VideoConfig()
     pretrain:PretrainConfig=PretrainConfig()
+    parcels:ParcelConfig=ParcelConfig()
     stage1:Stage1Config=Stage1Config()
     stage2:Stage2Config=Stage2Config()
     evaluate:EvaluateConfig=EvaluateConfig()
@@ -151,11 +165,15 @@ class Preset:
 # %% ../nbs/00_core.ipynb #0234888d
 PRESETS = {
     'sim-had': Preset('sim-had'),
+    'haxby': Preset('haxby', data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
+        pretrain=PretrainConfig(source='hcp'), stage1=Stage1Config(epochs=2), stage2=Stage2Config(steps=12, lam=1., lr=2e-4),
+        evaluate=EvaluateConfig(question='What is the person looking at?')),
     'tiny': Preset('tiny',
         sim=SimConfig(n_train=2, runs=2, trials=10, rest_volumes=20, voxel_mm=12., n_actions=3, clip_size=56, n_vit=4, n_text=4, n_motion=3, workers=1),
         brain=BrainConfig(patch=4, dim=24, depth=2, heads=2, rank=4, readout=8),
         video=VideoConfig(vit='tiny', llm='tiny', text='tiny', image_size=28, n_frames=2, n_query=4, dim=24, layers=2, video_layers=1, heads=2, align_steps=4, align_batch=8, llm_steps=4, llm_batch=4, max_new_tokens=8),
         pretrain=PretrainConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+        parcels=ParcelConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
         stage1=Stage1Config(epochs=2, batch=8), stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),
         evaluate=EvaluateConfig(batch=8, permutations=99), dtype='float32')}
 

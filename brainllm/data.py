@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Trial', 'SealedTrial', 'seal', 'source_video', 'Split', 'split_subjects', 'unseal', 'read_table', 'missing_file',
            'Run', 'read_header', 'read_volumes', 'read_series', 'read_confounds', 'clean_series', 'check_grid',
-           'subject_mask', 'store_runs', 'RunStore', 'Windows', 'rest_windows', 'first_volume', 'expected_response',
-           'Blocks', 'plot_run', 'plot_block']
+           'subject_mask', 'store_runs', 'store_session', 'RunStore', 'Windows', 'rest_windows', 'first_volume',
+           'expected_response', 'Blocks', 'plot_run', 'plot_block']
 
 # %% ../nbs/01_data.ipynb #e93d9733
 import gzip, io, json, math, os, re, zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, torch
 from joblib import Parallel, delayed
@@ -204,12 +204,13 @@ def read_confounds(path, # fMRIPrep's desc-confounds_timeseries.tsv
 def clean_series(series:np.ndarray, # (T, V) float32
                  confounds:pd.DataFrame|None, # (T, C)
                  tr:float, # s
-                 high_pass:float=0.008, # Hz, where the confounds have no cosine drift of their own
+                 high_pass:float|None=0.008, # Hz, where the confounds have no cosine drift of their own; None takes off a straight line alone
                 )->np.ndarray: # (T, V) float32; mean 0, variance 1 within the run; voxels that never change stay 0
     "Regress drift and motion out of each voxel, then z-score it (nilearn.signal.clean)."
     has_drift = confounds is not None and any(c.startswith('cosine') for c in confounds)
+    high_pass = None if has_drift else high_pass
     return signal.clean(series, detrend=True, standardize='zscore_sample', confounds=None if confounds is None else confounds.to_numpy(np.float32),
-                        filter=False if has_drift else 'cosine', high_pass=None if has_drift else high_pass, t_r=tr).astype(np.float32, copy=False)
+                        filter='cosine' if high_pass else False, high_pass=high_pass, t_r=tr).astype(np.float32, copy=False)
 
 # %% ../nbs/01_data.ipynb #29c7f188
 def check_grid(runs:list)->tuple: # (X, Y, Z), affine (4, 4), {run.key: T}
@@ -254,6 +255,10 @@ def _save(path, array):
     os.replace(tmp, path)
 
 # %% ../nbs/01_data.ipynb #06f4b897
+def _write_meta(out, runs, shape, affine, masks, rows): # last of all: a folder without meta.json is not whole
+    write_json(out/'meta.json', dict(tr=runs[0].tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(np.all(list(masks.values()), 0).sum()), runs=rows,
+               mask=dict(rule='intersection over subjects', voxels={s: int(m.sum()) for s,m in masks.items()}, computed=sorted({r.subject for r in runs if r.mask is None}))))
+
 def store_runs(dataset, # has .subjects and .runs(subject, task) -> list[Run]
                out_dir, # folder to fill; meta.json comes last, so a folder without it is not whole
                subjects:list|None=None, # whom; None: everybody
@@ -273,8 +278,23 @@ def store_runs(dataset, # has .subjects and .runs(subject, task) -> list[Run]
     out.mkdir(parents=True, exist_ok=True); _save(out/'mask.npy', mask)
     jobs = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(_store_run)(r, mask, out, derivatives) for r in runs)
     rows = list(progress(jobs, 'cleaning runs', len(runs)))
-    write_json(out/'meta.json', dict(tr=runs[0].tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(mask.sum()), runs=rows, mask=dict(rule='intersection over subjects',
-               voxels={s: int(m.sum()) for s,m in masks.items()}, computed=[s for s,r in sorted(first.items()) if r.mask is None])))
+    _write_meta(out, list(first.values()), shape, affine, masks, rows)
+    return out
+
+def store_session(session:Run, # one file that holds several runs, end to end
+                  numbers:list, # the run that each volume belongs to, counted from 1
+                  out_dir, # folder to fill, as by `store_runs`
+                  high_pass:float|None=0.008, # Hz; None takes off a straight line alone
+                 )->Path:
+    "Clean every run of a file by itself and keep it inside the mask. Raises `DataError`."
+    out = Path(out_dir); shape, affine, lengths = check_grid([session])
+    if len(numbers)!=lengths[session.key]: raise DataError(f"{session.bold}: found {lengths[session.key]} volumes and the run numbers of {len(numbers)}, wanted one for each volume; the two are not of the same session")
+    mask = subject_mask(session, shape, affine); series, numbers, rows = read_series(session, mask), np.asarray(numbers), []
+    out.mkdir(parents=True, exist_ok=True); _save(out/'mask.npy', mask)
+    for n in sorted(set(numbers.tolist())):
+        run = replace(session, run=n); x = series[numbers==n]; _save(out/f'{run.key}.npy', clean_series(x, None, run.tr, high_pass).astype(np.float16))
+        rows.append(dict(subject=run.subject, run=n, task=run.task, file=f'{run.key}.npy', volumes=len(x), source=run.bold.name, constant_voxels=int((np.ptp(x, axis=0)==0).sum()), regressors=[]))
+    _write_meta(out, [session], shape, affine, {session.subject: mask}, rows)
     return out
 
 # %% ../nbs/01_data.ipynb #1e6d325c

@@ -342,7 +342,7 @@ def plot_rows(result:dict, # of a run
         x = np.arange(len(COLUMNS)) + (k-(len(names)-1)/2)*.8/len(names)
         ax.bar(x, [scores['total'][m] for m in COLUMNS], .8/len(names), color=colours[k], label=result['labels'].get(name, name))
         for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', mec='white', mew=.5, ms=6)
-    ax.set_xticks(range(len(COLUMNS)), COLUMNS.values()); ax.set_ylabel(f"score against the {reference} (%)")
+    ax.set_xticks(range(len(COLUMNS)), [c.replace('Sacre', 'Sacre\n') for c in COLUMNS.values()]); ax.set_ylabel(f"score against the {reference} (%)")
     ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5)); ax.spines[['top', 'right']].set_visible(False)
     return ax

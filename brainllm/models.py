@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PENALTIES', 'ShapeError', 'FMRITokenizer', 'Attention', 'Mlp', 'Block', 'sincos_1d', 'sincos_3d', 'BrainEncoder',
-           'random_mask', 'gather_tokens', 'MaskedBrainModel', 'unit_kernel', 'ridge_predict', 'cross_fitted',
-           'choose_penalty', 'Projection', 'PromptedLLM', 'Bridge', 'BrainLLM']
+           'random_mask', 'gather_tokens', 'MaskedBrainModel', 'unit_kernel', 'ridge_weights', 'ridge_predict',
+           'cross_fitted', 'choose_penalty', 'Projection', 'PromptedLLM', 'Bridge', 'BrainLLM']
 
 # %% ../nbs/02_models.ipynb #8bb15e78
 import math
@@ -211,13 +211,19 @@ def unit_kernel(x:Tensor, # (n, P), centred on the records that are fitted
     kernel = (x@x.T).double(); scale = kernel.diagonal().mean()
     return kernel/scale if others is None else (kernel/scale, (others@x.T).double()/scale)
 
+def ridge_weights(kernel:Tensor, # (n, n)
+                  y:Tensor, # (n, ...)
+                  penalty:float)->Tensor: # (n, M), float64: what each record weighs in a prediction
+    "Kernel ridge regression on centred targets."
+    flat = y.double().flatten(1)
+    return torch.linalg.solve(kernel+penalty*torch.eye(len(kernel), dtype=kernel.dtype), flat-flat.mean(0))
+
 def ridge_predict(kernel:Tensor, # (n, n)
                   cross:Tensor, # (m, n) of new records against them
                   y:Tensor, # (n, ...)
                   penalty:float)->Tensor: # (m, ...), about the mean of y
-    "Kernel ridge regression on centred targets."
-    flat = y.double().flatten(1)
-    return (cross@torch.linalg.solve(kernel+penalty*torch.eye(len(kernel), dtype=kernel.dtype), flat-flat.mean(0))).float().view(-1, *y.shape[1:])
+    "What ridge regression says of new records."
+    return (cross@ridge_weights(kernel, y, penalty)).float().view(-1, *y.shape[1:])
 
 def cross_fitted(kernel:Tensor, # (n, n)
                  y:Tensor, # (n, ...)
@@ -262,8 +268,7 @@ class Projection(nn.Module):
               penalty:float):
         "Become the ridge regression from tokens to `y`, to the rank of the readout."
         self.mean.copy_(tokens.flatten(1).mean(0)); self.scale.fill_((tokens.flatten(1)-self.mean).square().sum(1).mean().sqrt()); self.offset.copy_(y.mean(0))
-        x = self.centred(tokens); kernel = (x@x.T).double()
-        dual = torch.linalg.solve(kernel+penalty*torch.eye(len(x), dtype=kernel.dtype), (y-y.mean(0)).flatten(1).double())
+        x = self.centred(tokens); kernel = unit_kernel(x); dual = ridge_weights(kernel, y, penalty)
         main = torch.linalg.svd(kernel@dual, full_matrices=False).Vh[:len(self.mix.weight)]
         self.mix.weight.zero_(); self.out.weight.zero_(); r = len(main)
         self.mix.weight[:r] = (dual@main.T).float().T@x; self.out.weight[:, :r] = main.T.float()

