@@ -160,6 +160,7 @@ class Preset:
     stage2:Stage2Config=Stage2Config()
     evaluate:EvaluateConfig=EvaluateConfig()
     dtype:str="bfloat16"   # the LLM's
+    simulated:bool=True    # the brains are written by `simulate`
     threads:int=2          # fixed, so that sums come out in the same order
 
 # %% ../nbs/00_core.ipynb #0234888d
@@ -167,7 +168,7 @@ PRESETS = {
     'sim-had': Preset('sim-had'),
     'haxby': Preset('haxby', data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
         pretrain=PretrainConfig(source='hcp'), stage1=Stage1Config(epochs=2), stage2=Stage2Config(steps=12, lam=1., lr=2e-4),
-        evaluate=EvaluateConfig(question='What is the person looking at?')),
+        evaluate=EvaluateConfig(question='What is the person looking at?'), simulated=False),
     'tiny': Preset('tiny',
         sim=SimConfig(n_train=2, runs=2, trials=10, rest_volumes=20, voxel_mm=12., n_actions=3, clip_size=56, n_vit=4, n_text=4, n_motion=3, workers=1),
         brain=BrainConfig(patch=4, dim=24, depth=2, heads=2, rank=4, readout=8),

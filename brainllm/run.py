@@ -94,6 +94,7 @@ class Run:
     @cached_property
     def study(self)->Path: # root of the BIDS tree
         p = self.preset
+        if not p.simulated: raise PresetError(f"preset {p.name!r}: found measured brains and no films, wanted a simulated study; this preset has a page of its own: run nbs/08_haxby.ipynb or make real")
         return self.store.get('study', self._write_study, dict(sim=p.sim, seed=self.study_seed, vit=[p.video.vit, p.video.image_size, p.video.n_frames], text=p.video.text, dtype=p.dtype, code=code_hash('simulate', 'video', 'weights')))
     def _write_study(self, folder):
         def encode_frames(paths):

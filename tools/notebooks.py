@@ -1,6 +1,6 @@
 """Run the notebooks in place with their own parameters and keep their outputs: `python tools/notebooks.py [names]`.
 
-The site shows these outputs, so they come from real runs. The default preset's result is copied to `data/results/`, its ablation to `data/ablation/`."""
+The site shows these outputs, so they come from real runs. Results are copied to `data/results/`, ablations to `data/ablation/`."""
 import base64, re, shutil, sys, tempfile, time
 from pathlib import Path
 import nbformat
@@ -34,6 +34,12 @@ def run(path:Path):
     nb.metadata.pop('language_info', None)
     nbformat.write(nb, path); keep_figures(nb, path.stem)
 
+def keep_results():
+    "Copy what runs left under _runs to data/, where pages read it."
+    kept = {f'_runs/{name}/{file}.json': f'data/{to}.json' for name in ('sim-had', 'haxby') for file,to in dict(result=f'results/{name}', ablation=f'ablation/{name}', starts=f'results/{name}-starts').items()}
+    for src,dst in kept.items():
+        if (ROOT/src).exists(): (ROOT/dst).parent.mkdir(parents=True, exist_ok=True); shutil.copy(ROOT/src, ROOT/dst)
+
 def main(names):
     books = sorted((ROOT/'nbs').glob('[!_.]*.ipynb'), key=lambda p: (p.stem=='index', p.stem))
     unknown = set(names)-{p.stem for p in books}
@@ -41,12 +47,7 @@ def main(names):
     for path in books:
         if names and path.stem not in names: continue
         begin = time.time(); print(f'{path.stem}: running', flush=True)
-        if path.stem=='index':
-            for result in sorted((ROOT/'_runs').glob('sim-*/result.json')):
-                (ROOT/'data'/'results').mkdir(parents=True, exist_ok=True)
-                shutil.copy(result, ROOT/'data'/'results'/f'{result.parent.name}.json')
-                if (more := result.parent/'ablation.json').exists():
-                    (ROOT/'data'/'ablation').mkdir(parents=True, exist_ok=True); shutil.copy(more, ROOT/'data'/'ablation'/f'{result.parent.name}.json')
+        if path.stem in ('08_haxby', 'index'): keep_results()
         run(path); nbdev_clean(str(path)); print(f'{path.stem}: {time.time()-begin:.0f} s', flush=True)
 
 if __name__=='__main__': main(sys.argv[1:])
