@@ -21,7 +21,6 @@ from torch import nn, Tensor
 from .core import PeakMemory, code_hash, file_hash, get_preset, progress, provenance, read_jsonl, seed_all, write_json, write_jsonl, write_text
 from .data import Blocks, RunStore, Split, seal, unseal
 from .datasets import CATEGORIES, HaxbySlice
-from .evaluate import shuffled_within
 from .paper import Table
 from .losses import clip_loss, l2l1_loss
 from .models import choose_penalty, cross_fitted, ridge_predict, unit_kernel
@@ -223,7 +222,7 @@ def decode_fold(run:HaxbyRun, left_out:int, folder:Path):
     centre = decoder.words.mean(0, keepdim=True); constant = dict(no_brain=run.llm.answer(None, [run.preset.evaluate.question], run.preset.video.max_new_tokens), mean_brain=say(run, decoder, centre))
     texts = {k: dict(volume=say(run, decoder, t), block=say(run, decoder, mean(t))) for k,t in dict(brain=z, noise=zn).items()}
     for k,t in constant.items(): texts[k] = dict(volume=t*len(z), block=t*(len(z)//size))
-    texts['shuffled'] = {k: [texts['brain'][k][i] for i in shuffled_within([0]*n, run.seed+left_out)] for k,n in dict(volume=len(z), block=len(z)//size).items()}
+    rng = np.random.default_rng([run.seed, left_out]); texts['shuffled'] = {k: [v[i] for i in rng.permutation(len(v))] for k,v in texts['brain'].items()}
     single = lambda trials, shift: (lambda b: b.voxels(range(len(b)))[:, 0].numpy())(run.blocks(trials, shift*run.series.tr))
     e = torch.from_numpy(run.text([describe(c) for c in CATEGORIES]))
     values = dict(ridge=ridge_classes(single(split.train, 0), y, groups, single(split.test, 0)), ridge_late=ridge_classes(single(split.train, 2), y, groups, single(split.test, 2)), ridge_windows=ridge_classes(x.numpy(), y, groups, new.numpy()), linear=ridge_sentences(x, e[y], groups, new, e), tokens=weights(decoder.words, z))
@@ -256,10 +255,10 @@ def accuracy(rows:list, # of volumes.jsonl or blocks.jsonl, all runs
              name:str, # of ROWS
              n:int=9999, seed:int=0)->dict: # 'accuracy', 'interval', 'p', 'chance', 'by_run'
     "Share of right names, its interval by run, and what chance gives."
-    runs = sorted({r['run'] for r in rows}); each = Counter((r['run'], r['block']) for r in rows)[(runs[0], rows[0]['block'])]
-    shown = {(r['run'], r['block']): r['shown'] for r in rows}; blocks = [sorted(b for k,b in shown if k==run) for run in runs]
-    hits = np.array([[[sum(r['named'][name]==shown[run, j] for r in rows if r['run']==run and r['block']==i) for j in bs] for i in bs] for run,bs in zip(runs, blocks)])
-    observed, null = exchange(hits, n, seed); by_run = np.trace(hits, axis1=1, axis2=2)/(each*hits.shape[1])
+    shown, said = {}, {}
+    for r in rows: shown.setdefault(r['run'], {})[r['block']] = r['shown']; said.setdefault((r['run'], r['block']), []).append(r['named'][name])
+    hits = np.array([[[said[run, i].count(c) for c in blocks.values()] for i in blocks] for run,blocks in shown.items()])
+    observed, null = exchange(hits, n, seed); by_run = np.trace(hits, axis1=1, axis2=2)/[sum(len(said[run, i]) for i in blocks) for run,blocks in shown.items()]
     boot = np.random.default_rng(seed).choice(by_run, (n, len(by_run))).mean(1)
     return dict(accuracy=observed/len(rows), interval=np.quantile(boot, (.025, .975)).tolist(), p=(1+int((null>=observed).sum()))/(1+n), chance=(np.quantile(null, (.025, .975))/len(rows)).tolist(), by_run=by_run.tolist())
 

@@ -176,12 +176,14 @@ class MaskedBrainModel(nn.Module):
         self.decoder_blocks, self.decoder_norm = nn.ModuleList([Block(decoder_dim, decoder_heads, mlp_ratio) for _ in range(decoder_depth)]), nn.LayerNorm(decoder_dim)
         self.decoder_pred = nn.Linear(decoder_dim, patch)
     def encode(self, x, keep=None): # (B, 1, V) -> (B, n+1, D), class token first
+        "Patches, or those at `keep` (B, n) alone, through the encoder."
         x = self.patch_embed.proj(x).transpose(1, 2)+self.pos_embed[:, 1:]
         if keep is not None: x = gather_tokens(x, keep)
         x = torch.cat([(self.cls_token+self.pos_embed[:, :1]).expand(len(x), -1, -1), x], 1)
         for b in self.blocks: x = b(x)
         return self.norm(x)
     def decode(self, x, restore): # (B, n+1, D), (B, L) -> (B, L, patch)
+        "Every patch restored from the visible ones; `restore` is `random_mask`'s."
         x = self.decoder_embed(x)
         hidden = self.mask_token.expand(len(x), restore.shape[1]+1-x.shape[1], -1)
         x = torch.cat([x[:, :1], gather_tokens(torch.cat([x[:, 1:], hidden], 1), restore)], 1)+self.decoder_pos_embed
