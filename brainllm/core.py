@@ -313,12 +313,12 @@ class PeakMemory:
 
 # %% ../nbs/00_core.ipynb #cbbaf19b
 def provenance()->dict: # commit, dirty, versions
-    "Where a number came from: the commit, whether the tree had changes, and the versions that matter."
+    "Where a number came from: the commit, whether the package had changes since, and the versions that matter."
     def git(*a):
         try: return subprocess.run(['git', *a], cwd=project_root(), capture_output=True, text=True, check=True).stdout.strip()
         except (OSError, subprocess.CalledProcessError): return ''
     versions = {p: importlib.metadata.version(p) for p in ('torch','transformers','peft','nilearn','nibabel','sacrebleu','bert-score','rouge-score')}
-    return dict(commit=git('rev-parse', '--short=12', 'HEAD') or 'unknown', dirty=bool(git('status', '--porcelain', '--', 'brainllm', 'nbs')), versions=versions)
+    return dict(commit=git('rev-parse', '--short=12', 'HEAD') or 'unknown', dirty=bool(git('status', '--porcelain', '--', 'brainllm')), versions=versions)
 
 # %% ../nbs/00_core.ipynb #8fed46f4
 def progress(it, # anything iterable

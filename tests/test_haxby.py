@@ -3,7 +3,7 @@ import json, shutil
 from pathlib import Path
 import numpy as np, pytest, torch
 from brainllm import haxby
-from brainllm.core import get_preset, read_jsonl
+from brainllm.core import file_hash, get_preset, read_jsonl
 from brainllm.datasets import CATEGORIES, HaxbySlice
 
 SMALL = dict(video__llm='tiny', video__text='tiny', video__dim=32, video__llm_steps=3, video__max_new_tokens=4, brain__dim=24, brain__heads=2, brain__rank=4, brain__readout=8, stage2__steps=2, pretrain__source='none', evaluate__permutations=99, dtype='float32')
@@ -45,3 +45,8 @@ def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
     assert done==[1, 2, 3, None, *range(4, 13)] and (len(volumes), len(blocks))==(864, 96)
     assert result['rows']['brain']['volume']['accuracy']==.125 and result['rows']['brain']['volume']['p']==1. and result['simulated'] is False
     assert json.loads((tmp_path/'haxby'/'result.json').read_text())['trials']==dict(volume=864, block=96)
+
+def test_the_slice_is_as_it_came_and_both_notices_are_with_it():
+    root = HaxbySlice().root
+    assert {f: file_hash(root/f)[:16] for f in ('bold.nii.gz', 'mask.nii.gz', 'attributes_literal.txt')}=={'bold.nii.gz': 'cbbd4d07803caaa9', 'mask.nii.gz': '8d879d35aaeee3af', 'attributes_literal.txt': '7769f235e93d3157'}
+    assert 'CC BY-SA 3.0' in (root/'README.md').read_text() and 'The MIT License' in (root/'COPYING.PyMVPA').read_text()
