@@ -24,21 +24,21 @@ def read_cifti(path):
     try: image = nib.load(path)
     except FileNotFoundError: raise DataError(missing_file(path)) from None
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as e: raise DataError(f"{path}: found no readable CIFTI file ({e}), wanted a .dtseries.nii; fetch it again") from None
-    if not isinstance(image, nib.Cifti2Image) or not isinstance(image.header.get_axis(1), nib.cifti2.BrainModelAxis): raise DataError(f"{path}: found {type(image).__name__}, wanted CIFTI-2 with brain models along its second axis (.dtseries.nii)")
+    if not isinstance(image, nib.Cifti2Image) or image.header.matrix.get_index_map(1).indices_map_to_data_type!='CIFTI_INDEX_TYPE_BRAIN_MODELS': raise DataError(f"{path}: found {type(image).__name__}, wanted CIFTI-2 with brain models along its second axis (.dtseries.nii)")
     return image
 
-def read_rows(path)->np.ndarray: # (T, G) float32
+def read_rows(path, data=None)->np.ndarray: # (T, G) float32; data: the file's array proxy, where its long header was read before
     "All rows of a CIFTI file. Raises `DataError` for a truncated file or values that are not finite."
-    image = read_cifti(path)
-    try: x = np.asarray(image.dataobj, np.float32)
-    except (OSError, EOFError, ValueError) as e: raise DataError(f"{path}: found a truncated file ({e}), wanted {image.shape}; fetch it again") from None
+    data = read_cifti(path).dataobj if data is None else data
+    try: x = np.asarray(data, np.float32)
+    except (OSError, EOFError, ValueError) as e: raise DataError(f"{path}: found a truncated file ({e}), wanted {data.shape}; fetch it again") from None
     if not np.isfinite(x).all(): raise DataError(f"{path}: found {int((~np.isfinite(x)).sum())} values that are not finite, wanted none; fetch the file again or leave this run out")
     return x
 
-def series_tr(path)->float: # s
+def series_tr(image)->float: # from `read_cifti` -> s
     "Time from one row to the next. Raises `DataError` where rows are not a series."
-    axis = read_cifti(path).header.get_axis(0)
-    if not isinstance(axis, nib.cifti2.SeriesAxis) or axis.unit!='SECOND': raise DataError(f"{path}: found rows along a {type(axis).__name__}, wanted a series in seconds (.dtseries.nii)")
+    axis = image.header.get_axis(0)
+    if not isinstance(axis, nib.cifti2.SeriesAxis) or axis.unit!='SECOND': raise DataError(f"{image.get_filename()}: found rows along a {type(axis).__name__}, wanted a series in seconds (.dtseries.nii)")
     return float(axis.step)
 
 def grayordinate_mm(path, # of a CIFTI file
@@ -112,15 +112,16 @@ def store_grayordinates(had, out_dir, # datasets.HAD; folder to fill
         first = next(iter(files.values())); points[s] = grayordinate_mm(first, {k: surfaces/f'sub-{s}.{h}.midthickness.32k_fs_LR.surf.gii' for k,h in SURFACES.items()})
         runs = {r.run: r for r in had.runs(s)}
         for n,path in files.items():
-            if (g := read_cifti(path).shape[1])!=len(points[s]): raise DataError(f"{path}: found {g} grayordinates, wanted {len(points[s])} as in {first.name}")
-            trs[path] = series_tr(path); jobs.append((s, n, path, runs[n].confounds if n in runs else None))
+            image = read_cifti(path); trs[path] = series_tr(image)
+            if image.shape[1]!=len(points[s]): raise DataError(f"{path}: found {image.shape[1]} grayordinates, wanted {len(points[s])} as in {first.name}")
+            jobs.append((s, n, path, image.dataobj, runs[n].confounds if n in runs else None))
     if len(set(trs.values()))>1: raise DataError(f"{max(trs, key=trs.get)}: found a repetition time of {max(trs.values()):g} s, wanted {min(trs.values()):g} s as in {min(trs, key=trs.get)}; store them in different folders")
     mask, places = place(points, shape, affine); tr = next(iter(trs.values())); out.mkdir(parents=True, exist_ok=True); _save(out/'mask.npy', mask)
     rows = list(progress(Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(_store_grayordinates)(*j, places[j[0]], out, derivatives, tr) for j in jobs), 'cleaning runs', len(jobs)))
     write_json(out/'meta.json', dict(tr=tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(mask.sum()), runs=rows, mask=dict(rule='union of grayordinates over subjects', voxels={s: int(len(np.unique(p.column))) for s,p in places.items()}, computed=[])))
     return out
 
-def _store_grayordinates(subject, run, path, confounds, placement, out, derivatives, tr):
-    x = placement.to_voxels(read_rows(path)); table = None if confounds is None or not confounds.is_file() else read_confounds(confounds, len(x), derivatives)
+def _store_grayordinates(subject, run, path, data, confounds, placement, out, derivatives, tr):
+    x = placement.to_voxels(read_rows(path, data)); table = None if confounds is None or not confounds.is_file() else read_confounds(confounds, len(x), derivatives)
     key = f'sub-{subject}_task-action_run-{run:02d}'; _save(out/f'{key}.npy', clean_series(np.ascontiguousarray(x), table, tr).astype(np.float16))
     return dict(subject=subject, run=run, task='action', file=f'{key}.npy', volumes=len(x), source=path.name, constant_voxels=int((np.ptp(x, axis=0)==0).sum()), regressors=[] if table is None else list(table.columns))
