@@ -284,9 +284,9 @@ def run(preset='haxby', # name, or a Preset
     runs = sorted({t.run for t in r.trials}); begin = time.time()
     with PeakMemory() as memory:
         folders = [r.store.get(f'fold{k:02d}', lambda d: decode_fold(r, k, d), dict(preset=preset, start=start, series=r.series.folder.name, llm=r.part('llm').name, seed=seed, left_out=k, code=code)) for k in runs]
-    rows = {level: [x for f in folders for x in read_jsonl(f/f'{level}s.jsonl')] for level in ('volume', 'block')}
+    rows = {level: [x for f in folders for x in read_jsonl(f/f'{level}s.jsonl')] for level in ('volume', 'block')}; manifests = [json.loads((f/'manifest.json').read_text()) for f in folders]
     result = summary(rows, preset.evaluate.permutations, seed)|dict(preset=preset.name, seed=seed, simulated=False, source=preset.pretrain.source, question=preset.evaluate.question, labels=ROWS, lean=np.mean([np.load(f/'lean.npy') for f in folders], 0)[..., 0].round(6).tolist(),
-        folds=[{k: json.loads((f/'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')} for f in folders], inputs={n: p.name for n,_,p in r.parts.log+r.store.log}, seconds=round(sum(json.loads((f/'manifest.json').read_text())['seconds'] for f in folders), 1), peak_gb=memory.gb, **provenance())
+        folds=[{k: json.loads((f/'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')} for f in folders], inputs={n: p.name for n,_,p in r.parts.log+r.store.log}, seconds=round(sum(m['seconds'] for m in manifests), 1), trained_at=sorted({m['commit'] for m in manifests}), peak_gb=memory.gb, **provenance())
     if source is None:
         for level,lines in rows.items(): write_jsonl(r.folder/f'{level}s.jsonl', lines)
         write_json(r.folder/'result.json', result)
@@ -345,8 +345,8 @@ def main(argv=None): # arguments; None: of the command line
 def haxby_table(result:dict)->Table: # of `run`
     "Accuracy of every decoder and control, with what chance gives."
     body = []
-    for name,levels in result['rows'].items():
-        v, b, w = levels['volume'], levels['block'], levels['vote']
+    for name in [n for n in ROWS if n in result['rows']]:
+        levels = result['rows'][name]; v, b, w = levels['volume'], levels['block'], levels['vote']
         body.append((result['labels'][name], 100*v['accuracy'], '{:.0f} to {:.0f}'.format(*(100*x for x in v['interval'])), f"{v['p']:.4f}", 100*b['accuracy'], '{:.0f} to {:.0f}'.format(*(100*x for x in b['interval'])), f"{b['p']:.4f}", 100*w['accuracy']))
     chance = {k: '{:.1f} to {:.1f}'.format(*(100*x for x in result['rows']['brain'][k]['chance'])) for k in ('volume', 'block')}
     return Table(('Decoder', 'Volume', 'interval', 'p', 'Block', 'interval', 'p', 'Block by vote'), tuple(body), f"Eight-way accuracy in percent, {result['trials']['volume']} volumes and {result['trials']['block']} blocks of 12 left-out runs; measured BOLD, seed {result['seed']}, encoder started from {result['source']}, "
