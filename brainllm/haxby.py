@@ -10,7 +10,7 @@ __all__ = ['PICTURES', 'QUESTIONS', 'ROWS', 'Picture', 'pieces', 'describe', 'na
            'token_accuracy', 'clip_identification', 'starts', 'main', 'haxby_table', 'starts_table']
 
 # %% ../nbs/08_haxby.ipynb #26075155
-import json, re, time
+import json, re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
-from .core import PeakMemory, code_hash, file_hash, get_preset, progress, provenance, read_jsonl, seed_all, write_json, write_jsonl, write_text
+from .core import code_hash, file_hash, get_preset, progress, provenance, read_jsonl, seed_all, write_json, write_jsonl, write_text
 from .data import Blocks, RunStore, Split, seal, unseal
 from .datasets import CATEGORIES, HaxbySlice
 from .paper import Table
@@ -281,12 +281,11 @@ def run(preset='haxby', # name, or a Preset
     preset = preset if not isinstance(preset, str) else get_preset(preset)
     if source: preset = replace(preset, pretrain=replace(preset.pretrain, source=source))
     r = HaxbyRun(preset, seed, out); start, code = load_brain(r)[0].folder.name, code_hash('haxby', 'stage1', 'stage2', 'models', 'adaptors', 'losses', 'pretrain')
-    runs = sorted({t.run for t in r.trials}); begin = time.time()
-    with PeakMemory() as memory:
-        folders = [r.store.get(f'fold{k:02d}', lambda d: decode_fold(r, k, d), dict(preset=preset, start=start, series=r.series.folder.name, llm=r.part('llm').name, seed=seed, left_out=k, code=code)) for k in runs]
+    runs = sorted({t.run for t in r.trials})
+    folders = [r.store.get(f'fold{k:02d}', lambda d: decode_fold(r, k, d), dict(preset=preset, start=start, series=r.series.folder.name, llm=r.part('llm').name, seed=seed, left_out=k, code=code)) for k in runs]
     rows = {level: [x for f in folders for x in read_jsonl(f/f'{level}s.jsonl')] for level in ('volume', 'block')}; manifests = [json.loads((f/'manifest.json').read_text()) for f in folders]
     result = summary(rows, preset.evaluate.permutations, seed)|dict(preset=preset.name, seed=seed, simulated=False, source=preset.pretrain.source, question=preset.evaluate.question, labels=ROWS, lean=np.mean([np.load(f/'lean.npy') for f in folders], 0)[..., 0].round(6).tolist(),
-        folds=[{k: json.loads((f/'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')} for f in folders], inputs={n: p.name for n,_,p in r.parts.log+r.store.log}, seconds=round(sum(m['seconds'] for m in manifests), 1), trained_at=sorted({m['commit'] for m in manifests}), peak_gb=memory.gb, **provenance())
+        folds=[{k: json.loads((f/'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')} for f in folders], inputs={n: p.name for n,_,p in r.parts.log+r.store.log}, seconds=round(sum(m['seconds'] for m in manifests), 1), trained_at=sorted({m['commit'] for m in manifests}), peak_gb=max(m['peak_gb'] for m in manifests), **provenance())
     if source is None:
         for level,lines in rows.items(): write_jsonl(r.folder/f'{level}s.jsonl', lines)
         write_json(r.folder/'result.json', result)
