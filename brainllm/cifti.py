@@ -14,9 +14,8 @@ import nibabel as nib, numpy as np
 from joblib import Parallel, delayed
 from nilearn.datasets import load_mni152_template
 from scipy import sparse
-from .core import DataError, progress
-from .data import _save, clean_series, missing_file, read_confounds
-from .core import write_json
+from .core import DataError, progress, write_json
+from .data import Run, _save, _store_series, missing_file, read_confounds
 
 # %% ../nbs/01c_cifti.ipynb #7dd22f5c
 def read_cifti(path):
@@ -123,5 +122,4 @@ def store_grayordinates(had, out_dir, # datasets.HAD; folder to fill
 
 def _store_grayordinates(subject, run, path, data, confounds, placement, out, derivatives, tr):
     x = placement.to_voxels(read_rows(path, data)); table = None if confounds is None or not confounds.is_file() else read_confounds(confounds, len(x), derivatives)
-    key = f'sub-{subject}_task-action_run-{run:02d}'; _save(out/f'{key}.npy', clean_series(np.ascontiguousarray(x), table, tr).astype(np.float16))
-    return dict(subject=subject, run=run, task='action', file=f'{key}.npy', volumes=len(x), source=path.name, constant_voxels=int((np.ptp(x, axis=0)==0).sum()), regressors=[] if table is None else list(table.columns))
+    return _store_series(Run(subject, run, 'action', path, confounds, tr), np.ascontiguousarray(x), table, out)

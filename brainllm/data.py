@@ -269,9 +269,11 @@ def subject_mask(run:Run, # a run of the subject; its .mask, or else its volumes
 # %% ../nbs/01_data.ipynb #3a9c09ca
 def _store_run(run, mask, out, derivatives):
     series = read_series(run, mask)
-    confounds = None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives)
+    return _store_series(run, series, None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives), out)
+
+def _store_series(run, series, confounds, out, **how): # its row of meta.json
     fixed = int((np.ptp(series, axis=0)==0).sum())
-    _save(out/f'{run.key}.npy', clean_series(series, confounds, run.tr).astype(np.float16))
+    _save(out/f'{run.key}.npy', clean_series(series, confounds, run.tr, **how).astype(np.float16))
     return dict(subject=run.subject, run=run.run, task=run.task, file=f'{run.key}.npy', volumes=len(series), source=run.bold.name,
                 constant_voxels=fixed, regressors=[] if confounds is None else list(confounds.columns))
 
@@ -318,8 +320,7 @@ def store_session(session:Run, # one file that holds several runs, end to end
     mask = subject_mask(session, shape, affine); series, numbers, rows = read_series(session, mask), np.asarray(numbers), []
     out.mkdir(parents=True, exist_ok=True); _save(out/'mask.npy', mask)
     for n in sorted(set(numbers.tolist())):
-        run = replace(session, run=n); x = series[numbers==n]; _save(out/f'{run.key}.npy', clean_series(x, None, run.tr, high_pass).astype(np.float16))
-        rows.append(dict(subject=run.subject, run=n, task=run.task, file=f'{run.key}.npy', volumes=len(x), source=run.bold.name, constant_voxels=int((np.ptp(x, axis=0)==0).sum()), regressors=[]))
+        rows.append(_store_series(replace(session, run=n), series[numbers==n], None, out, high_pass=high_pass))
     _write_meta(out, [session], shape, affine, {session.subject: mask}, rows)
     return out
 

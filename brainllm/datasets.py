@@ -353,9 +353,9 @@ def read_parcels(path, # .mat with 'tc' or .npz with 'arr_0', (P, T)
 HAD_PARTS = {'text': (['participants.*', 'dataset_description.json', 'task-action_*.json', 'sub-{s}/ses-action01/func/*_events.tsv', 'derivatives/fmriprep/sub-{s}/*.json', 'derivatives/fmriprep/sub-{s}/*_desc-confounds_timeseries.tsv'], .0077),
              'betas': (['derivatives/ciftify/sub-{s}/results/ses-action01_*_beta.dscalar.nii'], .1725),
              'grayordinates': (['derivatives/ciftify/sub-{s}/results/ses-action01_*_Atlas.dtseries.nii'], .6911), # sub-03 has a second session without events, which is not fetched
-             'surfaces': (['derivatives/ciftify/sub-{s}/standard_fsLR_surface/*'], .0136),
+             'surfaces': (['derivatives/ciftify/sub-{s}/standard_fsLR_surface/*'], .0132),
              'volumes': (['derivatives/fmriprep/sub-{s}/*_desc-preproc_bold.nii.gz'], 1.5446),
-             'stimuli': ([], .0721)} # what -> patterns, GB a person (version 1.1.1, mean of 30)
+             'stimuli': ([], .0721)} # what -> patterns, GB a person (version 1.1.1, mean of 30; surfaces those of sub-01)
 
 def read_range(text:str)->list: # ['01', '02', '03', '07'] from '1-3,7'
     "Subjects of HAD. Raises `DataError`."

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
-from .core import code_hash, file_hash, get_preset, progress, provenance, read_jsonl, seed_all, write_json, write_jsonl, write_text
+from .core import code_hash, file_hash, get_preset, provenance, read_jsonl, seed_all, write_json, write_jsonl
 from .data import Blocks, RunStore, Split, seal, unseal
 from .datasets import CATEGORIES, HaxbySlice
 from .paper import Table
@@ -325,7 +325,7 @@ def starts(seeds=(0, 1, 2), sources=('none', 'rest', 'hcp'), out='')->list[dict]
         for source in sources:
             for study in ('haxby', 'sim-had'):
                 preset = get_preset(study, pretrain__source=source); r = HaxbyRun(preset, seed, out) if study=='haxby' else Run(preset, seed, out, study_seed=0)
-                measure = (lambda r: token_accuracy(r)) if study=='haxby' else (lambda r: dict(identification=clip_identification(r)))
+                measure = token_accuracy if study=='haxby' else (lambda r: dict(identification=clip_identification(r)))
                 folder = r.store.get('start', lambda d: write_json(d/'row.json', measure(r)), dict(preset=preset, seed=seed, start=load_brain(r)[0].folder.name, code=code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')))
                 rows.append(dict(study=study, source=source, seed=seed, simulated=study!='haxby', **json.loads((folder/'row.json').read_text()), **{k: json.loads((folder/'manifest.json').read_text())[k] for k in ('commit', 'seconds')}))
     write_json(HaxbyRun('haxby', 0, out).folder/'starts.json', rows)

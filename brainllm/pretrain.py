@@ -11,6 +11,7 @@ import math
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from .core import ParcelConfig, PretrainConfig, progress, seed_all
+from .datasets import HCP_FILES
 from .models import Block, BrainEncoder, FMRITokenizer, MaskedBrainModel, gather_tokens, random_mask, sincos_3d
 
 # %% ../nbs/03a_pretrain.ipynb #6113e926
@@ -73,7 +74,7 @@ def pretrain(model:MaskedVolumeModel, windows, # a dataset with len and .batch(i
     return losses
 
 # %% ../nbs/03a_pretrain.ipynb #e65de74b
-ATLASES = {'aal2': 94, 'schaefer100': 100}
+ATLASES = {atlas: parcels for atlas,(*_,parcels) in HCP_FILES.items()}
 
 class ParcelModel(nn.Module):
     "One `MaskedBrainModel` for each atlas, sharing all but the tables of positions."
