@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'SimConfig',
-           'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig', 'Stage1Config', 'Stage2Config',
-           'EvaluateConfig', 'Preset', 'get_preset', 'project_root', 'seed_all', 'write_text', 'write_json',
-           'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance',
-           'progress']
+           'StudyConfig', 'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig', 'Stage1Config',
+           'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset', 'choose_study', 'project_root', 'seed_all',
+           'write_text', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store',
+           'PeakMemory', 'provenance', 'progress']
 
 # %% ../nbs/00_core.ipynb #ae0170c0
 import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, shutil, subprocess, threading, time
@@ -30,7 +30,7 @@ class WallError(BrainLLMError, PermissionError): "A target subject's clip, class
 # %% ../nbs/00_core.ipynb #251f99c5
 @dataclass(frozen=True)
 class SimConfig:
-    "The simulated study, written to disk as BIDS in HAD's layout."
+    "The simulated study, written to disk as BIDS."
     n_train:int=6          # training subjects
     n_target:int=2         # subjects the model never sees labelled
     runs:int=4             # task runs a subject
@@ -51,9 +51,24 @@ class SimConfig:
     private:float=0.2      # share of the tuning variance that is a subject's own
     ncsnr:float=0.5        # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
     signal:float=1.        # multiplies every response to a film; 0 gives the floor
+    films:str='rendered'   # 'rendered', each shown once, in HAD's layout; 'urgen', 15 real clips shown to everybody again and again, in the layout of `datasets.Urgen`
     workers:int=2          # processes that write the study
 
 # %% ../nbs/00_core.ipynb #4b7484cf
+@dataclass(frozen=True)
+class StudyConfig:
+    "Whose brains, from which files, and who is held out."
+    layout:str='had'       # reader: 'had' (OpenNeuro ds004488) or 'urgen' (a BIDS study of films, one's own too)
+    root:str=''            # of the BIDS tree of measured brains; '' where `simulate` writes the study
+    source:str='volume'    # 'volume', 'ciftify', 'beta' or 'mosaic'
+    voxel_mm:int=0         # grid of the stored series, mm; 0 leaves volumes on their own
+    register:bool=False    # bring volumes of native space to MNI space
+    subjects:tuple=()      # whom to take; () is everybody who has events
+    targets:tuple=()       # subjects the model never sees labelled; () is the last n_target
+    n_target:int=2
+    test_runs:tuple=()     # instead of subjects, hold out these runs of everybody, as MOSAIC does
+    hold_out:tuple=()      # classes and clips that training never sees and that alone are evaluated
+    share_films:bool=False # everybody saw the same films, so training keeps those that targets saw
 @dataclass(frozen=True)
 class DataConfig:
     "From BIDS to blocks."
@@ -150,6 +165,7 @@ class EvaluateConfig:
 class Preset:
     "Every setting of one run."
     name:str
+    study:StudyConfig=StudyConfig()
     sim:SimConfig=SimConfig()
     data:DataConfig=DataConfig()
     brain:BrainConfig=BrainConfig()
@@ -166,7 +182,10 @@ class Preset:
 # %% ../nbs/00_core.ipynb #0234888d
 PRESETS = {
     'sim-had': Preset('sim-had'),
-    'haxby': Preset('haxby', data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
+    'sim-urgen': Preset('sim-urgen', study=StudyConfig('urgen', share_films=True), sim=SimConfig(n_train=2, films='urgen', clip_seconds=3., slot=5.)),
+    'had': Preset('had', study=StudyConfig(source='ciftify', voxel_mm=3, targets=('07', '14', '21', '28')), pretrain=PretrainConfig(source='hcp'), simulated=False),
+    'urgen': Preset('urgen', study=StudyConfig('urgen', voxel_mm=3, share_films=True), pretrain=PretrainConfig(source='hcp'), simulated=False),
+    'haxby': Preset('haxby', study=StudyConfig('haxby'), data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
         pretrain=PretrainConfig(source='hcp'), stage1=Stage1Config(epochs=2), stage2=Stage2Config(steps=12, lam=1., lr=2e-4),
         evaluate=EvaluateConfig(question='What is the person looking at?'), simulated=False),
     'tiny': Preset('tiny',
@@ -177,6 +196,8 @@ PRESETS = {
         parcels=ParcelConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
         stage1=Stage1Config(epochs=2, batch=8), stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),
         evaluate=EvaluateConfig(batch=8, permutations=99), dtype='float32')}
+PRESETS['tiny-had'] = replace(PRESETS['tiny'], name='tiny-had', study=PRESETS['had'].study, pretrain=replace(PRESETS['tiny'].pretrain, source='none'), simulated=False)
+PRESETS['tiny-urgen'] = replace(PRESETS['tiny'], name='tiny-urgen', study=PRESETS['sim-urgen'].study, sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3., slot=5.))
 
 def get_preset(name:str, # one of PRESETS
                **changes, # 'stage1__epochs=3' changes a leaf; two underscores go down one level
@@ -195,6 +216,19 @@ def _change(node, path, value, where):
     if len(path)==1 and (not isinstance(value, type(old)) and not (isinstance(old, float) and isinstance(value, int))):
         raise PresetError(f"{where}: found {value!r} ({type(value).__name__}), wanted {type(old).__name__} like {old!r}")
     return replace(node, **{path[0]: _change(old, path[1:], value, where) if len(path)>1 else value})
+
+# %% ../nbs/00_core.ipynb #48946c19
+def choose_study(preset:Preset, root:str='', # of the BIDS tree
+                 source:str='', # 'volume', 'ciftify', 'beta' or 'mosaic'
+                 subjects:str='', targets:str='', # names parted by commas, as in '01,02,07'
+                )->Preset:
+    "The preset with what is said of its study. Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."
+    names = lambda v: (f'{v:02d}',) if isinstance(v, int) else tuple(n.strip().removeprefix('sub-') for n in v.split(',') if n.strip()) # papermill -p targets 04 gives the number 4
+    said = dict(root=root, source=source, subjects=names(subjects), targets=names(targets)); said = {k: v for k,v in said.items() if v}
+    if said and (preset.simulated or preset.study.layout=='haxby'): raise PresetError(f"preset {preset.name!r}: found {', '.join(said)} for a study that this preset makes itself, wanted none; take preset had or urgen for a study on disk")
+    study = replace(preset.study, **said); strangers = set(study.targets)-set(study.subjects) if study.subjects else ()
+    if strangers: raise PresetError(f"targets: found {', '.join(sorted(strangers))}, wanted some of the subjects {', '.join(study.subjects)}; name targets among them, as in -p targets {study.subjects[-1]}")
+    return replace(preset, study=study)
 
 # %% ../nbs/00_core.ipynb #edbd426f
 def project_root()->Path: # the nearest folder upwards that has settings.ini, else the working folder

@@ -326,7 +326,9 @@ def table(result:dict, # of a run
             found = row['identification'][s]
             out.append((result['labels'].get(name, name), 'Total' if s=='total' else f'Subject-{s}', *(float(scores[m]) for m in COLUMNS),
                         100*found['two_way'], f"{found['p']:.4f}"))
-    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"Preset {result['preset']}, seed {result['seed']}, {where}, against the {reference}'s text. All but p in percent.")
+    trials, clips = result.get('trials', 0), result.get('clips', 0)
+    again = f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100." if clips<trials else ''
+    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"Preset {result['preset']}, seed {result['seed']}, {where}, against the {reference}'s text. All but p in percent.{again}")
 
 # %% ../nbs/06_evaluate.ipynb #1596b88d
 def plot_rows(result:dict, # of a run
@@ -404,15 +406,16 @@ def shuffled_within(groups:list, # N labels; trials move inside a group only
 # %% ../nbs/06_evaluate.ipynb #7cd52930
 def ridge_texts(train, test, # Blocks
                 embeddings:np.ndarray, captions:list, # (n, D) and n, of the training clips
+                response:np.ndarray, # (T,), how a responding voxel is expected to move through a block
                 )->tuple: # m captions, penalty
     "Ridge to sentence embeddings, then the nearest training caption."
     import torch
-    from brainllm.data import expected_response
     from brainllm.models import choose_penalty, ridge_predict, unit_kernel
-    h = torch.tensor(expected_response(train.in_frames, train.window_start, train.store.tr))
+    from brainllm.stage1 import folds
+    h = torch.tensor(response)
     x, y = (torch.cat([torch.einsum('ntv,t->nv', b.voxels(i), h) for i in np.array_split(np.arange(len(b)), 1+len(b)//64)]) for b in (train, test))
     kernel, cross = unit_kernel(x-x.mean(0), y-x.mean(0)); e = torch.tensor(embeddings)
-    penalty = choose_penalty(kernel, e, [t.subject for t in train.trials]); unit = lambda v: torch.nn.functional.normalize(v.float(), dim=1)
+    penalty = choose_penalty(kernel, e, folds([t.subject for t in train.trials])); unit = lambda v: torch.nn.functional.normalize(v.float(), dim=1)
     nearest = (unit(ridge_predict(kernel, cross, e, penalty))@unit(e-e.mean(0)).T).argmax(1)
     return [captions[i] for i in nearest], penalty
 
@@ -431,14 +434,15 @@ def decode_rows(run, # a Run
     key = unseal(run.split.test, run.trials); ask = [cfg.question]*len(key); blocks = run.blocks(run.split.test)
     tokens = two(brain_tokens(two.stage1, blocks))
     brain = [t for i in progress(range(0, len(tokens), cfg.batch), 'answers from the brain') for t in run.llm.answer(tokens[i:i+cfg.batch], ask[i:i+cfg.batch], v.max_new_tokens)]
-    with adaptors_off(two.stage1): video = answer_clips(two.stage1.video, run.llm, encode(two.stage1.video, run.clip_features(key)), ask, v.max_new_tokens, cfg.batch)
+    films = {t.clip: t for t in key}
+    with adaptors_off(two.stage1): said = dict(zip(films, answer_clips(two.stage1.video, run.llm, encode(two.stage1.video, run.clip_features(films.values())), ask[:len(films)], v.max_new_tokens, cfg.batch)))
+    video = [said[t.clip] for t in key]
     order = shuffled_within([(t.subject, t.run) for t in key], run.seed)
     known = [r['caption'] for r in clip_texts(run.study, run.split.train)]
-    ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known)
-    clips = [t.clip for t in key]; ideal = []
-    for s in run.split.targets: ideal += simulate.ideal_observer(run.study, s, [t for t in key if t.subject==s], clips)[0]
-    rows = dict(brain=brain, no_brain=run.llm.answer(None, ask[:1], v.max_new_tokens)*len(key), shuffled=[brain[i] for i in order],
-                ridge=ridge, ideal=[video[clips.index(c)] for c in ideal], video=video)
+    ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known, run.response)
+    rows = dict(brain=brain, no_brain=run.llm.answer(None, ask[:1], v.max_new_tokens)*len(key), shuffled=[brain[i] for i in order], ridge=ridge)
+    if run.preset.simulated: rows['ideal'] = [said[c] for s in run.split.targets for c in simulate.ideal_observer(run.study, s, [t for t in key if t.subject==s], list(films))[0]]
+    rows['video'] = video
     return rows, dict(teacher=video, caption=[r['caption'] for r in clip_texts(run.study, key)]), key, dict(ridge_penalty=penalty)
 
 # %% ../nbs/06_evaluate.ipynb #dad81d68
@@ -453,22 +457,24 @@ def make_result(run, folder):
         scores = score_rows(rows, refs, subjects, runs, n=cfg.permutations, seed=run.seed, model=run.text)
     lines = [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=cfg.question, caption=refs['caption'][i], **{k: v[i] for k,v in rows.items()}) for i,t in enumerate(key)]
     built = [(name, json.loads((path/'manifest.json').read_text())) for name,_,path in run.parts.log+run.store.log]
-    result = dict(preset=run.preset.name, seed=run.seed, simulated=True, question=cfg.question, signature=score_signature(run.text), rows=scores, row_order=list(rows), labels=LABELS,
-                  floor_row=['no_brain', 'shuffled'], ceiling_row='ideal', inputs={name: path.name for name,_,path in run.parts.log+run.store.log}, settings=dataclasses.asdict(run.preset), trials=len(key), **extra, **provenance(),
+    settings = dataclasses.asdict(run.preset); settings['study']['root'] = Path(settings['study']['root']).name
+    result = dict(preset=run.preset.name, seed=run.seed, simulated=run.preset.simulated, question=cfg.question, signature=score_signature(run.text), rows=scores, row_order=list(rows), labels={k: LABELS[k] for k in rows},
+                  floor_row=['no_brain', 'shuffled'], ceiling_row='ideal' if 'ideal' in rows else 'video', inputs={name: path.name for name,_,path in run.parts.log+run.store.log}, settings=settings, trials=len(key), clips=len({t.clip for t in key}), **extra, **provenance(),
                   phases=[dict(name=n, seconds=m['seconds'], peak_gb=m['peak_gb']) for n,m in dict(built).items()]+[dict(name='decode and score', seconds=round(time.time()-start, 2), peak_gb=memory.gb)])
     write_jsonl(folder/'texts.jsonl', lines); write_json(folder/'result.json', check_result(result))
 
 def evaluated(run)->Path: # folder with result.json and texts.jsonl
     "The scores of a run, made when that was not done before."
     from brainllm.stage2 import load_stage2
-    return run.store.get('evaluation', lambda d: make_result(run, d), dict(stage2=load_stage2(run).folder.name, evaluate=run.preset.evaluate, code=code_hash('evaluate', 'simulate', 'models', 'video')))
+    return run.store.get('evaluation', lambda d: make_result(run, d), dict(stage2=load_stage2(run).folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('evaluate', 'simulate', 'models', 'video')))
 
 def run(preset, # name, or a Preset
         seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
+        **where, # root, source, subjects, targets of a study on disk, as in `core.choose_study`
        )->tuple: # result dict, list of dicts, as read_result
     "From nothing to the table: whatever is missing is built. Writes `<out>/<preset>/result.json` and `texts.jsonl`."
     from brainllm.run import Run
-    r = Run(preset, seed, out); folder = evaluated(r)
+    r = Run(preset, seed, out, **where); folder = evaluated(r)
     for name in ('texts.jsonl', 'result.json'): write_text(r.folder/name, (folder/name).read_text())
     return read_result(r.folder)
 

@@ -31,11 +31,13 @@ def teach(run:Run)->Path: # folder with answers.jsonl
     model = load_video(run)
     def build(folder):
         train = run.split.train; questions = draw_questions(len(train), run.study_seed)
-        answers = answer_clips(model, run.llm, encode(model, run.clip_features(train)), questions, run.preset.video.max_new_tokens, run.preset.evaluate.batch)
+        asked = {(t.clip, q): t for t,q in zip(train, questions)} # a clip that was shown again gets the same answer to the same question
+        said = dict(zip(asked, answer_clips(model, run.llm, encode(model, run.clip_features(asked.values())), [q for _,q in asked], run.preset.video.max_new_tokens, run.preset.evaluate.batch)))
+        answers, hashes = [said[t.clip, q] for t,q in zip(train, questions)], {t.clip: file_hash(run.dataset.clip_path(t)) for t in asked.values()}
         about = dict(model=model.folder.name, llm=run.preset.video.llm, seed=run.study_seed, decoding='greedy')
-        write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, clip_sha256=file_hash(run.dataset.clip_path(t)), question=q, answer=a, **about)
+        write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, clip_sha256=hashes[t.clip], question=q, answer=a, **about)
                                              for t,q,a in zip(train, questions, answers)])
-    return run.store.get('teacher', build, dict(video=model.folder.name, study=run.study.name, seed=run.study_seed, data=run.preset.data, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'video', 'models')))
+    return run.store.get('teacher', build, dict(video=model.folder.name, study=run.identity, seed=run.study_seed, data=run.preset.data, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'video', 'models')))
 
 # %% ../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):
@@ -59,19 +61,21 @@ def tune(model:Stage2, llm:PromptedLLM, source:Tensor, # (n, L, D_q) tokens of l
          labels:Tensor, # (n,) class indices from 0
          target:Tensor, # (m, L, D_q) tokens of unlabelled target records
          cfg:Stage2Config, seed:int)->list[dict]: # losses at each step
-    "Stage II, Eq. 6: the teacher's answers on the source, NC and ES on the target."
-    g = seed_all(seed); variant, bank = VARIANTS[cfg.variant], MemoryBank(len(target), model.class_weight.shape[1])
-    bank.update(torch.arange(len(target)), model.feature(target).detach())
+    "Stage II, Eq. 6: the teacher's answers on the source, NC and ES on the target; Eq. 3 alone where nobody is to be adapted to."
+    g, variant, bank = seed_all(seed), VARIANTS[cfg.variant], None
+    if len(target): bank = MemoryBank(len(target), model.class_weight.shape[1]); bank.update(torch.arange(len(target)), model.feature(target).detach())
     how, log = adamw(model.parameters(), cfg.lr, cfg.steps, weight_decay=.01), []
     for _ in progress(range(cfg.steps), 'Stage II: instruction tuning'):
-        i = torch.randperm(len(source), generator=g)[:cfg.batch]; j = torch.randperm(len(target), generator=g)[:cfg.adapt_batch]
-        rows = [answers[int(k)] for k in i]
+        i = torch.randperm(len(source), generator=g)[:cfg.batch]; rows = [answers[int(k)] for k in i]
         logits, words = llm.answer_logits(model(source[i]), [r['question'] for r in rows], [r['answer'] for r in rows])
-        ce, f = answer_loss(logits[None], words[None]), model.feature(target[j])
-        k = torch.randperm(len(source), generator=g)[:cfg.adapt_batch]
-        adaptation, parts = adaptation_loss(f, j, bank.memory, model.class_weight, variant, cfg.m, source=model.feature(source[k]), source_label=labels[k])
-        descend(stage2_loss(ce, adaptation, cfg.lam), *how)
-        bank.update(j, f.detach()); log.append(dict(ce=ce.item(), **{n: float(v) for n,v in parts.items()}))
+        loss = ce = answer_loss(logits[None], words[None]); parts = {}
+        if bank is not None:
+            j, k = (torch.randperm(len(t), generator=g)[:cfg.adapt_batch] for t in (target, source)); f = model.feature(target[j])
+            adaptation, parts = adaptation_loss(f, j, bank.memory, model.class_weight, variant, cfg.m, source=model.feature(source[k]), source_label=labels[k])
+            loss = stage2_loss(ce, adaptation, cfg.lam)
+        descend(loss, *how)
+        if bank is not None: bank.update(j, f.detach())
+        log.append(dict(ce=ce.item(), **{n: float(v) for n,v in parts.items()}))
     return log
 
 # %% ../nbs/05_stage2.ipynb #ebb9cf6d

@@ -4,8 +4,8 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pytest, torch
 import brainllm
 from brainllm.core import ArtifactError, DataError, WallError
-from brainllm.data import (Blocks, Run, RunStore, SealedTrial, Trial, Windows, check_grid, clean_series, first_volume, read_confounds, read_series, read_table,
-                           read_volumes, rest_windows, seal, source_video, split_subjects, store_runs, subject_mask, unseal)
+from brainllm.data import (Blocks, Run, RunStore, SealedTrial, Trial, Windows, check_grid, check_space, clean_series, expected_response, first_volume, mni_grid, read_confounds, read_series, read_table,
+                           read_volumes, rest_windows, seal, source_video, split_subjects, store_runs, subject_mask, trilinear, unseal)
 from brainllm.datasets import HAD
 
 GRID, TR, T, AFFINE = (7, 8, 6), 2., 48, np.diag([4., 4., 4., 1.])
@@ -40,7 +40,7 @@ def write_tree(root, subjects=('01', '02', '03'), runs=2, mask=True, rest=True):
         for task,r in [('action', r+1) for r in range(runs)]+[('rest', 1)]*rest:
             stem = prep/f'sub-{s}_task-{task}_run-{r}_desc-'
             save_bold(Path(f'{stem}preproc_bold.nii.gz'), (1000+rng.normal(0, 20, (*GRID, T))*brain[..., None]+rng.normal(0, 1, (*GRID, T))).astype(np.int16))
-            Path(f'{stem}preproc_bold.json').write_text(json.dumps(dict(RepetitionTime=TR)))
+            Path(f'{stem}preproc_bold.json').write_text(json.dumps(dict(RepetitionTime=TR, Space='MNI152NLin2009cAsym')))
             confounds = {m: rng.normal(size=T).round(4).tolist() for m in MOTION}
             for m in MOTION[6:]: confounds[m][0] = 'n/a'
             write_tsv(Path(f'{stem}confounds_timeseries.tsv'), confounds)
@@ -311,7 +311,7 @@ def test_sidecar(study, text, message):
 
 def test_runs_of_different_tr(study):
     path = bold_file(study, '02'); data = np.asarray(nib.load(path).dataobj); save_bold(path, data, tr=1.5)
-    path.with_name(path.name.replace('.nii.gz', '.json')).write_text('{"RepetitionTime": 1.5}')
+    path.with_name(path.name.replace('.nii.gz', '.json')).write_text('{"RepetitionTime": 1.5, "Space": "MNI152NLin2009cAsym"}')
     with raises('found a repetition time of 1.5 s, wanted 2 s as in'): store_runs(HAD(study), study/'out')
 
 @pytest.mark.parametrize('where, value, message', [((2, 2, 2, 7), np.nan, 'volume 7 of 48 .*non-finite'), ((2, 2, 2, 0), np.inf, 'volume 0 of 48 .*non-finite'), ((..., 5), 3., 'volume 5 of 48 .1 in all.: found one constant value'), ((...,), 0., 'volume 0 of 48 .48 in all.: found one constant')])
@@ -340,10 +340,27 @@ def test_three_dimensions(study):
     with raises(r'wanted \(X, Y, Z, T\)'): store_runs(HAD(study), study/'out')
 
 @pytest.mark.parametrize('change', ['shape', 'affine'])
-def test_native_space(study, change):
+def test_two_grids(study, change):
     data = np.asarray(nib.load(bold_file(study, '02')).dataobj)
     save_bold(bold_file(study, '02'), data[:-1] if change=='shape' else data, affine=AFFINE if change=='shape' else AFFINE+np.eye(4, k=3)*8)
-    with raises(r"sub-02.*native \(T1w\) space .* run fMRIPrep with --output-spaces MNI152NLin2009cAsym"): store_runs(HAD(study), study/'out')
+    with raises(r"sub-02.*found grid .* resample all runs onto one grid .voxel_mm=3."): store_runs(HAD(study), study/'out')
+
+class Study: # the runs of others, all in one space
+    def __init__(self, dataset, space): self.dataset, self.space, self.subjects = dataset, space, dataset.subjects
+    def runs(self, subject, task='action'): return [dataclasses.replace(r, space=self.space) for r in self.dataset.runs(subject, task)]
+
+@pytest.mark.parametrize('space', ['', 'T1w'])
+def test_native_space(whole, tmp_path, space):
+    "Refused although the grids happen to agree; one subject alone is compared with nobody."
+    native = Study(HAD(whole), space)
+    with raises(r"native space .*one space for all 3 subjects.*native \(T1w\) space cannot be compared .* run fMRIPrep with --output-spaces MNI152NLin2009cAsym.*ciftify.*register=True"): store_runs(native, tmp_path/'out')
+    assert not (tmp_path/'out').exists()
+    assert len(RunStore(store_runs(native, tmp_path/'one', subjects=['02'])).runs)==3
+    with raises('wanted MNI space, to resample from'): store_runs(native, tmp_path/'out', subjects=['02'], voxel_mm=8)
+
+def test_two_spaces(whole):
+    runs = HAD(whole).runs('01')+[dataclasses.replace(r, space='MNI152NLin6Asym') for r in HAD(whole).runs('02')]
+    with raises('sub-02.*found space MNI152NLin6Asym, wanted MNI152NLin2009cAsym'): check_space([dataclasses.replace(r, space=r.space or 'MNI152NLin2009cAsym') for r in runs])
 
 @pytest.mark.parametrize('fault, message', [('shape', r'desc-brain_mask.nii.gz: found shape \(6, 8, 6\)'), ('affine', r'origin \[8.0, 0.0, 0.0\] mm; wanted'), ('empty', 'found an empty mask'), ('cut', 'found a damaged mask'), ('dangling', 'found a link')])
 def test_faulty_mask(study, fault, message):
@@ -377,6 +394,135 @@ def test_run_too_short_to_clean(tmp_path):
     write_tsv(tmp_path/'c.tsv', {m: list(range(12)) for m in MOTION})
     with raises('found 12 regressors for 12 volumes'): read_confounds(tmp_path/'c.tsv', 12)
     assert read_confounds(tmp_path/'c.tsv', 12, derivatives=False).shape==(12, 6)
+
+OUTLIERS = dict(framewise_displacement=['n/a']+[.1]*(T-1), std_dvars=['n/a']+[1.]*(T-1))
+
+def with_columns(path, **columns): # columns added to a table
+    lines = path.read_text().splitlines()
+    path.write_text('\n'.join('\t'.join([line, *(str(v) for v in row)]) for line,row in zip(lines, [tuple(columns), *zip(*columns.values())]))+'\n')
+
+def test_outliers_say_nothing(study):
+    fd, dvars = list(OUTLIERS['framewise_displacement']), list(OUTLIERS['std_dvars']); fd[7] = .51; fd[20] = 3.; dvars[20] = 4.; dvars[30] = 1.51; fd[40] = .5; dvars[41] = 1.5 # two at the very limit
+    with_columns(confounds_file(study), framewise_displacement=fd, std_dvars=dvars, non_steady_state_outlier00=[1.]+[0.]*(T-1))
+    out = store_runs(HAD(study), study/'out'); row = RunStore(out).row('01', 1); x = np.asarray(RunStore(out).series('01', 1), np.float32)
+    assert row['outliers']==3 and row['regressors'][-4:]==['non_steady_state_outlier00', 'motion_outlier00', 'motion_outlier01', 'motion_outlier02'] and row['volumes']==T
+    assert np.flatnonzero(np.abs(x).max(1)<1e-3).tolist()==[0, 7, 20, 30]
+    assert RunStore(out).row('02', 1)['outliers']==0 and 'motion_outlier00' not in RunStore(out).row('02', 1)['regressors']
+
+def test_outliers_without_dvars_or_without_displacement(study):
+    with_columns(confounds_file(study), framewise_displacement=['n/a']+[.1]*9+[.9]*2+[.1]*(T-12)); with_columns(confounds_file(study, '02'), std_dvars=['n/a']+[9.]*(T-1))
+    c, d = (read_confounds(confounds_file(study, s), T) for s in ('01', '02'))
+    assert c.filter(like='outlier').to_numpy().nonzero()[0].tolist()==[10, 11] and d.filter(like='outlier').empty
+
+@pytest.mark.parametrize('bad, message', [(25, 'found 23 of 48 volumes without motion outliers .*wanted at least half'), (24, None)])
+def test_too_many_outliers(study, bad, message):
+    with_columns(confounds_file(study), framewise_displacement=['n/a']+[2.]*bad+[.1]*(T-1-bad))
+    if message is None: assert read_confounds(confounds_file(study), T).shape==(T, 12+bad); return
+    with raises(message): store_runs(HAD(study), study/'out')
+
+def test_outliers_that_leave_too_few(tmp_path):
+    table = {m: np.arange(24).tolist() for m in MOTION}|dict(framewise_displacement=[0.]*14+[2.]*10); write_tsv(tmp_path/'c.tsv', table)
+    with raises('found 12 regressors for 14 volumes .10 more are outliers.'): read_confounds(tmp_path/'c.tsv', 24)
+
+@pytest.mark.parametrize('column, row, value, message', [('framewise_displacement', 5, 'n/a', "column 'framewise_displacement': found n/a after the first row"), ('std_dvars', 9, 'x', "row 10, column 'std_dvars': found 'x'")])
+def test_faulty_outlier_columns(study, column, row, value, message):
+    with_columns(confounds_file(study), **OUTLIERS); edit(confounds_file(study), column, row, value)
+    with raises(message): store_runs(HAD(study), study/'out')
+
+
+# onto the MNI grid
+
+class Placed:
+    "Two subjects whose volumes hold, at every place of MNI space, one smooth function times a time course; each has a grid of their own, the second is also turned and moved into a native space."
+    TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(.05, -.08, .1)*1.04, [4., -6., 5.]) # MNI mm -> native mm
+    COURSE = np.sin(np.arange(T)/3)+.3*np.cos(np.arange(T)*1.7)
+    subjects = ['01', '02']
+    def __init__(self, folder):
+        self.grids = {'01': ((44, 52, 44), nib.affines.from_matvec(np.diag([4.]*3), [-88, -124, -70])), '02': ((38, 44, 38), nib.affines.from_matvec(np.diag([5.]*3), [-93, -128, -76]))}
+        self.all = {}
+        for s,(shape, affine) in self.grids.items():
+            mm = nib.affines.apply_affine(affine, np.argwhere(np.ones(shape)))
+            if s=='02': mm = nib.affines.apply_affine(np.linalg.inv(self.TURN), mm)
+            bold = (1000+100*self.pattern(mm)[:,None]*self.COURSE).reshape(*shape, T).astype(np.float32); path = folder/f'sub-{s}_bold.nii'
+            save_bold(path, bold, affine=affine); save_bold(folder/f'sub-{s}_mask.nii.gz', np.ones(shape, np.uint8), affine=affine)
+            self.all[s] = Run(s, 1, 'action', path, None, TR, folder/f'sub-{s}_mask.nii.gz', 'T1w' if s=='02' else 'MNI152NLin2009cAsym')
+    @staticmethod
+    def pattern(mm): return np.sin(mm[:,0]/30)+np.cos(mm[:,1]/35)*np.sin(mm[:,2]/25+1)
+    def runs(self, subject, task='action'): return [self.all[subject]] if task=='action' else []
+    def to_native(self, mm): return nib.affines.apply_affine(self.TURN, mm)
+
+@pytest.fixture(scope='module')
+def placed(tmp_path_factory): return Placed(tmp_path_factory.mktemp('placed'))
+
+def test_resampled_subjects_agree(placed, tmp_path):
+    "Before z-scoring hides it: the amplitude at every voxel of the box is the function's own, in MNI space and through a native one."
+    shape, affine = mni_grid(6); out = store_runs(placed, tmp_path/'out', voxel_mm=6, to_native={'02': placed.to_native}); s = RunStore(out)
+    assert s.shape==tuple(shape) and np.allclose(s.affine, affine) and s.n_voxels>6000
+    mm = nib.affines.apply_affine(affine, np.argwhere(s.mask)); want = placed.pattern(mm)
+    for subject,(own, at) in placed.grids.items():
+        points = placed.to_native(mm) if subject=='02' else mm; x = np.asarray(nib.load(placed.all[subject].bold).dataobj)
+        amplitude = trilinear(points, own, at)@(x[..., 5]-1000).ravel()/(100*placed.COURSE[5])
+        assert np.abs(amplitude-want).max()<.03
+    a, b = (np.asarray(s.series(k, 1), np.float32) for k in placed.subjects)
+    clear = np.abs(want)>.1
+    assert np.median(np.abs(a-b)[:, clear])<2e-3 and (np.sign((a*b).sum(0))[clear]>0).all()
+    untold = store_runs(placed, tmp_path/'untold', voxel_mm=6, to_native={'02': lambda mm: mm}) # the control: without the way, amplitudes change their sign somewhere
+    c = np.asarray(RunStore(untold).series('02', 1), np.float32); d = np.asarray(RunStore(untold).series('01', 1), np.float32)
+    assert ((c*d).sum(0)<0).sum()>100
+
+def test_resampling_needs_a_way_and_a_grid(placed, tmp_path):
+    with raises('sub-02_bold.nii: found volumes in native space .T1w.'): store_runs(placed, tmp_path/'out', voxel_mm=6)
+    with raises('voxel_mm: found None with to_native'): store_runs(placed, tmp_path/'out', to_native={'02': placed.to_native})
+
+def test_voxels_outside_a_subject_drop_out(placed, tmp_path):
+    class Cut(Placed):
+        def __init__(self): # the second subject's volumes end at z = 30 mm
+            run = placed.all['01']; image = nib.load(run.bold); top = 26; path = tmp_path/'cut.nii'
+            save_bold(path, np.asarray(image.dataobj)[:, :, :top], affine=image.affine); save_bold(tmp_path/'m.nii.gz', np.ones((44, 52, top), np.uint8), affine=image.affine)
+            self.all = {'01': run, '02': dataclasses.replace(run, subject='02', bold=path, mask=tmp_path/'m.nii.gz')}
+    s = RunStore(store_runs(Cut(), tmp_path/'out', voxel_mm=6)); z = nib.affines.apply_affine(s.affine, np.argwhere(s.mask))[:,2]
+    assert z.max()<=30 and RunStore(store_runs(Cut(), tmp_path/'one', subjects=['01'], voxel_mm=6)).n_voxels>s.n_voxels>1000
+
+def test_resampling_through_nilearn(placed):
+    from nilearn.image import resample_img
+    shape, affine = mni_grid(6); run = placed.all['02']; own, at = placed.grids['02']; mean = nib.Nifti1Image(np.asarray(nib.load(run.bold).dataobj)[..., 3], at)
+    theirs = resample_img(mean, affine, shape, interpolation='linear').get_fdata().ravel(); weights = trilinear(nib.affines.apply_affine(affine, np.argwhere(np.ones(shape))), own, at)
+    inside = np.asarray(weights.sum(1)).ravel()>.5
+    assert inside.sum()>10000 and np.abs((weights@mean.get_fdata().ravel()-theirs)[inside]).max()/1000<1e-6
+
+
+# betas
+
+@pytest.fixture
+def betas(store, tmp_path):
+    meta = json.loads((store/'meta.json').read_text()); rng = np.random.default_rng(0); out = tmp_path/'betas'; out.mkdir(); np.save(out/'mask.npy', RunStore(store).mask)
+    rows = [r|dict(volumes=6, outliers=0) for r in meta['runs'] if r['task']=='action']
+    for r in rows: np.save(out/r['file'], rng.normal(size=(6, meta['voxels'])).astype(np.float16))
+    (out/'meta.json').write_text(json.dumps(meta|dict(kind='beta', runs=rows))); return out
+
+def test_blocks_of_betas(whole, store, betas):
+    trials = HAD(whole).trials(); blocks, series = Blocks(betas, trials), Blocks(store, trials)
+    i = next(k for k,t in enumerate(trials) if (t.subject, t.run, t.index)==('02', 1, 3)); inside = torch.from_numpy(RunStore(betas).mask)
+    want = expected_response(5, 2., TR)[:,None]*np.asarray(RunStore(betas).series('02', 1)[3], np.float32)
+    assert blocks[i].shape==series[i].shape and np.allclose(blocks[i][:, inside].numpy(), want, atol=1e-6) and not blocks[i][:, ~inside].any()
+    assert torch.equal(blocks.voxels([i])[0], blocks[i][:, inside]) and torch.equal(Blocks(betas, [seal(trials[i])])[0], blocks[i])
+    assert RunStore(betas).kind=='beta' and RunStore(store).kind=='series'
+
+def test_no_windows_in_betas(betas):
+    for f in (lambda: Windows(betas, [('01', 1, 'action', 0)]), lambda: rest_windows(betas, task='action')):
+        with raises('found betas, one map a trial, wanted time series'): f()
+
+def test_betas_of_fewer_trials(whole, betas):
+    with raises('subject 01, action run 1: found 6 maps, wanted one for trial 6'): Blocks(betas, [dataclasses.replace(HAD(whole).trials()[0], index=6)])
+
+def test_unknown_kind(betas):
+    meta = json.loads((betas/'meta.json').read_text()); (betas/'meta.json').write_text(json.dumps(meta|dict(kind='maps')))
+    with raises("found kind 'maps'", ArtifactError): RunStore(betas)
+
+def test_stored_anew_is_whole_only_at_the_end(study):
+    out = store_runs(HAD(study), study/'out'); bold = bold_file(study, '02'); bold.write_bytes(bold.read_bytes()[:-20])
+    with raises('truncated'): store_runs(HAD(study), out)
+    with raises('no whole store', ArtifactError): RunStore(out)
 
 
 # real text files of HAD
@@ -414,6 +560,10 @@ def test_real_confounds():
     x = clean_series(np.random.default_rng(0).normal(size=(156, 20)).astype(np.float32), c, 2.)
     assert np.abs(x.T@c.to_numpy()).max()/np.abs(c.to_numpy()).sum(0).max()<1e-3
     with raises('found 156 rows, wanted 155'): read_confounds(path, 155)
+    import pandas as pd
+    raw = pd.read_csv(path, sep='\t'); bad = np.flatnonzero((raw.framewise_displacement>.5)|(raw.std_dvars>1.5))
+    assert c.filter(like='motion_outlier').to_numpy().nonzero()[0].tolist()==bad.tolist() and len(bad)>0 and np.abs(x[bad]).max()<1e-3 # fMRIPrep's own columns say the same
+    assert set(bad)==set(raw.filter(like='motion_outlier').to_numpy().nonzero()[0])
 
 def test_real_runs_without_volumes():
     assert [(r.run, r.tr) for r in HAD(HAD_TEXT).runs('01')]==[(k, 2.) for k in range(1, 13)]
