@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 import nibabel as nib, numpy as np
-from .core import DataError, PartMissing, file_hash, project_root
+from .core import PRESETS, DataError, PartMissing, file_hash, project_root
 from .data import Run, Trial, clean_series, missing_file, read_header, read_table, read_volumes, store_session
 
 # %% ../nbs/01b_datasets.ipynb #14da72c6
@@ -59,11 +59,13 @@ def match_classes(pairs:dict, # {(code, name): file and row where it first stood
     "One name for each code and one code for each name. Raises `DataError` where events and folders, or two rows, disagree."
     classes, codes, last = {}, {}, ''
     for (code,name),where in sorted(pairs.items()):
+        place, whole = 1+sum(f<name for f in folders or ()), bool(folders) and len(folders)>=max(c for c,_ in pairs) and {n for _,n in pairs}<=set(folders)
         known, number = classes.setdefault(code, name), codes.setdefault(name, code)
+        if folders and name not in folders and (place>code or known!=name): raise DataError(f"{where}, column 'stim_file': found class {name!r}, wanted one of the {len(folders)} folders of stimuli/, in a place that fits code {code}; correct the row or fetch the missing folder")
+        if folders and (place>code or whole and place!=code): raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder missing or one too many, or this the file of another dataset?")
         if known!=name or number!=code: raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {number} as in other rows; code {code} is {known!r}. Is this the file of another dataset?")
         if name<last: raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted one below that of {last!r}: codes follow the sorted names. Is this the file of another dataset?")
-        place, whole, last = 1+sum(f<name for f in folders or ()), bool(folders) and len(folders)>=max(c for c,_ in pairs) and {n for _,n in pairs}<=set(folders), name
-        if folders and (place>code or whole and place!=code): raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder missing or one too many, or this the file of another dataset?")
+        last = name
     return dict(enumerate(folders, 1)) if pairs and whole else classes
 
 # %% ../nbs/01b_datasets.ipynb #0e1981d4
@@ -108,9 +110,14 @@ def find_runs(fmriprep:Path, # derivatives/fmriprep
               root:Path, # where task-<task>_bold.json would be
              )->list: # (session, space as fMRIPrep's options name it, Run), every session and space there is
     "The preprocessed runs of a subject, found by their volumes or by the .json beside them. Raises `DataError` for a run without a repetition time."
-    folder = fmriprep/f'sub-{subject}'; shared, out = folder/f'sub-{subject}_desc-brain_mask.nii.gz', []
+    folder = fmriprep/f'sub-{subject}'; shared, seen, out = folder/f'sub-{subject}_desc-brain_mask.nii.gz', {}, []
     files = [p for p in folder.glob(f'**/sub-{subject}_*task-{task}_*desc-preproc_bold.*') if p.name.partition('.')[2] in ('nii.gz', 'nii', 'json')]
-    for stem in sorted({p.with_name(p.name.partition('.')[0]) for p in files}):
+    stems = sorted({p.with_name(p.name.partition('.')[0]) for p in files})
+    for stem in stems:
+        number = _entity(stem, 'run') or '1'
+        if not number.isdigit(): raise DataError(f"{stem}: found run {number!r}, wanted a number; rename the file")
+        if (other := seen.setdefault((int(number), *(_entity(stem, k) for k in ('ses', 'space', 'res'))), stem)) is not stem: raise DataError(f"{stem}: found subject {subject}, run {int(number)} a second time, wanted it once; it is also {other}. Remove one of the two")
+    for stem in stems:
         about = lambda key: read_sidecar(key, stem.with_name(f'{stem.name}.json'), root/f'task-{task}_bold.json')
         tr, space, res = about('RepetitionTime'), _entity(stem, 'space') or about('Space') or '', _entity(stem, 'res')
         if not isinstance(space, str): raise DataError(f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the file")
@@ -118,9 +125,7 @@ def find_runs(fmriprep:Path, # derivatives/fmriprep
         plain = stem.with_name(f'{stem.name}.nii'); bold = plain if os.path.lexists(plain) else stem.with_name(f'{stem.name}.nii.gz')
         confounds = stem.with_name(re.sub(r'_(?:space|res)-[A-Za-z0-9]+', '', stem.name).replace('desc-preproc_bold', 'desc-confounds_timeseries.tsv'))
         mask = next((m for m in (stem.with_name(stem.name.replace('preproc_bold', 'brain_mask.nii.gz')), shared) if os.path.lexists(m)), None)
-        number = _entity(stem, 'run') or '1'
-        if not number.isdigit(): raise DataError(f"{stem}: found run {number!r}, wanted a number; rename the file")
-        out.append((_entity(stem, 'ses'), f'{space or "T1w"}:res-{res}' if res else space or 'T1w', Run(subject, int(number), task, bold, confounds, float(tr), mask, space)))
+        out.append((_entity(stem, 'ses'), f'{space or "T1w"}:res-{res}' if res else space or 'T1w', Run(subject, int(_entity(stem, 'run') or 1), task, bold, confounds, float(tr), mask, space)))
     return out
 
 def read_sidecar(key:str, *places): # the first value of a field in these .json files; None where none has it
@@ -238,7 +243,7 @@ def run_seconds(run:Run)->float|None: # s; None where the confounds are not ther
     with run.confounds.open('rb') as f: return (sum(1 for line in f if line.strip())-1)*run.tr
 
 # %% ../nbs/01b_datasets.ipynb #2a9e1b9a
-HAD_TARGETS = ('07', '14', '21', '28') # evenly spaced, chosen by no data
+HAD_TARGETS = PRESETS['had'].study.targets # evenly spaced, chosen by no data
 
 def cycle_of(run:int)->int: # 1 to 4
     "The cycle of three runs that a run of HAD belongs to."
@@ -457,7 +462,7 @@ def check_study(study, # HAD or Urgen with skip=True
     "Everything wrong with a study that can be seen without changing it."
     if source not in (*CHECKS, 'all'): raise DataError(f"--source: found {source!r}, wanted one of {', '.join(CHECKS)}, all")
     root, trials, found, whole = study.root, study.trials(), [], {}
-    tell = lambda s, file, what: found.append(Finding(s, str(Path(file).relative_to(root)) if file else '', str(what).replace(f'{root}/', '')))
+    def tell(s, file, what): name = str(Path(file).relative_to(root)) if file else ''; found.append(Finding(s, name, str(what).replace(f'{root}/', '').removeprefix(f'{name}: ')))
     for s,what in study.problems.items(): tell(s, '', what)
     runs = {s: {t.run for t in trials if t.subject==s} for s in study.subjects}; every = set().union(*runs.values())
     for s in study.subjects:

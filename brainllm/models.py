@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PENALTIES', 'ShapeError', 'FMRITokenizer', 'Attention', 'Mlp', 'Block', 'sincos_1d', 'sincos_3d', 'BrainEncoder',
-           'random_mask', 'gather_tokens', 'MaskedBrainModel', 'unit_kernel', 'ridge_weights', 'ridge_predict',
-           'cross_fitted', 'choose_penalty', 'Projection', 'PromptedLLM', 'Bridge', 'BrainLLM']
+           'random_mask', 'gather_tokens', 'MaskedBrainModel', 'TemporalBlock', 'ProjectionHead', 'VoxelEncoder',
+           'voxel_encoder', 'encoder_from', 'unit_kernel', 'ridge_weights', 'ridge_predict', 'cross_fitted',
+           'choose_penalty', 'Projection', 'PromptedLLM', 'Bridge', 'BrainLLM']
 
 # %% ../nbs/02_models.ipynb #8bb15e78
-import math
+import copy, math
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from .core import BrainLLMError
@@ -202,6 +203,88 @@ class MaskedBrainModel(nn.Module):
         pred = self.decode(self.encode(x, keep), restore)
         target = x[:, 0, :L*self.patch].unflatten(1, (L, self.patch))
         return (((pred-target)**2).mean(-1)*mask).sum()/mask.sum().clamp(min=1), pred, mask
+
+# %% ../nbs/02_models.ipynb #26156615
+class TemporalBlock(Block):
+    "MinD-Video's block (class BlockTemp): attention inside a frame, over the frames, MLP. (B*frames, L, D) -> (B*frames, L, D), the frames of a record in a row."
+    def __init__(self, dim:int, heads:int, mlp_ratio:float=1.):
+        super().__init__(dim, heads, mlp_ratio)
+        self.norm_temp, self.attn_temp = nn.LayerNorm(dim), Attention(dim, heads)
+    def forward(self, x, frames:int=1):
+        x = x+self.attn(self.norm1(x))
+        over = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) # (B*L, frames, D)
+        over = over+self.attn_temp(self.norm_temp(over))
+        x = over.unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
+        return x+self.mlp(self.norm2(x))
+
+# %% ../nbs/02_models.ipynb #55dd246a
+class ProjectionHead(nn.Module):
+    "MinD-Video's head. (B, n, D) -> (B, out_tokens, out_dim)."
+    def __init__(self, tokens:int, dim:int, out_tokens:int=1, out_dim:int=768, norm:bool=False):
+        super().__init__()
+        self.channel_mapper, self.projection = nn.Linear(tokens, out_tokens, bias=False), nn.Linear(dim, out_dim, bias=False)
+        self.fc, self.layer_norm = nn.Linear(out_dim, out_dim, bias=False), nn.LayerNorm(out_dim) if norm else nn.Identity()
+    def forward(self, x):
+        x = self.projection(self.channel_mapper(x.transpose(1, 2)).transpose(1, 2))
+        return self.layer_norm(self.fc(F.gelu(x))+x)
+
+class VoxelEncoder(nn.Module):
+    "The encoder over voxels downstream of masked modelling: MinD-Vis (class fmri_encoder), or MinD-Video (class fMRIEncoder) with `temporal` and a head."
+    def __init__(self,
+                 num_voxels:int, # V; the last V mod patch of them are ignored
+                 patch:int, # voxels in a patch
+                 dim:int, # D
+                 depth:int, # blocks
+                 heads:int, # attention heads
+                 mlp_ratio:float=1., # hidden width of the MLP over D
+                 window:int=1, # frames in a record
+                 temporal:bool=False, # attention over the frames in every block
+                 pool:bool=False, # one token: the norm of the mean
+                 head:dict|None=None, # out_tokens, out_dim, norm of `ProjectionHead`; None has no head
+                ):
+        super().__init__()
+        L = num_voxels//patch
+        self.patch, self.window, self.temporal, self.pool = patch, window, temporal, pool
+        self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv1d(1, dim, patch, patch)))
+        self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, dim), sincos_1d(L, dim)])[None], requires_grad=False)
+        block = TemporalBlock if temporal else Block
+        self.blocks, self.norm = nn.ModuleList([block(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
+        self.proj_head, self.logit_scale = (None, None) if head is None else (ProjectionHead(window*L, dim, **head), nn.Parameter(torch.ones([])))
+    def tokens(self,
+               x:Tensor, # (B, window, V)
+              )->Tensor: # (B, window*L, D), frame by frame; (B, window, D) when pooled
+        "What the blocks make of the patches. Raises `ShapeError`."
+        L = self.pos_embed.shape[1]-1
+        if x.ndim!=3 or x.shape[1]!=self.window or x.shape[2]//self.patch!=L: raise ShapeError(f"x: found {tuple(x.shape)}, wanted (B, {self.window}, V), records of {self.window} frame(s), with V in {L*self.patch}..{(L+1)*self.patch-1}")
+        h = self.patch_embed.proj(x.flatten(0, 1)[:, None]).transpose(1, 2)+self.pos_embed[:, 1:]
+        for b in self.blocks: h = b(h, self.window) if self.temporal else b(h)
+        h = self.norm(h.mean(1, keepdim=True) if self.pool else h)
+        return h.unflatten(0, (-1, self.window)).flatten(1, 2)
+    def forward(self,
+                x:Tensor, # (B, window, V)
+               )->Tensor: # as `tokens`; (B, out_tokens, out_dim) with a head
+        "Tokens, through the head where there is one. Raises `ShapeError`."
+        return self.tokens(x) if self.proj_head is None else self.proj_head(self.tokens(x))
+
+# %% ../nbs/02_models.ipynb #1f2dd55a
+def voxel_encoder(model:MaskedBrainModel, # e.g. from `weights.load_scmbm`
+                  pool:bool=False, # one token: the norm of the mean
+                 )->VoxelEncoder: # with copies of the weights
+    "The downstream encoder of a masked model (MinD-Vis, class fmri_encoder). The published loader, when it pools, leaves every norm of every block at its initial value; here all are kept."
+    dim, patch = model.norm.normalized_shape[0], model.patch
+    encoder = VoxelEncoder((model.pos_embed.shape[1]-1)*patch, patch, dim, 0, 1, pool=pool)
+    for part in ('patch_embed', 'pos_embed', 'blocks', 'norm'): setattr(encoder, part, copy.deepcopy(getattr(model, part)))
+    return encoder.train(model.training)
+
+# %% ../nbs/02_models.ipynb #a0566632
+def encoder_from(model, # MaskedBrainModel, VoxelEncoder or BrainEncoder
+                 coords=None, # (N, 3) token centres in mm; None adds no positions
+                )->BrainEncoder:
+    "A brain encoder with copies of a model's blocks and norm; blocks with attention over frames see one frame. Raises `ShapeError`."
+    if not all(isinstance(getattr(model, k, None), nn.Module) for k in ('blocks', 'norm')): raise ShapeError(f"model: found {type(model).__name__}, wanted one with blocks and norm: MaskedBrainModel, VoxelEncoder or BrainEncoder")
+    encoder = BrainEncoder(model.norm.normalized_shape[0], 0, 1, coords=coords)
+    encoder.blocks, encoder.norm = copy.deepcopy(model.blocks), copy.deepcopy(model.norm)
+    return encoder.train(model.training)
 
 # %% ../nbs/02_models.ipynb #eab1f2b5
 PENALTIES = (.003, .01, .03, .1, .3, 1., 3., 10.)

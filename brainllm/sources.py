@@ -6,11 +6,11 @@
 __all__ = ['SURFACES', 'CORTEX', 'MADE_VERTEX', 'MOSAIC_TEST', 'GRAYORDINATES', 'SOURCES', 'Cifti', 'brain_models', 'read_cifti',
            'read_rows', 'series_tr', 'grayordinate_mm', 'read_surface', 'Placement', 'voxel_of', 'place',
            'subject_surfaces', 'ciftify_runs', 'store_grayordinates', 'made_surface', 'made_models', 'made_confounds',
-           'write_made_had', 'cycle_of', 'beta_files', 'match_maps', 'check_labels', 'read_betas', 'store_betas',
-           'clip_key', 'open_mosaic', 'mosaic_group', 'match_betas', 'read_map', 'to_voxels', 'mosaic_mm',
-           'store_mosaic', 'Registration', 'load_registration', 'mean_brain', 'pull', 'dice', 'mutual_information',
-           'find_affine', 'repaint', 'find_warp', 'jacobian', 'mirrored', 'judge', 'register_subject', 'register_study',
-           'store_study', 'store_volumes']
+           'write_made_had', 'beta_files', 'match_maps', 'check_labels', 'read_betas', 'store_betas', 'clip_key',
+           'open_mosaic', 'mosaic_group', 'match_betas', 'read_map', 'to_voxels', 'mosaic_mm', 'store_mosaic',
+           'Registration', 'load_registration', 'mean_brain', 'pull', 'dice', 'mutual_information', 'find_affine',
+           'repaint', 'find_warp', 'jacobian', 'mirrored', 'judge', 'register_subject', 'register_study', 'store_study',
+           'store_volumes']
 
 # %% ../nbs/01c_sources.ipynb #53a211a4
 import json, os, re, zipfile, zlib
@@ -27,7 +27,7 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage, sparse
 from .core import DataError, file_hash, progress, write_json
 from .data import NATIVE, Run, _save, _store_series, missing_file, mni_grid, read_confounds, read_volumes, store_runs, subject_mask
-from .datasets import HAD
+from .datasets import HAD, cycle_of
 
 # %% ../nbs/01c_sources.ipynb #7dd22f5c
 _MODELS = re.compile(rb'(<MatrixIndicesMap\b[^>]*\bCIFTI_INDEX_TYPE_BRAIN_MODELS\b[^>]*>)(.*?)(</MatrixIndicesMap>)', re.S)
@@ -268,8 +268,6 @@ def _write_made_betas(path, g, patch, amplitudes, names):
     path.write_bytes(_made_head(len(names))+x.tobytes()); path.with_name(path.name.replace('beta.dscalar.nii', 'label.txt')).write_text('\n'.join(names)+'\n')
 
 # %% ../nbs/01c_sources.ipynb #686b91a1
-def cycle_of(run:int)->int: return (run-1)//3+1 # cycle, counted from 1
-
 def beta_files(had, subject:str, trials:list)->dict: # Trial of the subject -> {cycle: path}
     "The single-trial betas of a subject of HAD. Raises `DataError` for a cycle of the events whose file is not there."
     folder = had.root/'derivatives'/'ciftify'/f'sub-{subject}'/'results'; files = {c: folder/f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii' for c in sorted({cycle_of(t.run) for t in trials})}

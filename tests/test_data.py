@@ -245,8 +245,7 @@ def test_duplicated_bold(study):
     with raises('subject 01, run 1 a second time'): HAD(study).runs('01')
 
 def test_missing_class_folder(study):
-    (study/'stimuli'/'BMX').rename(study/'elsewhere')
-    with raises("found class 'BMX', wanted one of the 2 folders"): HAD(study).trials()
+    trials = HAD(study).trials(); (study/'stimuli'/'BMX').rename(study/'elsewhere'); assert HAD(study).trials()==trials # half-fetched stimuli are no fault
 
 def test_dangling_links_are_enough_for_trials(study):
     for path in [bold_file(study), *(study/'stimuli').rglob('*.mp4')]: path.unlink(); path.symlink_to('../../.git/annex/objects/gone')

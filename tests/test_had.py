@@ -1,5 +1,5 @@
 "HAD as it really is: all 30 people from text alone, in both versions of the dataset, and what is wrong in it said with its name."
-import json, os, time
+import json, os, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest
 from brainllm.core import DataError
@@ -53,6 +53,11 @@ def test_all_of_it_from_text_under_both_versions(whole):
     second = HAD(whole[1]).trials(); bare = lambda t: (t.subject, t.run, t.duration, t.label, t.classname, t.index, t.clip.replace('_', ' '))
     assert [bare(a) for a in trials]==[bare(b) for b in second] and np.allclose([t.onset for t in trials], [t.onset for t in second])
 
+def test_all_of_it_in_a_gigabyte(whole):
+    code = f"import resource; from brainllm.datasets import HAD; n = len(HAD({str(whole[0])!r}).trials()); print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024)" # of a process of its own, torch included
+    n, peak = map(int, subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split())
+    assert n==21600 and peak<1e9, peak
+
 @pytest.fixture
 def small(tmp_path): return write_had(tmp_path/'had', subjects=3, stimuli=False)
 
@@ -76,6 +81,37 @@ def test_what_is_wrong_is_named_and_the_others_are_listed_when_asked(small, spoi
     assert say in str(e.value)
     had = HAD(small, skip=True); trials = had.trials()
     assert {t.subject for t in trials}=={'01', '03'}==set(had.subjects) and len(trials)==2*720 and say in had.problems['02'] and list(had.problems)==['02']
+
+def test_stimuli_half_fetched_are_no_fault(small):
+    before = HAD(small).trials()
+    for t in before[:40]: (small/'stimuli'/t.clip).parent.mkdir(parents=True, exist_ok=True); (small/'stimuli'/t.clip).symlink_to('absent')
+    assert HAD(small).trials()==before and HAD(small).class_names==CLASSES
+    for k in range(30): (small/'stimuli'/f'AAA {k}').mkdir() # folders of something else
+    with pytest.raises(DataError, match='its place in the sorted folders'): HAD(small).trials()
+
+def test_a_few_runs_and_a_second_session(small):
+    before = HAD(small).trials()
+    for r in range(4, 13): events(small, 2, r).unlink()
+    other = small/'sub-03'/'ses-action02'/'func'; other.mkdir(parents=True)
+    (other/'sub-03_ses-action02_task-action_run-01_events.tsv').write_text(events(small, 3, 5).read_text())
+    assert HAD(small).trials()==[t for t in before if t.subject!='02' or t.run<4]
+
+def own_output(root, s, space, runs=range(1, 13)): # fMRIPrep's own names under HAD's raw data
+    func = root/'derivatives'/'fmriprep'/f'sub-{s:02d}'/'ses-action01'/'func'; func.mkdir(parents=True, exist_ok=True)
+    for r in runs: (func/f'sub-{s:02d}_ses-action01_task-action_run-{r:02d}_space-{space}_desc-preproc_bold.json').write_text('{"RepetitionTime": 2.0}')
+    return func
+
+def test_own_output_of_fmriprep_goes_before_the_shipped_native_volumes(small):
+    before, shipped = HAD(small).trials(), HAD(small).runs('01')
+    assert [(r.run, r.space) for r in shipped]==[(r, '') for r in range(1, 13)]
+    func = own_output(small, 1, 'MNI152NLin2009cAsym_res-2'); (func/'sub-01_ses-action01_task-action_run-01_space-MNI152NLin2009cAsym_res-2_desc-brain_mask.nii.gz').touch()
+    runs = HAD(small).runs('01')
+    assert [(r.run, r.space) for r in runs]==[(r, 'MNI152NLin2009cAsym') for r in range(1, 13)] and runs[0].mask and not runs[1].mask
+    assert runs[0].confounds==func/'sub-01_ses-action01_task-action_run-01_desc-confounds_timeseries.tsv' and runs[0].bold.name.endswith('res-2_desc-preproc_bold.nii.gz')
+    assert HAD(small, space='T1w').runs('01')==shipped
+    own_output(small, 1, 'MNI152NLin6Asym')
+    with pytest.raises(DataError, match="name it, as in space='MNI152NLin"): HAD(small).runs('01')
+    assert HAD(small, space='MNI152NLin6Asym').runs('01')[3].space=='MNI152NLin6Asym' and HAD(small).trials()==before # the trials need no volumes
 
 def test_a_wrong_folder_is_said_at_once(tmp_path):
     for root,say in ((tmp_path/'none', 'found no folder'), (tmp_path, 'found no events')):
