@@ -310,7 +310,9 @@ class Store:
         tmp = self.root/f'.partial-{path.name}-{os.getpid()}'
         shutil.rmtree(tmp, ignore_errors=True); tmp.mkdir()
         start = time.time()
-        with PeakMemory() as memory: build(tmp)
+        try:
+            with PeakMemory() as memory: build(tmp)
+        except BaseException: shutil.rmtree(tmp); raise
         files = {str(p.relative_to(tmp)): file_hash(p) for p in sorted(tmp.rglob('*')) if p.is_file()}
         write_json(tmp/'manifest.json', dict(name=name, inputs=json.loads(json.dumps(inputs, default=_plain)), files=files,
                    seconds=round(time.time()-start, 2), peak_gb=memory.gb, **provenance()))

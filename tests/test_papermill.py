@@ -1,7 +1,11 @@
 "`papermill nbs/05_stage2.ipynb` by itself builds every earlier artifact, trains, decodes, and shows texts and a table."
-import json, os, subprocess, sys
+import json, os, shutil, subprocess, sys
 from pathlib import Path
-import nbformat
+import nbformat, pytest
+from brainllm import evaluate
+from brainllm.core import DataError
+from brainllm.simulate import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES, render, write_mp4
+from brainllm.sources import write_made_had
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +34,29 @@ def test_stage2_alone(tmp_path):
 def test_a_wrong_preset_is_named(tmp_path):
     r = papermill('05_stage2.ipynb', tmp_path/'05.ipynb', tmp_path/'runs', preset='huge')
     assert r.returncode!=0 and 'PresetError' in r.stderr and 'huge' in r.stderr and 'tiny' in r.stderr
+
+@pytest.fixture(scope='module')
+def made_had(tmp_path_factory): # three people, one cycle of three runs, files in HAD's real structure; films with names of HAD's form
+    had = write_made_had(tmp_path_factory.mktemp('made')/'ds004488', subjects=3, runs=3, per_run=6, volumes=64)
+    for k,t in enumerate(had.trials()):
+        path = had.stimuli/t.clip; path.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(path, render(dict(agent=AGENTS[k%4], colour=list(COLOURS)[k%6], action=list(ACTIONS)[t.label%12], object=OBJECTS[k%5], place=list(PLACES)[t.label%6]), k, 56))
+    return had.root
+
+def test_had_on_disk_from_its_grayordinates(made_had, tmp_path):
+    r = papermill('05_stage2.ipynb', tmp_path/'05.ipynb', tmp_path/'runs', preset='tiny-had', root=made_had, targets='03')
+    assert r.returncode==0, r.stderr[-4000:]
+    result = json.loads((tmp_path/'runs/tiny-had/result.json').read_text())
+    assert not result['simulated'] and result['settings']['study']['source']=='ciftify' and result['trials']==6 and set(result['rows']['brain']['identification'])=={'03', 'total'}
+    assert str(made_had) not in (tmp_path/'runs/tiny-had/result.json').read_text()
+
+def test_had_on_disk_from_its_betas(made_had, tmp_path):
+    result, lines = evaluate.run('tiny-had', out=tmp_path, root=str(made_had), source='beta', targets='03')
+    store = next((tmp_path/'tiny-had/artifacts').glob('series-*/meta.json')); kept = json.loads(store.read_text())
+    assert kept['kind']=='beta' and len(kept['runs'])==9 and len(lines)==6 and result['settings']['study']['source']=='beta'
+
+def test_had_without_its_grayordinates_says_what_to_fetch(made_had, tmp_path):
+    root = tmp_path/'ds004488'; shutil.copytree(made_had, root, ignore=shutil.ignore_patterns('ciftify')); run = lambda root, **how: evaluate.run('tiny-had', out=tmp_path/'runs', root=str(root), **how)
+    with pytest.raises(DataError, match='--what grayordinates,surfaces'): run(root, targets='03')
+    with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'): run(made_had)
+    assert not list((tmp_path/'runs').rglob('*partial*')), 'a build that failed left its pieces'
