@@ -163,10 +163,10 @@ CHOICES = (
     Choice('model', "the Q-Former described is the image one; Video-LLaMA adds frame positions and a second, video Q-Former", 'both; L counts the tokens of the second'),
     Choice('model', 'SC-MBM is credited to MinD-Video', 'its origin is MinD-Vis (Chen et al. 2023), whose layout we read'),
     Choice('model', '"1,000,00 voxels" in a block', 'over a million: 5 volumes of the MNI grid at 3 mm'),
-    Choice('data', 'which subjects validate is not said, nor the share used for adaptation', 'target subjects and share in the preset; runs for adaptation and for evaluation do not mix'),
+    Choice('data', 'which subjects validate is not said, nor the share used for adaptation', 'targets and share stand in the preset (HAD: 07, 14, 21 and 28; elsewhere the last two, or those that are named); runs for adaptation and for evaluation do not mix'),
     Choice('data', '"validation" and "test" are one set', 'the adaptation runs are seen unlabelled, the rest only once, at the end'),
     Choice('data', 'HAD shows each clip once, to one subject, but 343 source videos are cut into clips of several subjects', 'no clip-level noise ceiling can exist; splits group by source video'),
-    Choice('data', 'in Urgen, whether training and validation subjects saw the same clips is not said', 'held-out clips are scored apart'),
+    Choice('data', 'in Urgen, whether training and validation subjects saw the same clips is not said', 'everybody sees the same clips, and the tables say so; study.hold_out leaves clips or classes out of training and scores them alone'),
     Choice('evaluation', 'references are written by the same language model that decodes', 'a floor beside every score: no brain, shuffled brains'),
     Choice('evaluation', 'decoding (beam, temperature, list of instructions) is not said', 'greedy; the instructions are in the code and the question is kept with every text'),
     Choice('evaluation', '"independent of both the subject and the stimuli", "strong temporal understanding" are not tested', 'not claimed'))

@@ -151,8 +151,8 @@ class Run:
         names = {t.classname for t in self.trials}
         return hold_out(split, self.trials, [x for x in s.hold_out if x in names], [x for x in s.hold_out if x not in names]) if s.hold_out else split
     @cached_property
-    def identity(self)->str: # of the study: the name of its artifact, or a digest of what would be read
-        if self.preset.simulated: return self.study.name
+    def identity(self)->str: # digest of the study and of who and what is held out of it
+        if self.preset.simulated: return digest(dict(study=self.study.name, how=self.preset.study))
         files = sorted(f for pattern in FILES.get(self.preset.study.source, ()) for f in self.study.glob(f'derivatives/**/{pattern}') if f.is_file())
         return digest(dict(study=replace(self.preset.study, root=''), trials=self.trials, captions=(f := caption_file(self.study)) and file_hash(f), files=[(str(f.relative_to(self.study)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]))
     @cached_property

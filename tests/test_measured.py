@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest
 from brainllm import evaluate
-from brainllm.core import PRESETS, DataError, PresetError, WallError, choose_study, read_jsonl, write_jsonl
+from brainllm.core import PRESETS, DataError, PresetError, WallError, file_hash, get_preset, read_jsonl, write_jsonl
 from brainllm.run import Run, clip_texts, load_video
 from brainllm.stage1 import load_stage1
+from brainllm.stage2 import load_stage2
 
 TINY = PRESETS['tiny']
 
@@ -48,6 +49,13 @@ def test_other_ways_to_hold_out(had, own, tmp_path):
     few = Run(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
     assert few.subjects==['01', '03', '04'] and few.split.subjects==['01', '04'] and {r['subject'] for r in few.series.runs}=={'01', '03', '04'}
 
+def test_another_split_never_gets_the_models_of_the_first(tmp_path):
+    first = Run('tiny-urgen', out=tmp_path); seen = load_stage2(first)
+    for changes in (dict(study__hold_out=('007_F.avi',)), dict(study__targets=('01', '03'))):
+        run = Run(get_preset('tiny-urgen', **changes), out=tmp_path); two = load_stage2(run)
+        assert run.identity!=first.identity and not {two.folder, two.stage1.folder, two.stage1.video.folder}&{seen.folder, seen.stage1.folder, seen.stage1.video.folder}
+        assert run.study==first.study, 'the study itself is the same'
+
 def test_what_changed_on_disk_is_built_again(had, tmp_path):
     root = tmp_path/'copy'; shutil.copytree(had, root); out = tmp_path/'runs'; preset = measured('had', root)
     first = Run(preset, out=out); before = first.series.folder
@@ -63,7 +71,6 @@ def test_a_targets_film_stays_shut(had, tmp_path):
     with pytest.raises(WallError): run.clip_features(run.split.adapt[:1])
     with pytest.raises(WallError): clip_texts(run.study, run.split.test[:1])
     load_stage1(run); seen = {h for f in run.store.root.glob('features-*/clips.json') for h in json.loads(f.read_text())}
-    from brainllm.core import file_hash
     targets = {file_hash(run.dataset.clip_path(t)) for t in run.trials if t.subject in run.split.targets}
     assert seen and not seen & targets, 'a target clip went through the ViT before the evaluation'
 

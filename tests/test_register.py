@@ -83,9 +83,8 @@ def test_half_a_brain_is_refused(tmp_path):
     with pytest.raises(DataError, match='show too little of the brain'): register_subject(run, voxel_mm=4, cache=tmp_path/'r.npz')
     assert not (tmp_path/'r.npz').exists()
 
-@pytest.mark.parametrize('axis', [1, 2])
-def test_a_header_that_lies_about_the_orientation_is_refused(tmp_path, axis): # though the masks come to overlap
-    run = Moved().write(tmp_path, voxel=4.); bold = nib.load(run.bold); nib.save(nib.Nifti1Image(np.flip(np.asarray(bold.dataobj), axis).copy(), bold.affine, bold.header), run.bold)
+def test_a_header_that_lies_about_the_orientation_is_refused(tmp_path): # though the masks come to overlap
+    run = Moved().write(tmp_path, voxel=4.); bold = nib.load(run.bold); nib.save(nib.Nifti1Image(np.flip(np.asarray(bold.dataobj), 2).copy(), bold.affine, bold.header), run.bold)
     with pytest.raises(DataError, match='mirrored template'): register_subject(run, voxel_mm=4)
 
 def test_without_dipy_the_error_says_what_to_install(done, monkeypatch):
