@@ -9,7 +9,7 @@ __all__ = ['BRAIN_TARGETS', 'QFORMER_TARGETS', 'ADAPTOR_FILES', 'AdaptorError', 
            'load_adaptors']
 
 # %% ../nbs/02a_adaptors.ipynb #abb3644b
-import copy, hashlib, json, math, os
+import copy, hashlib, json, math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 import brainllm
-from .core import BrainLLMError, DataError, PartMissing, digest, file_hash, write_json
+from .core import BrainLLMError, DataError, PartMissing, digest, file_hash, whole_file, write_json
 
 # %% ../nbs/02a_adaptors.ipynb #e43df939
 class AdaptorError(BrainLLMError, ValueError): "A target, a name, a state or a setting does not fit the model."
@@ -221,9 +221,8 @@ def save_adaptors(model:nn.Module, # a tuner, or the model that add_adaptors cha
     if config is None: raise AdaptorError(f"model: {type(model).__name__} holds adapted parts and is not one itself; save each part, so that it can be loaded on its own")
     about = dict(kind='brainllm nonlinear adaptor', format=1, version=brainllm.__version__, name=name, config={k: _json(getattr(config, k)) for k in _FIELDS},
                  base=dict(model=type(getattr(model, 'model', model)).__name__, **base_digest(model)))
-    folder.mkdir(parents=True, exist_ok=True); file = folder/ADAPTOR_FILES[0]
-    partial = file.with_name(f'.{file.name}.{os.getpid()}.partial')
-    save_file(state, partial, metadata=dict(settings=digest(about))); os.replace(partial, file)
+    file = folder/ADAPTOR_FILES[0]
+    with whole_file(file) as tmp: save_file(state, tmp, metadata=dict(settings=digest(about)))
     write_json(folder/ADAPTOR_FILES[1], about | dict(peft_type=None, sha256=file_hash(file)))
     return folder
 

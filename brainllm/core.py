@@ -6,8 +6,8 @@
 __all__ = ['PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'SimConfig',
            'StudyConfig', 'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig', 'Stage1Config',
            'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset', 'choose_study', 'project_root', 'seed_all',
-           'write_text', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest', 'Store',
-           'PeakMemory', 'provenance', 'progress']
+           'whole_file', 'write_text', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash', 'digest',
+           'Store', 'PeakMemory', 'provenance', 'progress']
 
 # %% ../nbs/00_core.ipynb #ae0170c0
 import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, shutil, subprocess, threading, time
@@ -247,12 +247,18 @@ def seed_all(seed:int, # any int
     return torch.Generator().manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #32bafdc7
+@contextmanager
+def whole_file(path): # where -> Path to write to
+    "A file to write that takes the place of `path` when it is whole."
+    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    yield tmp
+    os.replace(tmp, path)
+
 def write_text(path, # where
                text:str):
     "Write `text` to `path` whole or not at all."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    tmp.write_text(text); os.replace(tmp, path)
+    with whole_file(path) as tmp: tmp.write_text(text)
 
 def write_json(path, obj): "Write `obj` as JSON, whole or not at all."; write_text(path, json.dumps(obj, indent=1, sort_keys=True)+'\n')
 def write_jsonl(path, rows): "Write one JSON object a line, whole or not at all."; write_text(path, ''.join(json.dumps(r, sort_keys=True)+'\n' for r in rows))

@@ -22,7 +22,7 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from nilearn.interfaces.fmriprep import load_confounds
 from scipy import sparse
 from torch.utils.data import Dataset
-from .core import ArtifactError, DataConfig, DataError, WallError, progress, write_json
+from .core import ArtifactError, DataConfig, DataError, WallError, progress, whole_file, write_json
 
 # %% ../nbs/01_data.ipynb #1db27ed2
 @dataclass(frozen=True, order=True)
@@ -349,9 +349,7 @@ def _store_series(run, series, confounds, out, **how): # its row of meta.json
                 constant_voxels=fixed, outliers=0 if confounds is None else sum(c.startswith('motion_outlier') for c in confounds), regressors=[] if confounds is None else list(confounds.columns))
 
 def _save(path, array):
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    with tmp.open('wb') as f: np.save(f, array)
-    os.replace(tmp, path)
+    with whole_file(path) as tmp, tmp.open('wb') as f: np.save(f, array)
 
 # %% ../nbs/01_data.ipynb #06f4b897
 def _native_masks(first, shapes): # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 import nibabel as nib, numpy as np
-from .core import PRESETS, DataError, PartMissing, file_hash, project_root
+from .core import PRESETS, DataError, PartMissing, file_hash, project_root, write_json
 from .data import Run, Trial, clean_series, missing_file, read_header, read_table, read_volumes, store_session
 
 # %% ../nbs/01b_datasets.ipynb #14da72c6
@@ -509,7 +509,7 @@ def check_volumes(study, trials, tell, deep, named, tasks)->dict: # path: subjec
     grid = lambda r: (heads[r].get_data_shape()[:3], heads[r].get_best_affine().round(3).tolist())
     for r,h in heads.items():
         near = [grid(q) for q in heads if q.subject==r.subject or r.space.startswith('MNI')]; usual = max(near, key=near.count); volumes = h.get_data_shape()[3] # in native space each person has a grid
-        if grid(r)!=usual: tell(r.subject, r.bold, f"found grid {grid(r)[0]}, wanted {usual[0]} at one place as in most runs; see `check_grid` for spaces")
+        if grid(r)!=usual: tell(r.subject, r.bold, f"found grid {grid(r)[0]}, wanted {usual[0]} at one place as in most runs; see `check_space`")
         late = [t for t in trials if r.task=='action' and (t.subject, t.run)==(r.subject, r.run) and t.onset>=volumes*r.tr]
         if late: tell(r.subject, r.bold, f"found {len(late)} trials after the run's end at {volumes*r.tr:g} s, the first at {late[0].onset:g} s, wanted all inside; events and volumes are not of one run, or volumes were cut")
         if r.confounds is None or not r.confounds.is_file(): tell(r.subject, r.confounds or r.bold, missing_file(r.confounds or 'confounds'))
@@ -606,7 +606,7 @@ def main(argv=None)->int: # arguments; None: of the command line -> 0, or 1 wher
     except DataError as e: print(e); return 1
     rows = [('who', 'file', 'what')]*bool(found)+[('sub-'+f.subject if f.subject else 'study', f.file or '-', f.what) for f in found]; widths = [max((len(r[k]) for r in rows), default=0) for k in range(2)]
     for who,file,what in rows: print(f'{who:<{widths[0]}}  {file:<{widths[1]}}  {what}')
-    if args.json: Path(args.json).write_text(json.dumps([asdict(f) for f in found], indent=1)+'\n')
+    if args.json: write_json(args.json, [asdict(f) for f in found])
     print(f"{len(study.subjects)} subjects, {len(study.trials())} trials, {'values and films looked into' if args.deep else 'headers and text alone'}: {len(found) or 'no'} finding{'s' if len(found)!=1 else ''}")
     return int(bool(found))
 

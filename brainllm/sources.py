@@ -13,7 +13,7 @@ __all__ = ['SURFACES', 'CORTEX', 'MADE_VERTEX', 'MOSAIC_TEST', 'GRAYORDINATES', 
            'store_volumes']
 
 # %% ../nbs/01c_sources.ipynb #53a211a4
-import json, os, re, zipfile, zlib
+import json, re, zipfile, zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -25,7 +25,7 @@ from nibabel.affines import apply_affine
 from nilearn import masking
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage, sparse
-from .core import DataError, file_hash, progress, write_json
+from .core import DataError, file_hash, progress, whole_file, write_json
 from .data import NATIVE, Run, _save, _store_series, missing_file, mni_grid, read_confounds, read_volumes, store_runs, subject_mask
 from .datasets import HAD, cycle_of
 
@@ -446,10 +446,8 @@ class Registration:
         return apply_affine(self.affine, mm+shift)
     def save(self, path)->Path: # .npz
         "Keep it as plain arrays; the file appears whole or not at all."
-        path = Path(path); path.parent.mkdir(parents=True, exist_ok=True); tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-        with tmp.open('wb') as f: np.savez_compressed(f, affine=self.affine, field=self.field, grid=self.grid, source=self.source, report=json.dumps(self.report))
-        os.replace(tmp, path)
-        return path
+        with whole_file(path) as tmp, tmp.open('wb') as f: np.savez_compressed(f, affine=self.affine, field=self.field, grid=self.grid, source=self.source, report=json.dumps(self.report))
+        return Path(path)
 
 def load_registration(path)->Registration:
     "What `Registration.save` wrote. Raises `DataError` for a damaged file."

@@ -78,9 +78,9 @@ class ClipFeatures:
         np.save(Path(folder)/'features.npy', features); write_json(Path(folder)/'clips.json', [file_hash(p) for p in paths])
     def __call__(self, paths)->Tensor: # (n, F, P, D) float32
         "Features of clips. Raises `DataError` when a clip is not the one whose features were kept."
-        rows = []
+        rows, hashes = [], {p: file_hash(p) for p in set(paths)} # a clip that is shown again is read once
         for p in paths:
-            h = file_hash(p)
+            h = hashes[p]
             if h not in self.rows: raise DataError(f"{p}: no kept features for this clip (sha256 {h[:12]}); {self.folder} was made from other files, delete it and run again")
             rows.append(self.rows[h])
         return torch.from_numpy(self.features[rows].astype(np.float32))
