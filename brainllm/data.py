@@ -11,7 +11,7 @@ __all__ = ['FD_LIMIT', 'DVARS_LIMIT', 'MOTION', 'NATIVE', 'Trial', 'SealedTrial'
            'plot_window', 'plot_block']
 
 # %% ../nbs/01_data.ipynb #e93d9733
-import gzip, itertools, json, math, os, re, tempfile, zlib
+import gzip, itertools, json, math, re, tempfile, zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, torch

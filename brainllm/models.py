@@ -210,7 +210,8 @@ class TemporalBlock(Block):
     def __init__(self, dim:int, heads:int, mlp_ratio:float=1.):
         super().__init__(dim, heads, mlp_ratio)
         self.norm_temp, self.attn_temp = nn.LayerNorm(dim), Attention(dim, heads)
-    def forward(self, x, frames:int=1):
+    def forward(self, x, frames:int=1): # (B*frames, L, D) -> the same
+        "Attention within a frame, then at each place over the frames, then the MLP."
         x = x+self.attn(self.norm1(x))
         over = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) # (B*L, frames, D)
         over = over+self.attn_temp(self.norm_temp(over))
@@ -224,7 +225,8 @@ class ProjectionHead(nn.Module):
         super().__init__()
         self.channel_mapper, self.projection = nn.Linear(tokens, out_tokens, bias=False), nn.Linear(dim, out_dim, bias=False)
         self.fc, self.layer_norm = nn.Linear(out_dim, out_dim, bias=False), nn.LayerNorm(out_dim) if norm else nn.Identity()
-    def forward(self, x):
+    def forward(self, x): # (B, n, D) -> (B, out_tokens, out_dim)
+        "Tokens mapped to fewer, then to the width that is asked for."
         x = self.projection(self.channel_mapper(x.transpose(1, 2)).transpose(1, 2))
         return self.layer_norm(self.fc(F.gelu(x))+x)
 

@@ -122,6 +122,7 @@ class Run:
     def text(self): return weights.TextEncoder(self.part('text'))
     @cached_property
     def study(self)->Path: # root of the BIDS tree
+        "The study, written first where the preset simulates it. Raises `PresetError` where none is named."
         p = self.preset
         if p.study.layout not in READERS: raise PresetError(f"preset {p.name!r}: found measured brains and no films, wanted a study of films; this preset has a page of its own: run nbs/08_haxby.ipynb or make real")
         if p.simulated: return self.store.get('study', self._write_study, dict(sim=p.sim, seed=self.study_seed, vit=[p.video.vit, p.video.image_size, p.video.n_frames], text=p.video.text, dtype=p.dtype, code=code_hash('simulate', 'video', 'weights')))
@@ -146,6 +147,7 @@ class Run:
     def subjects(self)->list: return sorted({t.subject for t in self.trials})
     @cached_property
     def split(self)->Split:
+        "Who trains, who is adapted to and who is evaluated, as the preset says; targets sealed. Raises `DataError`."
         s = self.preset.study
         split = split_runs(self.trials, s.test_runs) if s.test_runs else split_subjects(self.trials, list(s.targets) or self.subjects[-s.n_target:], self.preset.data.adapt_share, s.share_films)
         names = {t.classname for t in self.trials}

@@ -441,8 +441,12 @@ class VideoLLaMATeacher:
         model = load_video_llama(checkpoint, blip2, llm, vit, prompt, _torch_dtype(dtype), _torch_dtype(vit_dtype)).to(device)
         files = {k: [Path(p).name, fingerprint(p)] for k,p in dict(checkpoint=checkpoint, blip2=blip2, llm=llm, vit=vit).items() if p}
         return cls(model, dict(files=files, dtype=dtype, vit_dtype=vit_dtype, device=device), n_frames, Decoding(max_new_tokens, sample, seed, batch=batch))
-    def answer(self, frames, fps, questions, clip='', index=None): return answer_clip(self.model, frames, questions, fps, index, self.how, self.n_frames)
-    def tokens(self, frames): return self.model.encode(frames[frame_index(len(frames), self.n_frames)])[0]
+    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+        "Answers about one clip. Raises `DataError`."
+        return answer_clip(self.model, frames, questions, fps, index, self.how, self.n_frames)
+    def tokens(self, frames): # (T, H, W, 3) uint8 -> (32, 768)
+        "The video Q-Former's tokens of a clip."
+        return self.model.encode(frames[frame_index(len(frames), self.n_frames)])[0]
 
 # %% ../nbs/02d_teachers.ipynb #8ef38087
 class SmallTeacher:
@@ -462,13 +466,15 @@ class SmallTeacher:
         video = VideoLLaMA(cfg, *state['mean'].shape, llm.dim); video.load_state_dict(state)
         return cls(video.eval().requires_grad_(False), load_vit(prepare('vit', cfg.vit, parts), _torch_dtype(told['dtype'])), llm, cfg, dict(artifact=found[0].name, dtype=told['dtype']))
     @torch.no_grad()
-    def tokens(self, frames):
+    def tokens(self, frames): # (T, H, W, 3) uint8 -> (L, D_q)
+        "The small video Q-Former's tokens of a clip."
         i = frame_index(len(frames), self.n_frames); x = squash(torch.from_numpy(np.ascontiguousarray(frames[i+[i[-1]]*(self.n_frames-len(i))])).permute(0, 3, 1, 2), self.size).float()
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
         h = self.vit(pixel_values=((x.div(255)-mean)/std).to(self.vit.dtype)).last_hidden_state
         return self.video(h.float().half().float()[None])[0] # kept features are in half precision
     @torch.no_grad()
-    def answer(self, frames, fps, questions, clip='', index=None):
+    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+        "Greedy answers about one clip."
         x = self.video.llama_proj(self.tokens(frames))
         return self.llm.answer(x.expand(len(questions), -1, -1), questions, self.cfg.max_new_tokens)
 
@@ -499,7 +505,8 @@ class HFTeacher:
         talk = [[dict(role='user', content=[dict(type='video', video=frames), dict(type='text', text=q)])] for q in questions]
         return self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt', processor_kwargs=how)
     @torch.no_grad()
-    def answer(self, frames, fps, questions, clip='', index=None):
+    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+        "Greedy answers about one clip."
         if index is None: index = frame_index(len(frames), self.n_frames); frames = frames[index]
         x = {k: v.to(self.model.device, self.model.dtype if v.is_floating_point() else None) for k,v in self.inputs(frames, fps, questions, index).items() if isinstance(v, Tensor)}
         out = self.model.generate(**x, max_new_tokens=self.max_new_tokens, do_sample=False)
@@ -526,7 +533,8 @@ class FileTeacher:
             if (key := (r['clip'], r['question'])) in self.known: raise DataError(f"{path}, line {i}: {key} is there twice")
             self.known[key] = r['answer']
         self.provenance = dict(teacher='file', file=self.path.name, fingerprint=fingerprint(path))
-    def answer(self, frames, fps, questions, clip='', index=None):
+    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+        "The kept answers about one clip. Raises `DataError` where one is missing."
         missing = [q for q in questions if (clip, q) not in self.known]
         if missing: raise DataError(f"{self.path}: no answer about {clip!r} to {missing[0]!r}, wanted a line with this clip and question")
         return [self.known[clip, q] for q in questions]
