@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['FD_LIMIT', 'DVARS_LIMIT', 'MOTION', 'NATIVE', 'Trial', 'SealedTrial', 'seal', 'source_video', 'Split',
            'split_subjects', 'unseal', 'target_choices', 'hold_out', 'split_runs', 'read_table', 'missing_file', 'Run',
-           'read_header', 'read_volumes', 'read_series', 'read_confounds', 'clean_series', 'check_space', 'check_tr',
-           'check_grid', 'mni_grid', 'trilinear', 'subject_mask', 'store_runs', 'store_session', 'RunStore', 'Windows',
+           'read_header', 'read_volumes', 'read_series', 'Cifti', 'brain_models', 'read_cifti', 'read_rows',
+           'series_tr', 'read_surface', 'read_confounds', 'clean_series', 'check_space', 'check_tr', 'check_grid',
+           'mni_grid', 'trilinear', 'subject_mask', 'store_runs', 'store_session', 'RunStore', 'Windows',
            'rest_windows', 'first_volume', 'expected_response', 'frames_for', 'Blocks', 'plot_run', 'window_worth',
            'plot_window', 'plot_block']
 
 # %% ../nbs/01_data.ipynb #e93d9733
 import gzip, itertools, json, math, re, tempfile, zlib
+from functools import lru_cache
+from xml.etree import ElementTree
 from dataclasses import dataclass, replace
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, torch
@@ -215,6 +218,66 @@ def read_series(run:Run,
     for name,bad in (('non-finite values', ~np.isfinite(low+high)), ('one constant value', low==high)):
         if bad.any(): raise DataError(f"{run.bold}: volume {bad.argmax()} of {len(series)} ({bad.sum()} in all): found {name} inside the brain mask, wanted BOLD; preprocess this run again or leave it out")
     return series
+
+# %% ../nbs/01_data.ipynb #7dd22f5c
+_MODELS = re.compile(rb'(<MatrixIndicesMap\b[^>]*\bCIFTI_INDEX_TYPE_BRAIN_MODELS\b[^>]*>)(.*?)(</MatrixIndicesMap>)', re.S)
+
+@dataclass(frozen=True)
+class Cifti:
+    "A CIFTI-2 file whose header was read, and whose data was not."
+    path:Path
+    data:nib.arrayproxy.ArrayProxy   # (R, G), on disk
+    models:nib.cifti2.BrainModelAxis # (G,) which vertex or voxel each column is; one object for all files that say the same
+    rows:str                         # what the rows are, in CIFTI's words
+    step:float|None                  # s from one row to the next; None where rows are no series in seconds
+
+@lru_cache(maxsize=8)
+def brain_models(text:bytes)->nib.cifti2.BrainModelAxis: # (G,); text: the <MatrixIndicesMap> of the brain models
+    "Parse one part of a header, once for each wording."
+    return nib.cifti2.Cifti2Extension(32, b'<CIFTI Version="2"><Matrix>'+text+b'</Matrix></CIFTI>').get_object().get_axis(1)
+
+def read_cifti(path)->Cifti:
+    "Read the header of a CIFTI-2 file. Raises `DataError`, for a file shorter than its header says too."
+    try: head, maps, models = _read_header(path)
+    except FileNotFoundError: raise DataError(missing_file(path)) from None
+    except Exception as e: raise DataError(f"{path}: found no readable CIFTI file ({type(e).__name__}: {e}), wanted CIFTI-2 with brain models along its second axis (.dtseries.nii, .dscalar.nii); fetch it again") from None
+    shape, rows = head.get_data_shape()[4:], maps['0']; series = rows.get('SeriesUnit')=='SECOND'
+    for name,found,want in (('rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0])), ('grayordinates', shape[1], len(models))):
+        if found!=int(want): raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
+    size, want = Path(path).stat().st_size, head.get_data_offset()+head.get_data_dtype().itemsize*shape[0]*shape[1]
+    if size<want: raise DataError(f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut short, fetch it again")
+    proxy = nib.arrayproxy.ArrayProxy(str(path), (shape, head.get_data_dtype(), head.get_data_offset(), *(head.get_slope_inter())))
+    return Cifti(Path(path), proxy, models, rows['IndicesMapToDataType'].removeprefix('CIFTI_INDEX_TYPE_'), float(rows['SeriesStep'])*10**int(rows['SeriesExponent']) if series else None)
+
+def _read_header(path): # NIfTI-2 header, {axis: attributes of its map}, brain models
+    with open(path, 'rb') as f:
+        head = nib.Nifti2Header(f.read(540), check=False)
+        if not bytes(head['magic']).startswith(b'n+2') or len(head.get_data_shape())!=6: raise ValueError(f"magic {bytes(head['magic'])!r}, {len(head.get_data_shape())} dimensions")
+        f.seek(0); head = nib.Nifti2Header.from_fileobj(f, check=False)
+    text = next((e.content for e in head.extensions if e.get_code()==32), b''); found = _MODELS.search(text)
+    if not found: raise ValueError('no brain models in its header')
+    maps = {m.get('AppliesToMatrixDimension'): m.attrib for m in ElementTree.fromstring(text[:found.end(1)]+text[found.start(3):]).iter('MatrixIndicesMap')}
+    if set(maps)!={'0', '1'} or 'BRAIN_MODELS' not in maps['1']['IndicesMapToDataType']: raise ValueError(f"axes {sorted(maps)}, wanted rows and then brain models")
+    return head, maps, brain_models(found[0])
+
+def read_rows(path, file:Cifti|None=None)->np.ndarray: # (R, G) float32; file: where its header was read before
+    "All rows of a CIFTI file. Raises `DataError` for values that are not finite."
+    file = file or read_cifti(path)
+    try: x = np.asarray(file.data, np.float32)
+    except (OSError, EOFError, ValueError) as e: raise DataError(f"{path}: found a truncated file ({e}), wanted {file.data.shape}; fetch it again") from None
+    if not np.isfinite(x).all(): raise DataError(f"{path}: found {int((~np.isfinite(x)).sum())} values that are not finite, wanted none; fetch the file again or leave it out")
+    return x
+
+def series_tr(file:Cifti)->float: # s
+    "Time from one row to the next. Raises `DataError` where rows are not a series."
+    if file.step is None: raise DataError(f"{file.path}: found rows along {file.rows}, wanted a series in seconds (.dtseries.nii)")
+    return file.step
+
+def read_surface(path)->np.ndarray: # (N, 3), mm
+    "Vertices of a GIFTI surface. Raises `DataError`."
+    try: return np.asarray(nib.load(path).agg_data('pointset'))
+    except FileNotFoundError: raise DataError(missing_file(path)) from None
+    except Exception as e: raise DataError(f"{path}: found no readable surface ({type(e).__name__}), wanted GIFTI vertices in mm; fetch it again") from None
 
 # %% ../nbs/01_data.ipynb #40341c9c
 FD_LIMIT, DVARS_LIMIT = .5, 1.5 # mm; times the usual: fMRIPrep's own limits

@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['LEAD_IN', 'HAD_SESSIONS', 'HAD_TARGETS', 'CATEGORIES', 'HCP_NOTICE', 'HCP_FILES', 'HAD_PARTS', 'CHECKS', 'clip_class',
            'lead_in', 'read_code', 'match_classes', 'find_clip', 'index_runs', 'read_events', 'find_runs',
-           'read_sidecar', 'pick_space', 'HAD', 'read_trials', 'read_subject', 'run_seconds', 'cycle_of', 'Urgen',
-           'index_sessions', 'read_film_events', 'read_films', 'HaxbySlice', 'read_attribute', 'ParcelRun',
-           'hcp_parcels', 'read_parcels', 'read_range', 'fetch_had', 'had_patterns', 'find_downloader', 'Finding',
-           'check_study', 'same_files', 'annex_key', 'check_volumes', 'size_differs', 'grey_files', 'check_grey',
-           'main']
+           'read_sidecar', 'pick_space', 'HAD', 'read_trials', 'read_subject', 'run_seconds', 'cycle_of',
+           'surface_path', 'Urgen', 'index_sessions', 'read_film_events', 'read_films', 'HaxbySlice', 'read_attribute',
+           'ParcelRun', 'hcp_parcels', 'read_parcels', 'read_range', 'fetch_had', 'had_patterns', 'find_downloader',
+           'Finding', 'check_study', 'same_files', 'annex_key', 'check_volumes', 'size_differs', 'grey_files',
+           'check_grey', 'main']
 
 # %% ../nbs/01b_datasets.ipynb #82d5f9d3
 import importlib.metadata, json, math, os, re, shutil, urllib.error, urllib.request
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-import nibabel as nib, numpy as np
+import numpy as np
 from .core import PRESETS, DataError, PartMissing, file_hash, project_root, write_json
-from .data import Run, Trial, clean_series, missing_file, read_header, read_table, read_volumes, store_session
+from .data import Run, Trial, clean_series, missing_file, read_cifti, read_header, read_surface, read_table, read_volumes, store_session
 
 # %% ../nbs/01b_datasets.ipynb #14da72c6
 def _entity(path, key): # 'run' of 'sub-01_task-action_run-02_events.tsv' -> '02'
@@ -248,6 +248,10 @@ HAD_TARGETS = PRESETS['had'].study.targets # evenly spaced, chosen by no data
 def cycle_of(run:int)->int: # 1 to 4
     "The cycle of three runs that a run of HAD belongs to."
     return (run+2)//3
+
+def surface_path(root, subject:str, hemisphere:str)->Path: # of the dataset; '01'; 'L' or 'R'
+    "Where the midthickness surface of a person in MNI space lies."
+    return Path(root)/'derivatives'/'ciftify'/f'sub-{subject}'/'standard_fsLR_surface'/f'sub-{subject}.{hemisphere}.midthickness.32k_fs_LR.surf.gii'
 
 # %% ../nbs/01b_datasets.ipynb #6c126025
 class Urgen:
@@ -527,7 +531,7 @@ def grey_files(study, trials, subject, kind)->dict: # path: 'ciftify', 'beta' or
     "The grayordinate files that go with the trials of a subject, and the two surfaces they lie on."
     folder = study.root/'derivatives'/'ciftify'/f'sub-{subject}'; runs = sorted({t.run for t in trials if t.subject==subject})
     names = [f'run-{r}_Atlas.dtseries.nii' for r in runs] if kind=='ciftify' else [f'cycle-{c}_beta.dscalar.nii' for c in sorted(set(map(cycle_of, runs)))]
-    return {folder/'results'/f'ses-action01_task-action_{n}': kind for n in names}|{folder/'standard_fsLR_surface'/f'sub-{subject}.{h}.midthickness.32k_fs_LR.surf.gii': 'surface' for h in 'LR'}
+    return {folder/'results'/f'ses-action01_task-action_{n}': kind for n in names}|{surface_path(study.root, subject, h): 'surface' for h in 'LR'}
 
 def check_grey(kind): # 'ciftify' or 'beta'
     "The check of one kind of grayordinate files, as `check_volumes`."
@@ -538,7 +542,7 @@ def check_grey(kind): # 'ciftify' or 'beta'
             if annex_key(path): whole[path] = s
             if not _look_for(path, tell, s): continue
             whole[path] = s
-            try: shapes[path] = (what, *(_look_at_surface(path) if what=='surface' else _look_at_grey(path, study, trials, s, kind, deep)))
+            try: shapes[path] = (what, *(read_surface(path).shape if what=='surface' else _look_at_grey(path, study, trials, s, kind, deep)))
             except DataError as e: tell(s, path, e)
         every = list(shapes.values())
         for path,shape in shapes.items():
@@ -547,24 +551,17 @@ def check_grey(kind): # 'ciftify' or 'beta'
         return whole
     return look
 
-def _look_at_surface(path): # its shape
-    try: return nib.load(path).agg_data('pointset').shape
-    except Exception as e: raise DataError(f"found no readable surface ({type(e).__name__}), wanted GIFTI vertices; fetch it again") from None
-
 def _look_at_grey(path, study, trials, subject, kind, deep): # its shape
-    try: image = nib.load(path); axis, data = image.header.get_axis(0), image.dataobj
-    except Exception as e: raise DataError(f"found no readable CIFTI file ({type(e).__name__}), wanted a {'.dtseries.nii' if kind=='ciftify' else '.dscalar.nii'}; fetch it again") from None
-    size, want = path.stat().st_size, data.offset+math.prod(data.shape)*data.dtype.itemsize
-    if size<want: raise DataError(f"found {size} bytes, wanted {want} as its header says; it was cut short, fetch it again")
-    if isinstance(axis, nib.cifti2.SeriesAxis)!=(kind=='ciftify'): raise DataError(f"found rows along a {type(axis).__name__}, wanted {'a series' if kind=='ciftify' else 'maps'}; is this the right file?")
+    file = read_cifti(path); rows, step = file.data.shape[0], file.step
+    if (step is not None)!=(kind=='ciftify'): raise DataError(f"found rows along {file.rows}, wanted {'a series in seconds' if kind=='ciftify' else 'maps'}; is this the right file?")
     if kind=='ciftify':
-        run = int(_entity(path, 'run')); trs = {r.tr for _,_,r in study.found(subject) if r.run==run}; late = [t for t in trials if (t.subject, t.run)==(subject, run) and t.onset>=len(axis)*axis.step]
-        if trs and abs(axis.step-min(trs))>1e-3: raise DataError(f"found a repetition time of {axis.step:g} s in the header, wanted {min(trs):g} s as the .json of its volumes says; correct the one that is wrong")
-        if late: raise DataError(f"found {len(late)} trials after the run's end at {len(axis)*axis.step:g} s, the first at {late[0].onset:g} s, wanted all inside; events and series are not of one run, or rows were cut")
+        run = int(_entity(path, 'run')); trs = {r.tr for _,_,r in study.found(subject) if r.run==run}; late = [t for t in trials if (t.subject, t.run)==(subject, run) and t.onset>=rows*step]
+        if trs and abs(step-min(trs))>1e-3: raise DataError(f"found a repetition time of {step:g} s in the header, wanted {min(trs):g} s as the .json of its volumes says; correct the one that is wrong")
+        if late: raise DataError(f"found {len(late)} trials after the run's end at {rows*step:g} s, the first at {late[0].onset:g} s, wanted all inside; events and series are not of one run, or rows were cut")
     if deep:
-        x = np.asarray(data, np.float32); bad, still = int((~np.isfinite(x)).any(0).sum()), int((np.ptp(np.nan_to_num(x), axis=0)==0).sum())
+        x = np.asarray(file.data, np.float32); bad, still = int((~np.isfinite(x)).any(0).sum()), int((np.ptp(np.nan_to_num(x), axis=0)==0).sum())
         if bad or still: raise DataError(f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted none; fetch it again or leave it out")
-    return image.shape
+    return file.data.shape
 
 CHECKS = dict(volume=check_volumes, ciftify=check_grey('ciftify'), beta=check_grey('beta'))
 

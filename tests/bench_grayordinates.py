@@ -9,8 +9,8 @@ for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'): os.e
 import nibabel as nib, numpy as np
 from nilearn.datasets import load_mni152_brain_mask
 from brainllm import sources
-from brainllm.data import Blocks, RunStore, mni_grid
-from brainllm.sources import CORTEX, brain_models, ciftify_runs, grayordinate_mm, made_models, made_surface, place, read_cifti, store_betas, store_grayordinates, subject_surfaces, write_made_had
+from brainllm.data import Blocks, RunStore, brain_models, mni_grid, read_cifti
+from brainllm.sources import CORTEX, ciftify_runs, grayordinate_mm, made_models, made_surface, place, store_betas, store_grayordinates, subject_surfaces, write_made_had
 
 def timed(f, n=1): # s of one call, what it gave
     start = time.perf_counter()

@@ -5,9 +5,9 @@ import nibabel as nib, numpy as np, pytest
 from nibabel.affines import apply_affine
 from nilearn import signal
 from brainllm.core import DataError
-from brainllm.data import Blocks, RunStore, expected_response, mni_grid, read_confounds
+from brainllm.data import Blocks, RunStore, brain_models, expected_response, mni_grid, read_confounds
 from brainllm.datasets import HAD, Urgen, cycle_of
-from brainllm.sources import (CORTEX, MADE_VERTEX, SOURCES, brain_models, check_labels, ciftify_runs, grayordinate_mm, match_maps, place, read_cifti, read_rows, series_tr, store_betas,
+from brainllm.sources import (CORTEX, MADE_VERTEX, SOURCES, check_labels, ciftify_runs, grayordinate_mm, match_maps, place, read_cifti, read_rows, series_tr, store_betas,
                               store_grayordinates, store_study, subject_surfaces, voxel_of, write_made_had)
 
 MM = 5 # voxels of the stores here
