@@ -477,6 +477,7 @@ def check_study(study, # HAD or Urgen with skip=True
     if deep or study.stimuli.is_dir(): _look_at_films(study, trials, tell, deep)
     return found
 
+# %% ../nbs/01b_datasets.ipynb #b7d10001
 def same_files(paths)->list: # (first, other) of one content
     "Files of the same bytes, by sha256: as git-annex's link has it, else computed where sizes agree."
     keys, sizes = {p: annex_key(p) for p in paths}, {}
@@ -496,6 +497,7 @@ def _look_for(path, tell, subject): # whether a file is there and of the size th
     if not size or key and size!=key[0]: return tell(subject, path, f"found {size} bytes, wanted {key[0] if key else 'a file with content'}; it was cut short, fetch it again")
     return True
 
+# %% ../nbs/01b_datasets.ipynb #b7d10002
 def check_volumes(study, trials, tell, deep, named, tasks)->dict: # path: subject, of every file whose link or content says what it is
     "What is wrong with the volumes of a study."
     runs, heads, whole = [], {}, {}
@@ -527,6 +529,7 @@ def size_differs(path, header)->bool: # of a NIfTI file; for .gz as its last fou
     if not str(path).endswith('.gz'): return path.stat().st_size!=want
     with open(path, 'rb') as f: f.seek(-4, os.SEEK_END); return int.from_bytes(f.read(4), 'little')!=want%2**32
 
+# %% ../nbs/01b_datasets.ipynb #b7d10003
 def grey_files(study, trials, subject, kind)->dict: # path: 'ciftify', 'beta' or 'surface'
     "The grayordinate files that go with the trials of a subject, and the two surfaces they lie on."
     folder = study.root/'derivatives'/'ciftify'/f'sub-{subject}'; runs = sorted({t.run for t in trials if t.subject==subject})
@@ -565,6 +568,7 @@ def _look_at_grey(path, study, trials, subject, kind, deep): # its shape
 
 CHECKS = dict(volume=check_volumes, ciftify=check_grey('ciftify'), beta=check_grey('beta'))
 
+# %% ../nbs/01b_datasets.ipynb #b7d10004
 def _look_at_films(study, trials, tell, deep): # a line for each bad film, and one a person for all that are missing
     for s in study.subjects:
         clips = sorted({t.clip for t in trials if t.subject==s}); lost = [c for c in clips if not (study.stimuli/c).is_file()]
@@ -589,6 +593,7 @@ def _look_at_film(path, deep): # what is wrong with a film, or nothing
         with av.open(str(path)) as film: next(film.decode(video=0))
     except (av.error.FFmpegError, StopIteration, IndexError) as e: return f"found a film that does not decode ({type(e).__name__}), wanted an mp4; fetch it again"
 
+# %% ../nbs/01b_datasets.ipynb #b7d10005
 def main(argv=None)->int: # arguments; None: of the command line -> 0, or 1 where something is wrong
     "Fetch parts of HAD, or check a study: a line for each finding."
     import argparse
