@@ -1,6 +1,7 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
-#   make reproduce PRESET=had ROOT=folder      a study on disk; also SOURCE=, SUBJECTS=, TARGETS= (docs: 03b_run)
+#   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03b_run)
+#   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEED=0]    the same with one part changed at a time
 #   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
@@ -20,7 +21,10 @@ ROOT ?=
 SOURCE ?=
 SUBJECTS ?=
 TARGETS ?=
-STUDY = $(if $(ROOT),-r root '$(ROOT)') $(if $(SOURCE),-r source '$(SOURCE)') $(if $(SUBJECTS),-r subjects '$(SUBJECTS)') $(if $(TARGETS),-r targets '$(TARGETS)')
+WEIGHTS ?=
+ANSWERS ?=
+DEVICE ?=
+STUDY = $(if $(ROOT),-r root '$(ROOT)') $(if $(SOURCE),-r source '$(SOURCE)') $(if $(SUBJECTS),-r subjects '$(SUBJECTS)') $(if $(TARGETS),-r targets '$(TARGETS)') $(if $(WEIGHTS),-r weights '$(WEIGHTS)') $(if $(ANSWERS),-r answers '$(ANSWERS)') $(if $(DEVICE),-r device '$(DEVICE)')
 STAGES := 04_stage1 05_stage2 06_evaluate 07_results
 HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
@@ -45,7 +49,7 @@ reproduce: $(WHOLE)
 	@mkdir -p _runs/$(PRESET)/notebooks
 	@n=0; for s in $(STAGES); do \
 	  n=$$((n+1)); begin=$$SECONDS; kept=_runs/$(PRESET)/notebooks/$$s.ipynb; \
-	  key="seed $(SEED) $(ROOT) $(SOURCE) $(SUBJECTS) $(TARGETS) $$(cat nbs/$$s.ipynb brainllm/*.py constraints.txt | sha256sum)"; \
+	  key="seed $(SEED) $(ROOT) $(SOURCE) $(SUBJECTS) $(TARGETS) $(WEIGHTS) $(ANSWERS) $(DEVICE) $$(cat nbs/$$s.ipynb brainllm/*.py constraints.txt | sha256sum)"; \
 	  if [ -f $$kept ] && [ -f _runs/$(PRESET)/result.json ] && [ "$$(cat $$kept.key 2>/dev/null)" = "$$key" ]; then echo "[$$n/4] $$s: nothing that it depends on has changed, so $$kept stands"; continue; fi; \
 	  rm -f $$kept.key; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)" $(STUDY); \
 	  $(BIN)/papermill nbs/$$s.ipynb $$kept -k python3 -p preset $(PRESET) -p seed $(SEED) $(STUDY) \

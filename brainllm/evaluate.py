@@ -420,28 +420,29 @@ def ridge_texts(train, test, # Blocks
     return [captions[i] for i in nearest], penalty
 
 # %% ../nbs/06_evaluate.ipynb #7f5f7ba8
+def _ideal(run, key, video): # the teacher's answer about the clip that an ideal observer takes each trial's for
+    from brainllm import simulate
+    said = {t.clip: a for t,a in zip(key, video)}
+    return [said[c] for s in run.split.targets for c in simulate.ideal_observer(run.study, s, [t for t in key if t.subject==s], list(said))[0]]
+
 def decode_rows(run, # a Run
                )->tuple: # row -> N texts, {'teacher', 'caption'} -> N references, N unsealed trials, {'ridge_penalty'}
     "Texts of every row for all held-out trials of the target subjects."
-    from brainllm import simulate
     from brainllm.adaptors import adaptors_off
     from brainllm.data import unseal
-    from brainllm.run import clip_texts
+    from brainllm.run import answer_trials, clip_texts
     from brainllm.stage1 import brain_tokens
     from brainllm.stage2 import load_stage2
-    from brainllm.video import answer_clips, encode
     two, cfg, v = load_stage2(run), run.preset.evaluate, run.preset.video
     key = unseal(run.split.test, run.trials); ask = [cfg.question]*len(key); blocks = run.blocks(run.split.test)
-    tokens = two(brain_tokens(two.stage1, blocks))
-    brain = [t for i in progress(range(0, len(tokens), cfg.batch), 'answers from the brain') for t in run.llm.answer(tokens[i:i+cfg.batch], ask[i:i+cfg.batch], v.max_new_tokens)]
-    films = {t.clip: t for t in key}
-    with adaptors_off(two.stage1): said = dict(zip(films, answer_clips(two.stage1.video, run.llm, encode(two.stage1.video, run.clip_features(films.values())), ask[:len(films)], v.max_new_tokens, cfg.batch)))
-    video = [said[t.clip] for t in key]
+    tokens = brain_tokens(two.stage1, blocks)
+    brain = [t for i in progress(range(0, len(tokens), cfg.batch), 'answers from the brain') for t in run.llm.answer(two(tokens[i:i+cfg.batch].to(two.centre.device)), ask[i:i+cfg.batch], v.max_new_tokens)]
+    with adaptors_off(two.stage1): video = answer_trials(run, two.stage1.video, key, ask)
     order = shuffled_within([(t.subject, t.run) for t in key], run.seed)
     known = [r['caption'] for r in clip_texts(run.study, run.split.train)]
     ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known, run.response)
     rows = dict(brain=brain, no_brain=run.llm.answer(None, ask[:1], v.max_new_tokens)*len(key), shuffled=[brain[i] for i in order], ridge=ridge)
-    if run.preset.simulated: rows['ideal'] = [said[c] for s in run.split.targets for c in simulate.ideal_observer(run.study, s, [t for t in key if t.subject==s], list(films))[0]]
+    if run.preset.simulated: rows['ideal'] = _ideal(run, key, video)
     rows['video'] = video
     return rows, dict(teacher=video, caption=[r['caption'] for r in clip_texts(run.study, key)]), key, dict(ridge_penalty=penalty)
 
@@ -457,7 +458,7 @@ def make_result(run, folder):
         scores = score_rows(rows, refs, subjects, runs, n=cfg.permutations, seed=run.seed, model=run.text)
     lines = [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=cfg.question, caption=refs['caption'][i], **{k: v[i] for k,v in rows.items()}) for i,t in enumerate(key)]
     built = [(name, json.loads((path/'manifest.json').read_text())) for name,_,path in run.parts.log+run.store.log]
-    settings = dataclasses.asdict(run.preset); settings['study']['root'] = Path(settings['study']['root']).name
+    settings = dataclasses.asdict(run.preset); settings['study']['root'] = Path(settings['study']['root']).name; settings |= {k: Path(settings[k]).name for k in ('weights', 'answers')}
     result = dict(preset=run.preset.name, seed=run.seed, simulated=run.preset.simulated, question=cfg.question, signature=score_signature(run.text), rows=scores, row_order=list(rows), labels={k: LABELS[k] for k in rows},
                   floor_row=['no_brain', 'shuffled'], ceiling_row='ideal' if 'ideal' in rows else 'video', inputs={name: path.name for name,_,path in run.parts.log+run.store.log}, settings=settings, trials=len(key), clips=len({t.clip for t in key}), **extra, **provenance(),
                   phases=[dict(name=n, seconds=m['seconds'], peak_gb=m['peak_gb']) for n,m in dict(built).items()]+[dict(name='decode and score', seconds=round(time.time()-start, 2), peak_gb=memory.gb)])
@@ -470,7 +471,7 @@ def evaluated(run)->Path: # folder with result.json and texts.jsonl
 
 def run(preset, # name, or a Preset
         seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
-        **where, # root, source, subjects, targets of a study on disk, as in `core.choose_study`
+        **where, # root, source, subjects, targets of a study on disk, weights, answers, device, as in `core.choose_study`
        )->tuple: # result dict, list of dicts, as read_result
     "From nothing to the table: whatever is missing is built. Writes `<out>/<preset>/result.json` and `texts.jsonl`."
     from brainllm.run import Run

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'TRAINED', 'BLIP2', 'IGNORED', 'IGNORED_BLIP2', 'IGNORED_HF', 'IGNORED_EVA', 'SIZES',
            'squash', 'clip_pixels', 'timing', 'Decoding', 'PublishedVideoLLaMA', 'count_parameters',
-           'video_llama_structure', 'prompt_embeddings', 'write_answers', 'answer_clip', 'qformer_name', 'vit_name',
-           'drop_ignored', 'read_video_llama', 'check_projection', 'read_blip2', 'check_llm', 'check_vocabulary',
-           'check_not_a_difference', 'load_llama', 'load_video_llama', 'fingerprint', 'VideoLLaMATeacher',
-           'SmallTeacher', 'HFTeacher', 'FileTeacher']
+           'video_llama_structure', 'PublishedTokens', 'prompt_embeddings', 'write_answers', 'answer_clip',
+           'qformer_name', 'vit_name', 'drop_ignored', 'read_video_llama', 'check_projection', 'read_blip2',
+           'check_llm', 'check_vocabulary', 'check_not_a_difference', 'load_llama', 'load_video_llama',
+           'published_video_llama', 'fingerprint', 'VideoLLaMATeacher', 'SmallTeacher', 'HFTeacher', 'FileTeacher']
 
 # %% ../nbs/02d_teachers.ipynb #6a187a4b
-import hashlib, importlib.metadata, json, re
+import copy, hashlib, importlib.metadata, json, re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from .core import DataError, PartMissing, Store, VideoConfig, code_hash, digest, project_root, read_jsonl
 from .models import IMAGE, SYSTEM, PromptedLLM, StopAt, render_prompt, stop_sequences, tidy_answer
 from .video import MEAN, STD, VideoLLaMA, frame_index, pooled_tokens, read_clip
-from .weights import load_llm, load_vit, prepare, read_pickle
+from .weights import PUBLISHED, load_llm, load_vit, prepare, published, read_pickle
 
 # %% ../nbs/02d_teachers.ipynb #3a5644fa
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -87,19 +87,21 @@ class PublishedVideoLLaMA(nn.Module):
     def device(self): return self.llama_proj.weight.device
     @property
     def prompted(self)->PromptedLLM: return PromptedLLM(self.llm, self.tok, self.prompt, self.system) # with what is set now
-    def frame_tokens(self, pixels:Tensor)->Tensor: # (n, 3, S, S) -> (n, 32, 768)
-        "The image Q-Former's tokens of single frames, in float32."
+    def see(self, pixels:Tensor)->Tensor: # (n, 3, S, S) -> (n, P, D_vit)
+        "The ViT's tokens of single frames behind their last norm, in float32."
         h = self.vision_model.encoder(self.vision_model.embeddings(pixels)).last_hidden_state
-        h = self.vision_model.post_layernorm(h.float())
-        return self.qformer(query_embeds=self.query_tokens.expand(len(h), -1, -1), encoder_hidden_states=h).last_hidden_state
+        return self.vision_model.post_layernorm(h.float())
+    def read(self, h:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
+        "The Q-Formers over the ViT's tokens, in float32. Raises `DataError` for more frames than positions."
+        B,T = h.shape[:2]; most = self.video_frame_position_embedding.num_embeddings
+        if T>most: raise DataError(f"frames: found {T}, wanted at most {most}, the size of the table of frame positions")
+        x = self.qformer(query_embeds=self.query_tokens.expand(B*T, -1, -1), encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(0, (B, T))
+        x = x+self.video_frame_position_embedding.weight[:T, None]
+        return self.video_qformer(query_embeds=self.video_query_tokens.expand(B, -1, -1), encoder_hidden_states=x.flatten(1, 2)).last_hidden_state
     def forward(self, pixels:Tensor, # (B, 3, T, S, S), from `clip_pixels`
                )->Tensor: # (B, 32, 768)
         "The video Q-Former's tokens, the x of Eq. 1. Raises `DataError` for more frames than positions."
-        B,_,T = pixels.shape[:3]; most = self.video_frame_position_embedding.num_embeddings
-        if T>most: raise DataError(f"frames: found {T}, wanted at most {most}, the size of the table of frame positions")
-        x = self.frame_tokens(pixels.transpose(1, 2).flatten(0, 1)).unflatten(0, (B, T))
-        x = x+self.video_frame_position_embedding.weight[:T, None]
-        return self.video_qformer(query_embeds=self.video_query_tokens.expand(B, -1, -1), encoder_hidden_states=x.flatten(1, 2)).last_hidden_state
+        return self.read(self.see(pixels.transpose(1, 2).flatten(0, 1)).unflatten(0, (pixels.shape[0], pixels.shape[2])))
     @torch.no_grad()
     def encode(self, clip, # frames (T, H, W, 3) or (B, T, H, W, 3) uint8, or the path of a film, of which 8 are taken
                project:bool=False, # go on through `llama_proj`
@@ -122,6 +124,18 @@ def video_llama_structure(llm:dict|None=None, # changes to LlamaConfig(); None i
     "The whole assembly on the meta device, without weights."
     from transformers import LlamaConfig, LlamaForCausalLM
     with torch.device('meta'): return PublishedVideoLLaMA(LlamaForCausalLM(LlamaConfig(**llm or {})))
+
+# %% ../nbs/02d_teachers.ipynb #16c0a3c4
+class PublishedTokens(nn.Module):
+    "Queries, Q-Formers and projection of a `PublishedVideoLLaMA` over kept ViT tokens, copied, so that adaptors can be put into them. (B, T, P, D_vit) -> (B, 32, 768)."
+    def __init__(self, model:PublishedVideoLLaMA):
+        super().__init__()
+        for part in ('qformer', 'video_qformer', 'query_tokens', 'video_query_tokens', 'video_frame_position_embedding', 'llama_proj'): setattr(self, part, copy.deepcopy(getattr(model, part)))
+        self.eval().requires_grad_(False)
+    def train(self, mode=True): return super().train(False) # no dropout, also while adaptors are trained
+    def forward(self, features:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
+        "As `PublishedVideoLLaMA.read`."
+        return PublishedVideoLLaMA.read(self, features)
 
 # %% ../nbs/02d_teachers.ipynb #0b69ac62
 def prompt_embeddings(model:PublishedVideoLLaMA, text:str, # with one <ImageHere>
@@ -358,6 +372,20 @@ def _blip2_sizes(folder): # configs of a BLIP-2 folder; epsilons are ours, its o
     from transformers import Blip2QFormerConfig, Blip2VisionConfig
     config = _blip2_config(folder)
     return Blip2VisionConfig.from_dict((config.get('vision_config') or {})|dict(layer_norm_eps=1e-6)), Blip2QFormerConfig.from_dict((config.get('qformer_config') or {})|dict(layer_norm_eps=1e-12))
+
+def published_video_llama(root, # laid out as in `weights.published`
+                          dtype:str='bfloat16', vit_dtype:str='float32', device:str='cpu')->PublishedVideoLLaMA: # .files: name and fingerprint of each
+    "Video-LLaMA from a folder of published files. Raises `DataError`, `PartMissing`."
+    found = sorted(p for p in published(root, 'video-llama').iterdir() if p.suffix in ('.pth', '.safetensors'))
+    if len(found)!=1: raise PartMissing(f"{root}/video-llama: found {len(found)} files ({_some([p.name for p in found])}), wanted one .pth of Video-LLaMA's vision branch")
+    blip2, llm, vit = published(root, 'blip2'), published(root, 'llm'), None
+    if not (blip2/'config.json').is_file(): blip2, vit = blip2/'blip2_pretrained_flant5xxl.pth', blip2/'eva_vit_g.pth'
+    files = dict(checkpoint=found[0], blip2=blip2, llm=llm)|(dict(vit=vit) if vit else {})
+    lost = next((p for p in files.values() if not p.exists()), None)
+    if lost: raise PartMissing(f"{lost}: found nothing, wanted {PUBLISHED['blip2']}")
+    model = load_video_llama(**files, dtype=_torch_dtype(dtype), vit_dtype=_torch_dtype(vit_dtype)).to(device)
+    model.files = {k: [Path(p).name, fingerprint(p)] for k,p in files.items()}
+    return model
 
 # %% ../nbs/02d_teachers.ipynb #ac6a6ce1
 def fingerprint(path)->str: # of a file, or of all files of a folder
