@@ -38,6 +38,7 @@ class AdaptorConfig(PeftConfig):
     "Settings of one set of adaptors. Raises `AdaptorError`."
     rank:int=16            # r, width of the bottleneck
     scale:float=1.         # s, factor of the branch
+    activation:str='gelu'  # between the two maps; 'none' makes the branch linear, as LoRA's
     target_modules:tuple|list|str|None=BRAIN_TARGETS # ends of module names, or a regular expression for whole names
     fused_query:tuple|list=('attn.qkv',) # targets among them whose first third of the output is the query
     exclude_modules:list|str|None=None # as in peft
@@ -46,6 +47,7 @@ class AdaptorConfig(PeftConfig):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank<1: raise AdaptorError(f"rank: found {self.rank!r}, wanted a whole number of at least 1")
+        if self.activation not in ('gelu', 'none'): raise AdaptorError(f"activation: found {self.activation!r}, wanted 'gelu' or 'none'")
         if not (math.isfinite(self.scale) and self.scale!=0): raise AdaptorError(f"scale: found {self.scale!r}, wanted a finite number other than 0")
         if not self.target_modules: raise AdaptorError(f"target_modules: found {self.target_modules!r}, wanted ends of module names such as {BRAIN_TARGETS}")
         if isinstance(self.fused_query, str): raise AdaptorError(f"fused_query: found the string {self.fused_query!r}, wanted a tuple of names")
@@ -54,16 +56,17 @@ class AdaptorConfig(PeftConfig):
 # %% ../nbs/02a_adaptors.ipynb #3fd32036
 class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
     "A frozen linear layer with nonlinear low-rank branches beside it: (..., d_in) -> (..., d_out)."
-    adapter_layer_names, other_param_names = ('adaptor_down', 'adaptor_up'), ('adaptor_scale',)
+    adapter_layer_names, other_param_names = ('adaptor_down', 'adaptor_up'), ('adaptor_scale', 'adaptor_linear')
     def __init__(self, base_layer:nn.Linear): # what is wrapped
         super().__init__()
         self.base_layer, self.merged_adapters = base_layer, []
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
-        self.adaptor_down, self.adaptor_up, self.adaptor_scale = nn.ModuleDict(), nn.ModuleDict(), {}
+        self.adaptor_down, self.adaptor_up, self.adaptor_scale, self.adaptor_linear = nn.ModuleDict(), nn.ModuleDict(), {}, {}
     def add(self, name:str, # of the branch
             rank:int, # r
             scale:float, # s
             query_only:bool=False, # a fused layer: the branch acts on the first third of the output
+            linear:bool=False, # no GELU between
            ):
         "Put a branch beside the layer, zero at the start."
         w, d_out = self.base_layer.weight, self.out_features//3 if query_only else self.out_features
@@ -71,11 +74,12 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
         down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, d_out, **kw)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
         for p in (down.bias, up.weight, up.bias): nn.init.zeros_(p)
-        self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name] = down, up, float(scale)
+        self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name], self.adaptor_linear[name] = down, up, float(scale), linear
     def branch(self, x:Tensor, name:str)->Tensor: # (..., d_out), or a third of it
         "What one branch adds to the output."
         down, up = self.adaptor_down[name], self.adaptor_up[name]
-        return self.adaptor_scale[name] * up(F.gelu(down(x.to(down.weight.dtype))))
+        h = down(x.to(down.weight.dtype))
+        return self.adaptor_scale[name] * up(h if self.adaptor_linear[name] else F.gelu(h))
     def forward(self, x:Tensor)->Tensor: # (..., d_out)
         y = self.base_layer(x)
         for name in self.active_adapters if not self.disable_adapters else ():
@@ -96,7 +100,7 @@ class AdaptorTuner(BaseTuner):
 
     def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, parameter_name=None):
         layer = target if isinstance(target, NonlinearAdaptorLayer) else NonlinearAdaptorLayer(target)
-        layer.add(adapter_name, peft_config.rank, peft_config.scale, _ends(current_key, peft_config.fused_query))
+        layer.add(adapter_name, peft_config.rank, peft_config.scale, _ends(current_key, peft_config.fused_query), peft_config.activation=='none')
         if layer is not target: self._replace_module(parent, target_name, layer, target)
 
     def _check_merge_allowed(self): raise MergeError(_NO_MERGE)
@@ -198,7 +202,7 @@ def load_adaptor_state(model:nn.Module, # tuner, adapted model, or anything that
 
 # %% ../nbs/02a_adaptors.ipynb #3630df5a
 ADAPTOR_FILES = ('adapter_model.safetensors', 'adapter_config.json') # peft's names
-_FIELDS = ('rank', 'scale', 'target_modules', 'fused_query', 'exclude_modules', 'layers_to_transform', 'layers_pattern')
+_FIELDS = ('rank', 'scale', 'activation', 'target_modules', 'fused_query', 'exclude_modules', 'layers_to_transform', 'layers_pattern')
 
 def base_digest(model:nn.Module, # tuner, adapted model, or the bare base
                )->dict: # shapes, values: 12 hex digits each

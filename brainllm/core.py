@@ -74,6 +74,8 @@ class DataConfig:
     "From BIDS to blocks."
     in_frames:int=5        # T, volumes in a block
     window_start:float=2.  # first volume of the block, s after trial onset
+    train_subjects:int=0   # how many of the training subjects Stages I and II learn from; 0 is all
+    adapt_take:float=1.    # share of the adaptation records that Stage II is given
     adapt_share:float=0.5  # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated
 @dataclass(frozen=True)
 class BrainConfig:
@@ -87,6 +89,8 @@ class BrainConfig:
     readout:int=64         # rank of the projection onto the query tokens
     dropout:float=0.5      # in the projection, share of token values hidden while training
     temporal:bool=False    # blocks of MinD-Video, with attention over frames
+    tokenizer:str='conv'   # 'conv', or for comparison 'flat': every voxel on its own, no tokens and no encoder
+    adaptor:str='nonlinear' # in the encoder: 'nonlinear', or for comparison 'linear' (LoRA's form) or 'none'
 @dataclass(frozen=True)
 class VideoConfig:
     "The Video-LLaMA: frozen ViT, Q-Former, video Q-Former, projection, frozen LLM."
@@ -97,6 +101,7 @@ class VideoConfig:
     image_size:int=112     # pixels, a multiple of 14
     n_frames:int=4         # frames a clip
     n_query:int=16         # L, query tokens
+    adaptor:bool=True      # adaptors in the Q-Formers, trained in Stage I
     dim:int=192            # D_q
     layers:int=2           # image Q-Former
     video_layers:int=2     # video Q-Former

@@ -19,7 +19,7 @@ from . import datasets, simulate, video, weights
 from .core import (DataError, Preset, PresetError, Store, VideoConfig, WallError, choose_study, code_hash, digest, file_hash, get_preset, progress, project_root, read_jsonl, seed_all, write_json)
 from .data import Blocks, RunStore, SealedTrial, Split, expected_response, hold_out, rest_windows, split_runs, split_subjects
 from .losses import answer_loss, clip_loss
-from .models import BrainEncoder, FMRITokenizer, PromptedLLM, TemporalBlock, encoder_from
+from .models import BrainEncoder, FlatVoxels, FMRITokenizer, PromptedLLM, TemporalBlock, encoder_from
 from .pretrain import MaskedVolumeModel, ParcelModel, adamw, descend, pretrain, pretrain_parcels, reconstruction
 from .sources import store_study
 from .teachers import FileTeacher, PublishedTokens, PublishedVideoLLaMA, clip_pixels, fingerprint, published_video_llama, timing
@@ -160,6 +160,18 @@ class Run:
     def subjects(self)->list: return sorted({t.subject for t in self.trials})
     @cached_property
     def split(self)->Split:
+        "The whole split, with as many training subjects and adaptation records as the preset takes. Raises `PresetError`."
+        d, s = self.preset.data, self.whole_split; people = sorted({t.subject for t in s.train})
+        if not 0<=d.train_subjects<=len(people): raise PresetError(f"data.train_subjects: found {d.train_subjects}, wanted 0 (all) to {len(people)}, the training subjects there are")
+        if not 0<=d.adapt_take<=1: raise PresetError(f"data.adapt_take: found {d.adapt_take}, wanted a share from 0 to 1")
+        few = people[:d.train_subjects or None]
+        return replace(s, train=[t for t in s.train if t.subject in few], adapt=[s.adapt[i] for i in self.taken])
+    @property
+    def taken(self)->list: # indices of the adaptation records that Stage II is given
+        n = len(self.whole_split.adapt)
+        return sorted(np.random.default_rng(0).permutation(n)[:round(self.preset.data.adapt_take*n)].tolist())
+    @cached_property
+    def whole_split(self)->Split:
         "Who trains, who is adapted to and who is evaluated, as the preset says; targets sealed. Raises `DataError`."
         s = self.preset.study
         split = split_runs(self.trials, s.test_runs) if s.test_runs else split_subjects(self.trials, list(s.targets) or self.subjects[-s.n_target:], self.preset.data.adapt_share, s.share_films)
@@ -201,12 +213,12 @@ def new_video(run:Run)->VideoLLaMA:
 def teach_small(run:Run)->VideoLLaMA: # frozen
     "The trained small Video-LLaMA, taught when that was not done before."
     def build(folder):
-        train, model = list({t.clip: t for t in run.split.train}.values()), new_video(run)
+        train, model = list({t.clip: t for t in run.whole_split.train}.values()), new_video(run)
         features, texts = run.clip_features(train)[:], clip_texts(run.study, train)
         model.standardise(features); model.to(run.preset.device); words = word_targets(run.llm, [t['pieces'] for t in texts], run.preset.video.n_query)
         losses = dict(align=align_video(model, features, words, run.preset.video, run.study_seed), teach=teach_video(model, run.llm, features, texts, run.preset.video, run.study_seed))
         save_file(model.state_dict(), folder/'model.safetensors'); write_json(folder/'losses.json', losses)
-    folder = run.store.get('video', build, dict(study=run.identity, video=run.preset.video, llm=run.llm_name, dtype=run.preset.dtype, data=run.preset.data, seed=run.study_seed, code=code_hash('run', 'video', 'models', 'losses')))
+    folder = run.store.get('video', build, dict(study=run.identity, video=replace(run.preset.video, adaptor=True), llm=run.llm_name, dtype=run.preset.dtype, adapt_share=run.preset.data.adapt_share, seed=run.study_seed, code=code_hash('run', 'video', 'models', 'losses')))
     model = new_video(run); model.load_state_dict(load_file(folder/'model.safetensors')); model.folder = folder
     return model.eval().requires_grad_(False)
 
@@ -237,6 +249,8 @@ def _timing(path, v):
 def new_brain(run:Run): # (FMRITokenizer, BrainEncoder)
     "Untrained tokenizer and encoder on the grid of the study."
     b, s = run.preset.brain, run.series; seed_all(run.seed)
+    if b.tokenizer not in ('conv', 'flat'): raise PresetError(f"brain.tokenizer: found {b.tokenizer!r}, wanted 'conv' or 'flat'")
+    if b.tokenizer=='flat': return FlatVoxels(run.preset.data.in_frames, s.mask, run.response), nn.Identity()
     tokenizer = FMRITokenizer(run.preset.data.in_frames, s.shape, b.patch, b.dim, s.mask, s.affine, run.response)
     return tokenizer, BrainEncoder(b.dim, b.depth, b.heads, b.mlp_ratio, tokenizer.coords, TemporalBlock if b.temporal else None)
 
@@ -269,7 +283,7 @@ def put_published(encoder:BrainEncoder, kind:str, # one of PUBLISHED_ENCODERS
 def start_brain(run:Run, tokenizer, encoder)->list[float]: # losses of masked modelling, where it happens here
     "Pretrain the encoder, or put pretrained weights into it, as `pretrain.source` says. Raises `PresetError`."
     cfg = run.preset.pretrain
-    if cfg.source=='none': return []
+    if cfg.source=='none' or run.preset.brain.tokenizer=='flat': return []
     if cfg.source=='hcp':
         pretrained = load_parcels(run).models['aal2']
         for name in ('blocks', 'norm'): getattr(encoder, name).load_state_dict(getattr(pretrained, name).state_dict())
@@ -286,13 +300,15 @@ def origin(run:Run)->str: # name of an artifact; '' where there is none
     if run.preset.pretrain.source in PUBLISHED_ENCODERS: return fingerprint(weights.published(run.preset.weights, run.preset.pretrain.source))
     return load_brain(run.resting)[0].folder.name if run.preset.pretrain.source=='rest' and run.resting is not run else ''
 
+_LATER = dict(adaptor='', rank=0, readout=0, dropout=0.) # what pretraining knows nothing of
+
 def load_brain(run:Run): # (FMRITokenizer, BrainEncoder)
     "Tokenizer and encoder as pretraining leaves them: by default, after masked modelling on the resting runs of the training subjects."
     def build(folder):
         tokenizer, encoder = new_brain(run); losses = start_brain(run, tokenizer, encoder)
         save_file(nn.ModuleList([tokenizer, encoder]).state_dict(), folder/'model.safetensors'); write_json(folder/'losses.json', losses)
     p = run.preset
-    folder = run.store.get('pretrained', build, dict(series=run.series.folder.name, brain=p.brain, data=p.data, pretrain=p.pretrain, origin=origin(run), seed=run.seed, code=code_hash('run', 'pretrain', 'models')))
+    folder = run.store.get('pretrained', build, dict(series=run.series.folder.name, brain=replace(p.brain, **_LATER), block=[p.data.in_frames, p.data.window_start], pretrain=p.pretrain, origin=origin(run), seed=run.seed, code=code_hash('run', 'pretrain', 'models')))
     tokenizer, encoder = new_brain(run)
     nn.ModuleList([tokenizer, encoder]).load_state_dict(load_file(folder/'model.safetensors')); tokenizer.folder = folder
     return tokenizer, encoder

@@ -39,7 +39,7 @@ def teach(run:Run)->Path: # folder with answers.jsonl
         about = dict(file=about_answers(run)) if run.preset.answers else dict(model=model.folder.name, llm=run.llm_name, seed=run.study_seed, decoding='greedy')
         write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, clip_sha256=hashes[t.clip], question=q, answer=a, **about)
                                              for t,q,a in zip(train, questions, answers)])
-    return run.store.get('teacher', build, dict(video=model.folder.name, llm=run.llm_name, answers=about_answers(run), study=run.identity, seed=run.study_seed, data=run.preset.data, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'run', 'video', 'models')))
+    return run.store.get('teacher', build, dict(video=model.folder.name, llm=run.llm_name, answers=about_answers(run), study=run.identity, seed=run.study_seed, train_subjects=run.preset.data.train_subjects, adapt_share=run.preset.data.adapt_share, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'run', 'video', 'models')))
 
 # %% ../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):
@@ -89,7 +89,7 @@ def load_stage2(run:Run)->Stage2: # .stage1 is the Aligner, .answers the teacher
     model = Stage2(first.video.llama_proj, len(labels), first.projection.offset.detach().clone()).to(first.device)
     def build(folder):
         y = torch.tensor([labels.index(t.label) for t in train])
-        log = tune(model, run.llm, first.tokens['train'], read_jsonl(answers/'answers.jsonl'), y, first.tokens['adapt'], run.preset.stage2, run.seed)
+        log = tune(model, run.llm, first.tokens['train'], read_jsonl(answers/'answers.jsonl'), y, first.tokens['adapt'][run.taken], run.preset.stage2, run.seed)
         save_file({k: v.contiguous() for k,v in model.state_dict().items()}, folder/'model.safetensors'); write_json(folder/'log.json', log)
     p = run.preset
     folder = run.store.get('stage2', build, dict(stage1=first.folder.name, teacher=answers.name, data=p.data, stage2=p.stage2, llm=run.llm_name, dtype=p.dtype, seed=run.seed, code=code_hash('stage2', 'models', 'losses')))
