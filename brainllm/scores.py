@@ -80,7 +80,8 @@ def bleu_counts(hyps:list, # N decoded texts
     for k in range(n):
         cells = [[(i, index[g], v) for i,(c,_) in enumerate(side) for g,v in c.items() if len(g)==k+1] for side in grams]
         a, b = (csr_array(([v for *_,v in c], ([i for i,*_ in c], [g for _,g,_ in c])), shape=(len(texts), max(1, len(index))), dtype=np.int64) for c,texts in zip(cells, (hs, rs)))
-        for t in range(1, 1+min(a.max(), b.max())): matched[k] += ((a>=t).astype(np.int64) @ (b>=t).astype(np.int64).T).toarray()
+        levels = np.unique(np.r_[a.data, b.data]); levels = levels[levels<=min(a.max(), b.max())]
+        for step,t in zip(np.diff(levels, prepend=0), levels): matched[k] += step*((a>=t).astype(np.int64) @ (b>=t).astype(np.int64).T).toarray()
     return dict(matched=matched[:,hi][:,:,ri], total=np.maximum(lengths[0][hi]-np.arange(n)[:,None], 0), sys_len=lengths[0][hi], ref_len=lengths[1][ri])
 
 def bleu_value(matched, total, # (n, ...) counts
