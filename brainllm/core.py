@@ -14,7 +14,7 @@ import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-import numpy as np, psutil, torch
+import numpy as np, psutil
 from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #564d1c25
@@ -256,8 +256,9 @@ def project_root()->Path: # the nearest folder upwards that has settings.ini, el
 # %% ../nbs/00_core.ipynb #df8fdd07
 def seed_all(seed:int, # any int
              threads:int|None=None, # torch threads; None leaves them
-            )->torch.Generator: # a CPU generator of its own
+            )->'torch.Generator': # a CPU generator of its own
     "Seed python, numpy and torch, and make torch deterministic."
+    import torch # here, so that rooms which only count words do without it
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True); torch.utils.deterministic.fill_uninitialized_memory = False # deterministic, without overwriting every new tensor first
     if threads: torch.set_num_threads(threads)

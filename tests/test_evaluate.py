@@ -23,6 +23,31 @@ def pairs():
 def scores(pairs): return evaluate.score_text(*pairs)
 
 
+def test_readings_are_sacrebleu(pairs):
+    import sacrebleu
+    from brainllm.scores import bleu_readings
+    hyps, refs = pairs; found = bleu_readings(hyps, refs)
+    for n in (1, 2):
+        whole, single = (sacrebleu.metrics.BLEU(max_ngram_order=n, effective_order=e) for e in (False, True)); corpus = whole.corpus_score(hyps, [refs])
+        assert found['A'][f'bleu{n}'] == corpus.score and found['B'][f'bleu{n}'] == corpus.precisions[n-1]
+        assert found['C'][f'bleu{n}'] == pytest.approx(np.mean([single.sentence_score(h, [r]).score for h, r in zip(hyps, refs)]))
+        if n == 2: assert found['A']['signature'] == f'BLEU-2|{whole.get_signature()}' and found['C']['signature'] == found['A']['signature'].replace('eff:no', 'eff:yes')
+    assert len({round(found[k]['bleu2'], 3) for k in 'ABC'}) == 3
+
+
+def test_matrices_hold_the_pairs(pairs, scores):
+    "250 000 pairs each; the diagonals are the scores of the pairs."
+    from brainllm.scores import bleu_matrix, rouge_matrix
+    for n in (1, 2): assert bleu_matrix(*pairs, n).diagonal() == pytest.approx(scores[f'bleu{n}']['items'], abs=1e-9)
+    for k, name in enumerate('prf'): assert rouge_matrix(*pairs)[..., k].diagonal() == pytest.approx(scores[f'rougeL_{name}']['items'], abs=1e-9)
+
+
+def test_names_that_moved_are_the_same_here():
+    import brainllm.scores, brainllm.statistics
+    for name in ('check_pairs', 'bleu', 'rouge_l', 'text_encoder', 'word_vectors', 'bertscore', 'score_text', 'score_signature', 'embed_text', 'text_similarity'): assert getattr(evaluate, name) is getattr(brainllm.scores, name)
+    for name in ('win_probability', 'identification_items', 'identification', 'pair_ranks', 'permutation_null', 'permutation_p', 'by_subject', 'score_subjects', 'identify_subjects', 'score_rows', 'normalised'): assert getattr(evaluate, name) is getattr(brainllm.statistics, name)
+
+
 @pytest.mark.parametrize('n', [1, 2])
 def test_bleu_is_sacrebleu(pairs, scores, n):
     import sacrebleu
@@ -150,5 +175,5 @@ def test_same_seed_same_p():
 
 def test_importing_is_light():
     import subprocess, sys
-    code = "import sys, brainllm.evaluate; print([m for m in ('transformers', 'bert_score', 'sacrebleu', 'rouge_score', 'matplotlib', 'scipy') if m in sys.modules])"
+    code = "import sys, brainllm.evaluate; print([m for m in ('torch', 'transformers', 'bert_score', 'sacrebleu', 'rouge_score', 'matplotlib', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
