@@ -2,7 +2,7 @@
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03b_run)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
-#   make ablation [PRESET=sim-had] [SEED=0]    the same with one part changed at a time
+#   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped
 #   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
@@ -17,6 +17,7 @@ MAKEFLAGS += --no-print-directory
 
 PRESET ?= sim-had
 SEED ?= 0
+SEEDS ?= 0,1,2
 ROOT ?=
 SOURCE ?=
 SUBJECTS ?=
@@ -59,7 +60,7 @@ reproduce: $(WHOLE)
 	@$(BIN)/python -m brainllm.evaluate --preset $(PRESET)
 
 ablation: $(WHOLE)
-	@$(BIN)/python -c "from brainllm.evaluate import *; print(ablation_table(ablation('$(PRESET)', $(SEED))))"
+	@$(BIN)/python -m brainllm.ablation --preset $(PRESET) --seeds $(SEEDS)
 
 real: $(WHOLE)
 	@$(BIN)/python -m brainllm.haxby --seed $(SEED)

@@ -115,11 +115,13 @@ def token_kernel(tokens:Tensor)->Tensor: # (n, N, D) -> (n, n)
     "Inner products of records about their mean."
     return unit_kernel(tokens.flatten(1)-tokens.flatten(1).mean(0))
 
-def folds(subjects:list, # of each record
+def folds(trials:list, # Trial of each record
           most:int=6)->list: # the fold of each record
-    "Subjects dealt out to at most `most` folds that are left out in turn: with few subjects each alone, with many some together, since every fold costs a decomposition."
-    names = {s: k%most for k,s in enumerate(sorted(set(subjects)))}
-    return [names[s] for s in subjects]
+    "Subjects dealt out to at most `most` folds that are left out in turn: with few subjects each alone, with many some together, since every fold costs a decomposition. Of one subject alone, runs."
+    groups = [t.subject for t in trials]
+    if len(set(groups))<2: groups = [t.run for t in trials]
+    names = {s: k%most for k,s in enumerate(sorted(set(groups)))}
+    return [names[s] for s in groups]
 
 def start_projection(model:Aligner, tokens:Tensor, # (n, N, D)
                      x:Tensor, # (n, L, D_q)
@@ -154,7 +156,7 @@ def brain_tokens(model:Aligner, blocks, # dataset with .batch(indices)
     return torch.cat([model.brain(blocks.batch(i.tolist()).to(model.device)).cpu() for i in progress(index.split(batch), 'brain tokens')])
 
 def _build_stage1(run, model, folder):
-    split, cfg = run.split, run.preset.stage1; blocks, features, subjects = run.blocks(split.train), run.clip_features(split.train), folds([t.subject for t in split.train])
+    split, cfg = run.split, run.preset.stage1; blocks, features, subjects = run.blocks(split.train), run.clip_features(split.train), folds(split.train)
     x = encode(model.video, features); centre = x.mean(0).to(model.device)
     with projection_on_host(model): penalty = start_projection(model, encoder_tokens(model, blocks), x, subjects)
     step = lambda bold, i: stage1_step(model, bold, features[i].to(bold.device), x[i].to(bold.device), centre, cfg)
