@@ -53,7 +53,7 @@ class Components:
             self.projection = Projection(len(self.tokenizer.index), v.n_query, b.dim, v.dim, b.readout, b.dropout); self.temperature = nn.Parameter(torch.zeros(()))
         add_adaptors(self.encoder, AdaptorConfig(rank=b.rank, target_modules=BRAIN_TARGETS))
         self.vit, self.llm, self.video = self._published(llm, device) if v.kind=='video-llama' else self._small(device)
-        self.vit.to(dtype); self.llm.to(dtype); self.frozen = [m.requires_grad_(False) for m in (self.vit, self.llm, self.video)]
+        for m in (self.vit.to(dtype), self.llm.to(dtype), self.video): m.requires_grad_(False)
         for q in (self.video.qformer, self.video.video_qformer): add_adaptors(q, AdaptorConfig(rank=b.rank, target_modules=QFORMER_TARGETS))
         self.bridge, self.class_weight = Bridge(v.dim, self.llm.config.hidden_size).to('meta'), nn.Parameter(torch.empty(n_classes, self.llm.config.hidden_size, device='meta'))
     def _published(self, config, device):
@@ -214,11 +214,11 @@ def measured(c:Components, step:str, # 'see', 'stage1' or 'stage2'
     "One step on the meta device, part by part."
     part = Meter([t for m in (c.tokenizer, c.encoder, c.projection, c.video, c.bridge, c.vit, c.llm) for t in (*m.parameters(), *m.buffers())]+[c.class_weight, c.temperature])
     STEPS[step](c, batch or batch_of(c.preset, step), part, **how)
-    if step!='see': part.backward(); clear(c)
+    part.backward(); clear(c)
     return part.costs
 
-def batch_of(preset:Preset, step:str)->int: # one clip is seen at a time where the preset says nothing
-    "The batch of a step in the preset."
+def batch_of(preset:Preset, step:str)->int:
+    "The batch of a step in the preset; clips are seen sixteen at once, as by `vit_features`."
     return dict(see=16, stage1=preset.stage1.batch, stage2=preset.stage2.batch, answer=preset.evaluate.batch)[step]
 
 def clear(c:Components): "Forget gradients."; [setattr(p, 'grad', None) for ps in c.parameters().values() for p in ps]
@@ -347,7 +347,7 @@ def host_table(c:Components, size:Size=HAD_SIZE)->Table:
     rows = [('series of all runs', 'disk', 'float16', size.runs*size.volumes*c.voxels*2), ("the ViT's tokens of the training clips", 'disk', 'float16', n*features*2), ('the same, loaded for Stage I', 'memory', 'float32', n*features*4),
             ('encoder tokens of the training records', 'memory', 'float32', n*N*D*4), ('two centred copies of them, for a moment', 'memory', 'float32', 2*n*N*D*4), ("the video's tokens", 'memory', 'float32', n*M*4),
             ('the kernel', 'memory', 'float64', n*n*8), ('targets and weights of the ridge', 'memory', 'float64', 2*n*M*8), ('its singular vectors', 'memory', 'float64', (n+M)*n*8)]
-    return Table(('What', 'Where', 'Type', 'GB'), (*((a, b, t, k/1e9) for a,b,t,k in rows), ('sum in memory', None, None, sum(k for _,b,_,k in rows if b=='memory')/1e9)), f'Preset {c.preset.name}, {n:,} training records, N = {N}, D = {D}.')
+    return Table(('What', 'Where', 'Type', 'GB'), (*((a, b, t, k/1e9) for a,b,t,k in rows), ('sum in memory, were all there at once', None, None, sum(k for _,b,_,k in rows if b=='memory')/1e9)), f'Preset {c.preset.name}, {n:,} training records, N = {N}, D = {D}.')
 
 def ridge_flops(n:int, M:int, folds:int=6, penalties:int=8)->int: # records, targets
     "Floating-point work in float64 of start and finish of the projection: solves by elimination, a thin singular value decomposition by 6 M n^2 + 20 n^3."
