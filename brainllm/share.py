@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 import brainllm
 from . import weights
-from .adaptors import AdaptorConfig, AdaptorTuner, adaptor_layers, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS, _json
+from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS, _json
 from .core import BrainLLMError, DataError, PartMissing, Store, digest, file_hash, project_root, write_json, write_text
 from .models import BrainEncoder, BrainLLM, Bridge, FMRITokenizer, Projection, PromptedLLM, TemporalBlock, encoder_from
 from .paper import Table
@@ -35,6 +35,7 @@ ABOUT = dict(licence=str,     # of the trained part; must be given; best an iden
              preset=str, seed=int, commit=str, # of the run
              terms=list,      # sentences: under which terms the data stand that went into the weights
              input=dict,      # 'tr' in s, 'window_start' in s after onset, 'space', 'values': what a block holds
+             notes=list,      # sentences: what a reader of the scores should know
              scores=list)     # dicts of 'decoder', 'against', 'scores' {name: percent}, 'two_way' in percent, 'p' of it; the decoder's first, then its controls
 
 def _about(about, whole): # -> the same as plain JSON values; raises DataError
@@ -119,7 +120,8 @@ def build_decoder(config:dict, state:dict, # from config.json and model.safetens
     encoder.pos = pos; tuner = encoder
     with torch.random.fork_rng(devices=[]):
         for name,settings in c['adaptors'].items():
-            tuner = add_adaptors(tuner, AdaptorConfig(**settings), name); load_adaptor_state(tuner, part(f'adaptors.{name}'), name)
+            try: tuner = add_adaptors(tuner, AdaptorConfig(**settings), name); load_adaptor_state(tuner, part(f'adaptors.{name}'), name)
+            except AdaptorError as e: raise DataError(f"{file}, adaptors.{name}: {e}") from None
     if tuner is not encoder: tuner.set_adapter(c['active'])
     return _fill(tokenizer, t, file, 'tokenizer'), encoder, _fill(projection, part('projection'), file, 'projection'), _fill(bridge, part('bridge'), file, 'bridge')
 
@@ -133,6 +135,7 @@ def model_card(config:dict, # as in config.json
     "The card of a decoder: data, licences, scores beside their controls."
     a = config['about']; title = a.get('name', 'A decoder from fMRI to words'); parts = [f"---\n{_head(config, title)}\n---", f'# {title}', _what(config), '## What goes in', _goes_in(config), '## What it was trained on', _trained_on(a)]
     for against,rows in _by_reference(a.get('scores', [])).items(): parts += [f'## Scores against the {against}', _score_table(rows).markdown()]
+    parts += a.get('notes', [])
     if not a.get('scores'): parts += ['## Scores', 'None are stated. Measure them on your own data, with controls, before believing a sentence.']
     elif a.get('simulated'): parts += ['The brains are simulated: these scores show that the method and its controls work as written, and say nothing about human brains.']
     return '\n\n'.join(parts+['## Licences', _licences(config), *a.get('terms', [])])+'\n'
@@ -275,7 +278,7 @@ def _folder(where, revision): # -> folder; from the hub, only the files that a d
         if revision is not None: raise DataError(f"revision: found {revision!r} for the folder {where}, wanted none; a revision is of a name on the hub")
         return Path(where)
     ways = f"Give the folder of a decoder that save_decoder wrote; or, while online, its name on the Hugging Face hub, as in 'owner/name'; or download that repository first and give the folder"
-    if not re.fullmatch(r'[\w.-]+/[\w.-]+', str(where)): raise PartMissing(f"{where}: found nothing there. {ways}")
+    if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(where)): raise PartMissing(f"{where}: found nothing there. {ways}")
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(str(where), revision=revision, allow_patterns=['config.json', 'README.md', 'model.safetensors', *(f'llm/*{s}' for s in LLM_FILES)]))
     except Exception as e: raise PartMissing(f"{where}: found no such folder, and the hub gave {type(e).__name__}. {ways}") from e
