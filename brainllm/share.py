@@ -209,7 +209,7 @@ def save_decoder(model:BrainLLM, folder, # made when needed; a decoder that is t
                 )->Path: # the folder
     "Write a decoder as safetensors, JSON and a model card. Raises `DataError` for an `about` without licence, a model that could not be rebuilt, and a folder that holds something else."
     folder, about = Path(os.path.abspath(folder)), _about((model.about or {})|(about or {}), whole); _free(folder); _check_parts(model)
-    state = decoder_state(model); config = json.loads(json.dumps(_describe(model, state, about, whole))); build_decoder(config, state)
+    state = decoder_state(model); config = json.loads(json.dumps(_describe(model, state, about, whole))); _check_config(config|dict(files={}), 'model'); build_decoder(config, state)
     new = folder.with_name(f'.{folder.name}.{os.getpid()}.partial'); shutil.rmtree(new, ignore_errors=True); new.mkdir(parents=True)
     try:
         if whole: model.llm.llm.save_pretrained(new/'llm'); model.llm.tok.save_pretrained(new/'llm'); _no_code(new/'llm')
@@ -240,6 +240,12 @@ def _fields(found, form, file, at=''): # raises DataError naming the field
         if isinstance(kind, dict): _fields(v, kind, file, name); continue
         if type(v) is not kind and not (kind is float and type(v) is int) or kind is int and v<1: raise DataError(f"{file}, {name}: found {v!r}, wanted {'a whole number of at least 1' if kind is int else kind.__name__}")
 
+def _check_config(c, file): # raises DataError naming the field
+    _fields(c, _FORM, file)
+    for n,s in c['adaptors'].items():
+        if not isinstance(s, dict) or s.keys()!=set(_FIELDS): raise DataError(f"{file}, adaptors.{n}: found {s!r}, wanted {', '.join(_FIELDS)}")
+    if c['llm']['dtype'] not in ('float32', 'bfloat16', 'float16'): raise DataError(f"{file}, llm.dtype: found {c['llm']['dtype']!r}, wanted float32, bfloat16 or float16")
+
 def _read_config(folder): # -> config, all fields there
     file = folder/'config.json'
     if not file.is_file(): raise PartMissing(f"{file}: found nothing, wanted a folder of save_decoder")
@@ -247,10 +253,7 @@ def _read_config(folder): # -> config, all fields there
     except (ValueError, UnicodeDecodeError) as e: raise DataError(f"{file}: not JSON ({e}); the file was changed or its saving was interrupted: get the folder again") from None
     kind, number = (c.get('kind'), c.get('format')) if isinstance(c, dict) else (type(c).__name__, None)
     if (kind, number)!=(KIND, FORMAT): raise DataError(f"{file}: found kind {kind!r}, format {number!r}, wanted {KIND!r}, format {FORMAT}" + (f"; it was saved by version {c.get('version')}, this is {brainllm.__version__}" if kind==KIND else '; this folder is not a decoder of brainllm'))
-    _fields(c, _FORM, file)
-    for n,s in c['adaptors'].items():
-        if not isinstance(s, dict) or s.keys()!=set(_FIELDS): raise DataError(f"{file}, adaptors.{n}: found {s!r}, wanted {', '.join(_FIELDS)}")
-    if c['llm']['dtype'] not in ('float32', 'bfloat16', 'float16'): raise DataError(f"{file}, llm.dtype: found {c['llm']['dtype']!r}, wanted float32, bfloat16 or float16")
+    _check_config(c, file)
     odd = [n for n in c['files'] if not re.fullmatch(r'model\.safetensors|llm/[\w.-]+', n)]
     if odd or 'model.safetensors' not in c['files']: raise DataError(f"{file}, files: found {', '.join(odd) or 'no model.safetensors'}, wanted model.safetensors and files of llm/")
     return c

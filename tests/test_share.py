@@ -52,7 +52,7 @@ def test_equal_here_whole_and_trained_alone(run, decoder, bold, whole, light):
         with adaptors_off(made), adaptors_off(decoder): assert equal(off := out(made, bold), out(decoder, bold)) and not equal(off, want)
         assert equal(out(made, bold), want) and made.max_new_tokens==8 and not made.training and not any(p.requires_grad for p in made.parameters())
         assert torch.equal(made.tokenizer.coords, decoder.tokenizer.coords) and torch.equal(made.tokenizer.mask, decoder.tokenizer.mask)
-    drawn = torch.random.get_rng_state(); load_decoder(whole, llm=run.llm); assert torch.equal(torch.random.get_rng_state(), drawn)
+    drawn = torch.random.get_rng_state(); there = load_decoder(whole, device='meta'); assert torch.equal(torch.random.get_rng_state(), drawn) and all(p.is_meta for p in there.parameters())
     assert json.loads((whole/'config.json').read_text())['input']==dict(tr=2., window_start=2., space='MNI152NLin2009cAsym', values='z-scored per voxel within run', voxel_mm=[12.]*3)
     assert {p.name for p in light.iterdir()}=={'config.json', 'model.safetensors', 'README.md'} and {p.suffix for p in (whole/'llm').iterdir()}<={'.json', '.safetensors'}
     assert not [k for k in load_file(light/'model.safetensors') if k.startswith('encoder.') and k!='encoder.pos']
@@ -255,6 +255,7 @@ def test_what_could_not_be_rebuilt_is_not_saved(run, decoder, tmp_path):
     refused('encoder: found Identity', lambda m: setattr(m, 'encoder', torch.nn.Identity()))
     refused('layers without settings', lambda m: setattr(m, 'encoder', encoder_from(m.encoder)))
     refused(r'blocks of \[2, 4\] heads', lambda m: setattr(m.encoder.blocks[0].attn, 'heads', 4))
+    refused('max_new_tokens: found 0', lambda m: setattr(m, 'max_new_tokens', 0))
     refused('encoder', lambda m: setattr(m.encoder.blocks[0].mlp, 'fc1', torch.nn.Linear(24, 5)))
 
 def test_about(run, decoder, tmp_path):
