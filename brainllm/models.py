@@ -10,7 +10,7 @@ __all__ = ['PENALTIES', 'IMAGE', 'SYSTEM', 'PROMPTS', 'ENDS', 'ShapeError', 'FMR
            'stop_sequences', 'StopAt', 'tidy_answer', 'PromptedLLM', 'Bridge', 'BrainLLM']
 
 # %% ../nbs/02_models.ipynb #8bb15e78
-import copy, math
+import copy, importlib, math
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn, Tensor
 from .core import BrainLLMError, DataError
@@ -36,6 +36,7 @@ class FMRITokenizer(nn.Module):
         mask = torch.ones(self.grid, dtype=torch.bool) if mask is None else torch.as_tensor(np.asarray(mask)).bool()
         if tuple(mask.shape)!=self.grid: raise ShapeError(f"mask: found shape {tuple(mask.shape)}, wanted the grid {self.grid}")
         if not mask.any(): raise ShapeError("mask: holds no voxel; give the brain mask on the grid of the blocks")
+        self.mask, self.affine = mask.clone(), None if affine is None else torch.as_tensor(np.asarray(affine)).double() # kept as they were given, for `share`
         self.conv = nn.Conv3d(in_frames, dim, self.patch, self.patch)
         if response is not None: self._expect(torch.as_tensor(response).float())
         index, inside = _patch_index(mask, self.patch)
@@ -497,14 +498,36 @@ class Bridge(nn.Module):
 
 class BrainLLM(nn.Module):
     "Tokenizer, encoder, projection, bridge and LLM: (B, T, X, Y, Z) -> text."
-    def __init__(self, tokenizer:FMRITokenizer, encoder, projection:Projection, bridge:Bridge|None=None, llm:PromptedLLM|None=None):
+    def __init__(self, tokenizer:FMRITokenizer, encoder, projection:Projection, bridge:Bridge|None=None, llm:PromptedLLM|None=None,
+                 max_new_tokens:int=32, # of an answer, where `decode` is not told another number
+                 about:dict|None=None, # what a model card says: data, licence, scores; see `share.ABOUT`
+                ):
         super().__init__()
-        self.tokenizer, self.encoder, self.projection, self.bridge, self.llm = tokenizer, encoder, projection, bridge, llm
+        self.tokenizer, self.encoder, self.projection, self.bridge, self.llm, self.max_new_tokens, self.about = tokenizer, encoder, projection, bridge, llm, max_new_tokens, about
     def query_tokens(self, bold:Tensor)->Tensor: # (B, T, X, Y, Z) -> (B, L, D_q)
         "Brain tokens in the space of the video Q-Former."
         return self.projection(self.encoder(self.tokenizer(bold)))
     @torch.no_grad()
-    def decode(self, bold:Tensor, # (B, T, X, Y, Z)
-               question:str, max_new_tokens:int=32)->list[str]:
-        "What the brain saw, in words."
-        return self.llm.answer(self.bridge(self.query_tokens(bold)), [question]*len(bold), max_new_tokens)
+    def decode(self, bold:Tensor, # (B, T, X, Y, Z), z-scored per voxel; an array will do
+               question:str, max_new_tokens:int|None=None, # None: the model's own
+              )->list[str]: # B
+        "What the brain saw, in words. Raises `ShapeError`, and `DataError` for values that are not finite and for a question that asks nothing."
+        bold = self._checked(bold, question)
+        return self.llm.answer(self.bridge(self.query_tokens(bold)), [question]*len(bold), self.max_new_tokens if max_new_tokens is None else max_new_tokens)
+    def _checked(self, bold, question): # -> (B, T, X, Y, Z) in the type and on the device of the model
+        bold = torch.as_tensor(bold).to(self.tokenizer.conv.weight); wrong = ~self.tokenizer.patches(bold).isfinite()
+        if not len(bold): raise ShapeError("bold: found no record, wanted B of at least 1 in (B, T, X, Y, Z)")
+        if wrong.any():
+            record, _, volume, _ = wrong.nonzero()[0].tolist()
+            raise DataError(f"bold: found {int(wrong.sum())} values in the brain mask that are not finite, first in record {record}, volume {volume}; wanted z-scored series; set voxels without signal to 0")
+        if not isinstance(question, str) or not question.strip(): raise DataError(f"question: found {question!r}, wanted a sentence such as 'What is happening?'")
+        return bold
+    def save_pretrained(self, folder, about:dict|None=None, # added to the model's own
+                        trained_only:bool=False): # without the frozen encoder and LLM
+        "`share.save_decoder`."
+        return importlib.import_module('brainllm.share').save_decoder(self, folder, about, not trained_only)
+    @classmethod
+    def from_pretrained(cls, where, # folder, or a name on the hub
+                        llm=None, encoder=None, revision=None, device='cpu')->'BrainLLM':
+        "`share.load_decoder`."
+        return importlib.import_module('brainllm.share').load_decoder(where, llm, encoder, revision, device)

@@ -173,7 +173,7 @@ def word_vectors(texts:list, # any strings; repeated ones are encoded once, the 
 def bertscore(hyps:list, # N decoded texts
                refs:list, # N references
                model=None, # see `text_encoder`
-               batch:int=64, # pairs at once
+               batch:int=1, # pairs at once; more than one is as bert-score does it, padding included
                layer:int|None=None, # of the encoder; None: the last
               )->np.ndarray: # (N, 3): precision, recall, F, in percent, not rescaled
     "BERTScore of each pair; 0 where a text is blank."

@@ -6,10 +6,10 @@ from safetensors.torch import load_file, save_file
 from brainllm import evaluate
 from brainllm.core import PRESETS, DataError, PartMissing, PresetError, WallError, get_preset, read_jsonl, write_jsonl
 from brainllm.losses import l2l1_loss
-from brainllm.models import MaskedBrainModel, TemporalBlock, VoxelEncoder
+from brainllm.models import BrainLLM, MaskedBrainModel, TemporalBlock, VoxelEncoder
 from brainllm.run import Run, answer_trials, load_brain, load_video
 from brainllm.stage1 import VideoAligner, load_stage1
-from brainllm.stage2 import draw_questions, load_stage2, teach
+from brainllm.stage2 import assemble, draw_questions, load_stage2, teach
 from brainllm.teachers import VideoLLaMATeacher, answer_clip, published_video_llama
 from brainllm.video import answer_files, find_clips, read_clip
 from test_measured import bare
@@ -122,3 +122,12 @@ def test_steps_follow_the_device_of_the_models(done): # no accelerator is here: 
     loss = l2l1_loss(z, x.to('meta'), .5)+l2l1_loss(seen, x.to('meta'), .5); loss.backward()
     assert loss.is_meta and all(p.grad.is_meta for n,ps in model.trained().items() if n!='temperature' for p in ps)
     with pytest.raises(RuntimeError): model.brain(bold)
+
+def test_the_decoder_travels(done, weights, tmp_path):
+    run, *_ = done; model = assemble(run); bold = run.blocks(run.split.test[:3]).batch([0, 1, 2]); terms = dict(licence='apache-2.0', licences=dict(llm='for research'))
+    whole, part = (model.save_pretrained(tmp_path/n, terms, trained_only=n=='part') for n in ('whole', 'part'))
+    said = model.decode(bold, 'Who?'); assert BrainLLM.from_pretrained(whole).decode(bold, 'Who?')==said
+    assert BrainLLM.from_pretrained(part, llm=weights/'llm', encoder=weights/'scmbm').decode(bold, 'Who?')==said
+    card = (part/'README.md').read_text(); assert 'the published Video-LLaMA (finetune-vicuna7b-v2.pth)' in card and 'SC-MBM, published by MinD-Vis' in card and str(weights) not in card
+    config = json.loads((part/'config.json').read_text()); assert config['llm']['prompt']=='vicuna'
+    with pytest.raises(DataError, match='another|other'): BrainLLM.from_pretrained(part, llm=weights/'llm', encoder=MaskedBrainModel(160, 16, 24, 2, 2, 1., 16, 1, 2))
