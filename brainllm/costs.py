@@ -344,7 +344,7 @@ def run_table(c:Components, size:Size=HAD_SIZE, answers=(80, 300), # tokens of a
 def host_table(c:Components, size:Size=HAD_SIZE)->Table:
     "What a run keeps on disk and in the host's memory, in GB."
     v, N, D = c.preset.video, len(c.tokenizer.index), c.preset.brain.dim; features, n, M = v.n_frames*vit_tokens(c.preset, c.vit)*c.vit.config.hidden_size, size.train, v.n_query*v.dim
-    rows = [('series of all runs', 'disk', 'float16', size.runs*size.volumes*c.voxels*2), ("the ViT's tokens of the training clips", 'disk', 'float16', n*features*2), ('the same, loaded for Stage I', 'memory', 'float32', n*features*4),
+    rows = [('series of all runs', 'disk', 'float16', size.runs*size.volumes*c.voxels*2), ("the ViT's tokens of the training clips", 'disk', 'float16', n*features*2), ('those of a batch in Stage I', 'memory', 'float32', c.preset.stage1.batch*features*4),
             ('encoder tokens of the training records', 'memory', 'float32', n*N*D*4), ('two centred copies of them, for a moment', 'memory', 'float32', 2*n*N*D*4), ("the video's tokens", 'memory', 'float32', n*M*4),
             ('the kernel', 'memory', 'float64', n*n*8), ('targets and weights of the ridge', 'memory', 'float64', 2*n*M*8), ('its singular vectors', 'memory', 'float64', (n+M)*n*8)]
     return Table(('What', 'Where', 'Type', 'GB'), (*((a, b, t, k/1e9) for a,b,t,k in rows), ('sum in memory, were all there at once', None, None, sum(k for _,b,_,k in rows if b=='memory')/1e9)), f'Preset {c.preset.name}, {n:,} training records, N = {N}, D = {D}.')

@@ -195,13 +195,18 @@ SOURCES = {
     'data.in_frames': ('ours', 'not said how long a block is'),
     'data.window_start': ('ours', 'the delay of the response is not mentioned'),
     'data.adapt_share': ('ours', '§3.2 says a proportion'),
+    'data.train_subjects': ('paper', '§4.1: all 26, all 2'),
+    'data.adapt_take': ('ours', 'all of the adaptation runs'),
     'brain.patch': ('ours', 'the tokenizer is not given in numbers'),
     **{f'brain.{k}': ('published', 'MinD-Vis, SC-MBM') for k in ('dim', 'depth', 'heads', 'mlp_ratio')},
     'brain.temporal': ('published', "MinD-Vis; attention over frames is MinD-Video's"),
+    'brain.tokenizer': ('paper', '§3.1: three-dimensional and convolutional'),
+    'brain.adaptor': ('paper', '§3.1: nonlinear, low-rank'),
     'brain.rank': ('ours', 'not given'),
     'brain.readout': ('ours', 'the projection is not described'),
     'brain.dropout': ('ours', 'the projection is not described'),
     'video.kind': ('paper', '§3.1: Video-LLaMA'),
+    'video.adaptor': ('paper', '§3.1: in the Q-Former as in the encoder'),
     'video.text': ('ours', "BERTScore's model is not named"),
     'video.image_size': ('published', 'Video-LLaMA'),
     'video.n_frames': ('published', 'Video-LLaMA'),
@@ -225,7 +230,7 @@ SOURCES = {
     'device': ('ours', 'not said'),
     'threads': ('ours', 'so that a run can be repeated')} # path of a field: who says so, and where
 
-PUBLISHED_VIDEO = ('kind', 'text', 'image_size', 'n_frames', 'n_query', 'dim', 'max_new_tokens') # what of `video` a published model needs
+PUBLISHED_VIDEO = ('kind', 'adaptor', 'text', 'image_size', 'n_frames', 'n_query', 'dim', 'max_new_tokens') # what of `video` a published model needs
 
 def used_settings(preset:Preset)->dict: # path of a field -> its value
     "The settings that a preset uses, its name apart."
