@@ -66,8 +66,6 @@ class Workbench:
     def train(self)->list: return self.run.split.train
     @property
     def test(self)->list: return self.run.split.test # sealed
-    @property
-    def key(self): raise WallError(f"key: found a request for what {len(self.test)} sealed test trials show, wanted none; only a Decoder with oracle=True is given it")
     @cached_property
     def two(self): return load_stage2(self.run)
     @cached_property
@@ -88,6 +86,9 @@ class Workbench:
     def video_tokens(self)->Tensor: return self.see(self.train) # (n, L, D_q)
     @property
     def groups(self)->list: return folds([t.subject for t in self.train])
+    def __getattr__(self, name): # what `Unsealed` has
+        if name not in ('key', 'reference', 'clip_tokens'): raise AttributeError(f"Workbench has no {name!r}")
+        raise WallError(f"{name}: found a request for what {len(self.test)} sealed test trials show, wanted none; only a Decoder with oracle=True is given it")
     def embed(self, texts:list)->Tensor: # (n, D), rows of length one
         "Sentence embeddings, each text encoded once."
         unique = sorted(set(texts), key=lambda t: (len(t), t)); place = {t: i for i,t in enumerate(unique)}
@@ -331,7 +332,7 @@ def encoding_model(e:Tensor, x:Tensor, # (n, D) of training texts, (n, V) maps
                    shrink:float=2/3, # of the noise covariance towards its diagonal
                   ): # function: (c, D) of candidate texts -> (m, c) log-likelihoods, up to a constant for each map
     "How well texts explain maps, as in Tang et al."
-    centre = e.mean(0); kernel, basis = unit_kernel(e-centre, torch.eye(e.shape[1])); penalty = choose_penalty(kernel, x[:, ::1+x.shape[1]//2000], groups)
+    centre = e.mean(0); kernel, basis = unit_kernel(e-centre, torch.eye(e.shape[1])); penalty = choose_penalty(kernel, x[:, ::1+x.shape[1]//2000], groups) # from some 2000 voxels
     left = cross_fitted(kernel, x, groups, penalty); unit = lambda t: normalize(t-t.mean(0), dim=0)
     best = (unit(left)*unit(x)).sum(0).topk(min(most, x.shape[1])).indices
     noise = (x-left)[:, best]; noise = noise-noise.mean(0); sd = noise.std(0)+1e-6; noise = noise/sd # from here on in units of the noise
@@ -365,9 +366,9 @@ def examples(texts:list, n:int, shots:int, seed:int)->list[str]: # n
 
 def first_half(text:str)->str: return ' '.join(text.split()[:(len(text.split())+1)//2])
 
-def _propose(bench, n=192, shots=4, best=2, times=2): # candidates, examples in a prompt, candidates of a trial that are gone on with, how often
+def _propose(bench, most=192, shots=4, best=2, times=2): # candidates but no more than training records, examples in a prompt, candidates of a trial that are gone on with, how often
     run, seed = bench.run, bench.run.seed; longest = max(len(run.llm.ids(t)) for t in set(bench.answers)); likelihood = encoding_model(bench.meanings, *bench.maps, bench.groups)
-    pool = sorted(set(next_lines(run, examples(bench.answers, n, shots, seed), longest, seed)))
+    pool = sorted(set(next_lines(run, examples(bench.answers, min(most, len(bench.answers)), shots, seed), longest, seed)))
     top = likelihood(bench.embed(pool)).topk(min(best, len(pool)), 1).indices.unique(); halves = sorted({first_half(pool[i]) for i in top})*times
     ends = next_lines(run, [a+b for a,b in zip(examples(bench.answers, len(halves), shots, seed+1), halves)], longest, seed+1)
     pool = sorted({*pool, *(f'{a} {b}' if b[:1].isalnum() else a+b for a,b in zip(halves, ends))})
