@@ -83,6 +83,9 @@ class Workbench:
     @cached_property
     def maps(self)->tuple: return tuple(response_maps(b, self.run.response) for b in (self.run.blocks(self.train), self.blocks)) # (n, V), (m, V)
     @cached_property
+    def nearest(self)->list: # m numbers of training records, for C9
+        return ridge_texts(self.run.blocks(self.train), self.blocks, self.embed(self.captions), range(len(self.train)), self.run.response)[0]
+    @cached_property
     def video_tokens(self)->Tensor: return self.see(self.train) # (n, L, D_q)
     @property
     def groups(self)->list: return folds([t.subject for t in self.train])
@@ -299,9 +302,8 @@ def ridge_texts(train, test, # Blocks
     found, _, penalty = ridge_new(*(response_maps(b, response) for b in (train, test)), e, folds([t.subject for t in train.trials]))
     return [captions[i] for i in (unit(found)@unit(e-e.mean(0)).T).argmax(1)], penalty
 
-def _ridge(bench, texts): return ridge_texts(bench.run.blocks(bench.train), bench.blocks, bench.embed(bench.captions), texts, bench.run.response)[0]
-def _ridge_caption(bench): return _ridge(bench, bench.captions)
-def _ridge_teacher(bench): return _ridge(bench, bench.answers)
+def _ridge(bench): return [bench.captions[i] for i in bench.nearest]
+def _ridge_teacher(bench): return [bench.answers[i] for i in bench.nearest]
 
 # %% ../nbs/05c_controls.ipynb #a7705dce
 def nearest_by_correlation(found:Tensor, known:Tensor)->Tensor: # (m, D), (n, D) -> (m,)
@@ -413,7 +415,7 @@ _made = [Decoder('brain', 'decoded from the brain', 'ours', lambda bench: bench.
     Decoder('random_encoder', 'C6: untrained tokenizer, encoder and projection', 'control', _random_encoder),
     Decoder('shuffled_labels', 'C7: trained on the wrong films', 'control', partial(_retrained, change=ShuffledRun), retrained=True),
     Decoder('noise_trained', 'C8: trained and tested on noise', 'control', partial(_retrained, change=NoiseRun), retrained=True),
-    Decoder('ridge', 'C9: ridge, nearest training caption', 'baseline', _ridge_caption),
+    Decoder('ridge', 'C9: ridge, nearest training caption', 'baseline', _ridge),
     Decoder('ridge_teacher', "C9: ridge, the teacher's answer about the nearest training clip", 'baseline', _ridge_teacher),
     Decoder('non_visual', 'C10: trained on voxels 25 mm and more from vision', 'control', partial(_retrained, change=AwayRun), retrained=True),
     *(Decoder(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r)) for r in RANKS),
