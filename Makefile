@@ -3,6 +3,7 @@
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03b_run)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped
+#   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
 #   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
@@ -39,7 +40,7 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 .PHONY: $(WHOLE)
 endif
 
-.PHONY: help reproduce ablation real starts test docs notebooks readme clean pristine
+.PHONY: help reproduce ablation controls real starts test docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -61,6 +62,9 @@ reproduce: $(WHOLE)
 
 ablation: $(WHOLE)
 	@$(BIN)/python -m brainllm.ablation --preset $(PRESET) --seeds $(SEEDS)
+
+controls: $(WHOLE)
+	@$(BIN)/python -m brainllm.compare --preset $(PRESET) --seed $(SEED)
 
 real: $(WHOLE)
 	@$(BIN)/python -m brainllm.haxby --seed $(SEED)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'format_example', 'normalise_row', 'table', 'plot_rows', 'plot_identification', 'check_result',
-           'read_result', 'shuffled_within', 'ridge_texts', 'decode_rows', 'make_result', 'evaluated', 'run',
-           'print_tables']
+           'read_result', 'decode_rows', 'make_result', 'evaluated', 'run', 'print_tables']
 
 # %% ../nbs/06_evaluate.ipynb #337183b6
 import dataclasses, json, math, time
@@ -126,42 +125,12 @@ def read_result(folder, # holds result.json and texts.jsonl
     if missing: raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
     return check_result(json.loads((folder/'result.json').read_text())), read_jsonl(folder/'texts.jsonl')
 
-# %% ../nbs/06_evaluate.ipynb #00dc2848
-def shuffled_within(groups:list, # N labels; trials move inside a group only
-                    seed:int)->np.ndarray: # (N,) indices, none in its own place where a group has two members or more
-    "A random cyclic rearrangement inside each group, without fixed points."
-    rng, out = np.random.default_rng(seed), np.arange(len(groups))
-    for g in dict.fromkeys(groups):
-        i = rng.permutation([k for k,x in enumerate(groups) if x==g])
-        out[i] = np.roll(i, 1)
-    return out
-
-# %% ../nbs/06_evaluate.ipynb #7cd52930
-def ridge_texts(train, test, # Blocks
-                embeddings:np.ndarray, captions:list, # (n, D) and n, of the training clips
-                response:np.ndarray, # (T,), how a responding voxel is expected to move through a block
-                )->tuple: # m captions, penalty
-    "Ridge to sentence embeddings, then the nearest training caption."
-    import torch
-    from brainllm.models import choose_penalty, ridge_predict, unit_kernel
-    from brainllm.stage1 import folds
-    h = torch.tensor(response)
-    x, y = (torch.cat([torch.einsum('ntv,t->nv', b.voxels(i), h) for i in np.array_split(np.arange(len(b)), 1+len(b)//64)]) for b in (train, test))
-    kernel, cross = unit_kernel(x-x.mean(0), y-x.mean(0)); e = torch.tensor(embeddings)
-    penalty = choose_penalty(kernel, e, folds(train.trials)); unit = lambda v: torch.nn.functional.normalize(v.float(), dim=1)
-    nearest = (unit(ridge_predict(kernel, cross, e, penalty))@unit(e-e.mean(0)).T).argmax(1)
-    return [captions[i] for i in nearest], penalty
-
 # %% ../nbs/06_evaluate.ipynb #7f5f7ba8
-def _ideal(run, key, video): # the teacher's answer about the clip that an ideal observer takes each trial's for
-    from brainllm import simulate
-    said = {t.clip: a for t,a in zip(key, video)}
-    return [said[c] for s in run.split.targets for c in simulate.ideal_observer(run.study, s, [t for t in key if t.subject==s], list(said))[0]]
-
 def decode_rows(run, # a Run
                )->tuple: # row -> N texts, {'teacher', 'caption'} -> N references, N unsealed trials, {'ridge_penalty'}
     "Texts of every row for all held-out trials of the target subjects."
     from brainllm.adaptors import adaptors_off
+    from brainllm.controls import ideal_texts, ridge_texts, shuffled_within
     from brainllm.data import unseal
     from brainllm.run import answer_trials, clip_texts
     from brainllm.stage1 import brain_tokens
@@ -175,7 +144,7 @@ def decode_rows(run, # a Run
     known = [r['caption'] for r in clip_texts(run.study, run.split.train)]
     ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known, run.response)
     rows = dict(brain=brain, no_brain=run.llm.answer(None, ask[:1], v.max_new_tokens)*len(key), shuffled=[brain[i] for i in order], ridge=ridge)
-    if run.preset.simulated: rows['ideal'] = _ideal(run, key, video)
+    if run.preset.simulated: rows['ideal'] = ideal_texts(run, key, video)
     rows['video'] = video
     return rows, dict(teacher=video, caption=[r['caption'] for r in clip_texts(run.study, key)]), key, dict(ridge_penalty=penalty)
 
@@ -200,7 +169,7 @@ def make_result(run, folder):
 def evaluated(run)->Path: # folder with result.json and texts.jsonl
     "The scores of a run, made when that was not done before."
     from brainllm.stage2 import load_stage2
-    return run.store.get('evaluation', lambda d: make_result(run, d), dict(stage2=load_stage2(run).folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('evaluate', 'scores', 'statistics', 'simulate', 'models', 'video')))
+    return run.store.get('evaluation', lambda d: make_result(run, d), dict(stage2=load_stage2(run).folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('evaluate', 'scores', 'statistics', 'controls', 'simulate', 'models', 'video')))
 
 def run(preset, # name, or a Preset
         seed:int=0, out='', # folder of all runs; '' is _runs in the project's root

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from brainllm import evaluate
+from brainllm.controls import DECODERS, controls
 from brainllm.core import PRESETS, DataError, PartMissing, PresetError, WallError, get_preset, read_jsonl, write_jsonl
 from brainllm.losses import l2l1_loss
 from brainllm.models import BrainLLM, MaskedBrainModel, TemporalBlock, VoxelEncoder
@@ -51,6 +52,11 @@ def test_from_events_to_the_table(done, weights):
     assert result['settings']['weights']==weights.name and str(weights) not in json.dumps(result), 'a result must not name folders of one machine'
     again, _ = evaluate.run(run.preset, out=run.root)
     assert again['rows']==result['rows']
+
+def test_every_control_that_a_measured_study_can_have(done):
+    run, _, lines = done; rows = controls(run.preset, out=run.root)
+    assert list(rows[0])[6:]==[n for n in DECODERS if n!='ideal'] and len(rows)==len(lines)
+    for name,other in dict(brain='brain', no_brain='no_brain', shuffled_run='shuffled', ridge='ridge', video='video').items(): assert [r[name] for r in rows]==[l[other] for l in lines], name
 
 def test_the_encoder_is_the_published_one(done, weights):
     run, *_ = done; _, encoder = load_brain(run); held = torch.load(weights/'scmbm/checkpoint.pth', weights_only=True)['model']
