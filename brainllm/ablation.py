@@ -10,7 +10,7 @@ __all__ = ['VARIATIONS', 'METRICS', 'SHOWN', 'Variation', 'references', 'subject
 import argparse, gc, json
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from .core import PresetError, code_hash, get_preset, progress, provenance, read_jsonl, write_json, write_jsonl
 from .data import unseal
 from .paper import Table
@@ -18,7 +18,7 @@ from .run import Run, answer_trials, clip_texts, load_video
 from .scores import score_text, text_similarity
 from .stage1 import brain_tokens, token_identification
 from .stage2 import load_stage2
-from .statistics import Mean, by_subject, identification_items, interval, left_out, observed, resample
+from .statistics import Mean, by_subject, identification_items, interval, left_out, resample
 from .video import encode
 
 # %% ../nbs/06a_ablation.ipynb #37694b08

@@ -7,15 +7,14 @@ __all__ = ['OURS', 'scored', 'floors', 'verdict', 'compare', 'compare_table', 'o
 
 # %% ../nbs/06b_compare.ipynb #ec6d9029
 import argparse, json
-from pathlib import Path
 import numpy as np
-from .ablation import METRICS, SHOWN, difference, subject_items
+from .ablation import SHOWN, difference, subject_items
 from .controls import controls
-from .core import BrainLLMError, DataError, project_root, provenance, read_jsonl, write_json
+from .core import BrainLLMError, DataError, provenance, write_json
 from .paper import Table
 from .run import Run
 from .scores import score_signature
-from .statistics import Scores, by_subject, group_limit, score
+from .statistics import by_subject, group_limit, score
 
 # %% ../nbs/06b_compare.ipynb #a8265c48
 OURS = 'brain'

@@ -7,12 +7,12 @@ __all__ = ['ABOUT', 'KIND', 'FORMAT', 'LLM_FILES', 'tensor_sizes', 'decoder_stat
            'read_decoder', 'load_decoder']
 
 # %% ../nbs/02f_share.ipynb #62d51cb2
-import json, math, os, re, shutil
+import json, os, re, shutil
 from pathlib import Path
 import numpy as np, torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn, Tensor
+from torch import nn
 import brainllm
 from . import weights
 from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS, _json

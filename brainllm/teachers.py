@@ -18,7 +18,7 @@ import numpy as np, torch
 from torch import nn, Tensor
 from torch.nn.functional import interpolate
 from .core import DataError, PartMissing, Store, VideoConfig, code_hash, digest, project_root, read_jsonl
-from .models import IMAGE, SYSTEM, PromptedLLM, StopAt, render_prompt, stop_sequences, tidy_answer
+from .models import SYSTEM, PromptedLLM, render_prompt
 from .video import MEAN, STD, VideoLLaMA, frame_index, pooled_tokens, read_clip
 from .weights import PUBLISHED, load_llm, load_vit, prepare, published, read_pickle
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import av, numpy as np, pytest, torch
 from safetensors.torch import save_file
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
-from brainllm import teachers
+from brainllm import models, teachers
 from brainllm.core import DataError, PartMissing, Store, read_jsonl
-from brainllm.teachers import (Decoding, FileTeacher, HFTeacher, PublishedVideoLLaMA, SmallTeacher, StopAt, VideoLLaMATeacher, answer_clip, check_llm, check_vocabulary,
+from brainllm.teachers import (Decoding, FileTeacher, HFTeacher, PublishedVideoLLaMA, SmallTeacher, VideoLLaMATeacher, answer_clip, check_llm, check_vocabulary,
     clip_pixels, load_llama, load_video_llama, prompt_embeddings, read_video_llama, render_prompt, timing, write_answers)
 from brainllm.video import AnswerFile, Teacher, answer_files, find_clips, main, make_teacher, pooled_tokens, read_clip, read_questions
 from brainllm.weights import prepare
@@ -288,7 +288,7 @@ def test_each_row_stops_by_itself():
     with pytest.raises(DataError, match='context of the LLM'): write_answers(model, rows, Decoding(max_new_tokens=6))
 
 def test_answers_are_tidied():
-    tidy = lambda *ids: teachers.tidy_answer(Chars(), list(ids))
+    tidy = lambda *ids: models.tidy_answer(Chars(), list(ids))
     assert tidy(0, 1, *map(ord, ' A dog.'), 4, 5, ord('x'))=='A dog.' and tidy(*map(ord, 'Assistant: yes '))=='yes' and tidy()==''
 
 def test_batch_and_seeds(files):
