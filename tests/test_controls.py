@@ -136,5 +136,5 @@ def test_controls_are_written_whole(worlds, texts):
     made = json.loads((worlds[0].run.folder/'controls.json').read_text())
     assert read_jsonl(worlds[0].run.folder/'controls.jsonl')==rows and len(rows)==made['trials']==20
     assert [d['name'] for d in made['decoders']]==names and {'commit', 'seed', 'preset', 'versions'}<=set(made) and all(d['seconds']>=0 for d in made['decoders'])
-    assert [set(r) for r in rows]==[{'subject', 'run', 'onset', 'clip', 'teacher', 'caption', *names}]*20 and [r['ideal'] for r in rows]==texts['ideal']
+    assert [set(r) for r in rows]==[{'subject', 'run', 'onset', 'clip', 'classname', 'teacher', 'caption', *names}]*20 and [r['ideal'] for r in rows]==texts['ideal']
     with pytest.raises(DataError, match="found 'nobody'"): controls.controls('tiny', out=worlds[0].run.root, names=['nobody'])
