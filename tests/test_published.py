@@ -55,7 +55,7 @@ def test_from_events_to_the_table(done, weights):
 
 def test_every_control_that_a_measured_study_can_have(done):
     run, _, lines = done; rows = controls(run.preset, out=run.root)
-    assert list(rows[0])[6:]==[n for n in DECODERS if n!='ideal'] and len(rows)==len(lines)
+    assert [k for k in rows[0] if k in DECODERS]==[n for n in DECODERS if n!='ideal'] and len(rows)==len(lines)
     for name,other in dict(brain='brain', no_brain='no_brain', shuffled_run='shuffled', ridge='ridge', video='video').items(): assert [r[name] for r in rows]==[l[other] for l in lines], name
 
 def test_the_encoder_is_the_published_one(done, weights):
