@@ -6,7 +6,7 @@
 __all__ = ['BRAIN_TARGETS', 'QFORMER_TARGETS', 'ADAPTOR_FILES', 'AdaptorError', 'MergeError', 'AdaptorConfig',
            'NonlinearAdaptorLayer', 'AdaptorTuner', 'add_adaptors', 'adaptor_layers', 'adaptor_parameters',
            'count_parameters', 'adaptors_off', 'adaptor_state', 'load_adaptor_state', 'base_digest', 'save_adaptors',
-           'load_adaptors']
+           'adaptor_settings', 'load_adaptors']
 
 # %% ../nbs/02a_adaptors.ipynb #abb3644b
 import copy, hashlib, json, math
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 import brainllm
-from .core import BrainLLMError, DataError, PartMissing, digest, file_hash, whole_file, write_json
+from .core import BrainLLMError, DataError, PartMissing, digest, file_hash, a_few, whole_file, write_json
 
 # %% ../nbs/02a_adaptors.ipynb #e43df939
 class AdaptorError(BrainLLMError, ValueError): "A target, a name, a state or a setting does not fit the model."
@@ -190,8 +190,7 @@ def load_adaptor_state(model:nn.Module, # tuner, adapted model, or anything that
     want = adaptor_state(model, name)
     missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
     if missing or unexpected:
-        some = lambda l: ', '.join(l[:6]) + (f' and {len(l)-6} more' if len(l)>6 else '') if l else 'none'
-        raise AdaptorError(f"state: missing {some(missing)}; unexpected {some(unexpected)}; it was made with other targets or from another model")
+        raise AdaptorError(f"state: missing {a_few(missing)}; unexpected {a_few(unexpected)}; it was made with other targets or from another model")
     for k,w in want.items():
         if state[k].shape!=w.shape: raise AdaptorError(f"{k}: found shape {tuple(state[k].shape)}, wanted {tuple(w.shape)}; was it made with another rank?")
         if k.endswith('.adaptor_scale') and float(state[k])!=float(w): raise AdaptorError(f"{k}: found {float(state[k])}, wanted {float(w)}; build the adaptors with the scale of the state")
@@ -223,14 +222,17 @@ def save_adaptors(model:nn.Module, # a tuner, or the model that add_adaptors cha
     folder, config, state = Path(folder), getattr(model, 'peft_config', {}).get(name), adaptor_state(model, name)
     if config is not None and not isinstance(config, AdaptorConfig): raise AdaptorError(f"model: peft_config[{name!r}] is a {type(config).__name__}, put over ours by get_peft_model; adapt the two methods' layers in separate models")
     if config is None: raise AdaptorError(f"model: {type(model).__name__} holds adapted parts and is not one itself; save each part, so that it can be loaded on its own")
-    about = dict(kind='brainllm nonlinear adaptor', format=1, version=brainllm.__version__, name=name, config={k: _json(getattr(config, k)) for k in _FIELDS},
+    about = dict(kind='brainllm nonlinear adaptor', format=1, version=brainllm.__version__, name=name, config=adaptor_settings(config),
                  base=dict(model=type(getattr(model, 'model', model)).__name__, **base_digest(model)))
     file = folder/ADAPTOR_FILES[0]
     with whole_file(file) as tmp: save_file(state, tmp, metadata=dict(settings=digest(about)))
     write_json(folder/ADAPTOR_FILES[1], about | dict(peft_type=None, sha256=file_hash(file)))
     return folder
 
-def _json(v): return sorted(v) if isinstance(v, set) else list(v) if isinstance(v, tuple) else v
+def adaptor_settings(config:AdaptorConfig)->dict: # plain values, from which AdaptorConfig(**...) is made again
+    "What is kept of the settings of a set of adaptors."
+    plain = lambda v: sorted(v) if isinstance(v, set) else list(v) if isinstance(v, tuple) else v
+    return {k: plain(getattr(config, k)) for k in _FIELDS}
 
 # %% ../nbs/02a_adaptors.ipynb #8faf5053
 def load_adaptors(model:nn.Module, # the bare base, or a tuner that has other adaptors on it

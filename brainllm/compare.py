@@ -8,13 +8,13 @@ __all__ = ['OURS', 'scored', 'floors', 'verdict', 'compare', 'compare_table', 'o
 # %% ../nbs/06b_compare.ipynb #ec6d9029
 import argparse, json
 import numpy as np
-from .ablation import SHOWN, difference, subject_items
+from .ablation import SHOWN, difference, over_subjects, subject_items
 from .controls import controls
 from .core import BrainLLMError, DataError, provenance, write_json
 from .paper import Table
 from .run import Run
 from .scores import score_signature
-from .statistics import by_subject, group_limit, score
+from .statistics import group_limit, score
 
 # %% ../nbs/06b_compare.ipynb #a8265c48
 OURS = 'brain'
@@ -25,14 +25,13 @@ def scored(rows:list[dict], # lines of controls.jsonl
     "Means over subjects of every decoder's scores, and ours minus it with 95 % intervals. Raises `DataError` where ours is not among them."
     names = [d['name'] for d in about['decoders']]
     if OURS not in names: raise DataError(f"controls.jsonl: found {', '.join(names)}, wanted {OURS!r} among them; decode it too")
-    people = by_subject([r['subject'] for r in rows]); items = {n: subject_items(rows, [r[n] for r in rows], model) for n in names}
-    mean = lambda v: float(np.mean([v[i].mean() for i in people.values()]))
+    items = {n: subject_items(rows, [r[n] for r in rows], model) for n in names}
     keep = ('name', 'label', 'kind', 'oracle', 'retrained', 'seconds')
-    return [{k: d[k] for k in keep}|dict(scores={k: mean(v) for k,v in items[d['name']].items()}, difference={k: difference([items[OURS][k]], [v], rows) for k,v in items[d['name']].items()}) for d in about['decoders']]
+    return [{k: d[k] for k in keep}|dict(scores={k: over_subjects(v, rows) for k,v in items[d['name']].items()}, difference={k: difference([items[OURS][k]], [v], rows) for k,v in items[d['name']].items()}) for d in about['decoders']]
 
 def floors(about:dict)->list: # names
     "Controls that a floor may be taken from: those that have neither the trial's brain nor its film."
-    return [d['name'] for d in about['decoders'] if d['kind']=='control' and not d['oracle'] and not d['name'].startswith(('rank_', 'non_visual'))]
+    return [d['name'] for d in about['decoders'] if d['kind']=='control' and not d['oracle'] and not d['brain']]
 
 def verdict(d:dict)->str: # a difference, ours minus theirs
     "In words."

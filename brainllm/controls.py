@@ -7,11 +7,10 @@ __all__ = ['KINDS', 'DRAW', 'RANKS', 'DECODERS', 'Decoder', 'known_answers', 're
            'class_texts', 'Given', 'mix_blocks', 'noise_weights', 'draw_noise', 'read_noise', 'shuffled_within',
            'random_tokens', 'matched', 'Marked', 'Changed', 'ShuffledRun', 'NoiseRun', 'away_from_vision',
            'keep_voxels', 'AwayRun', 'cut_tokens', 'ridge_new', 'ridge_texts', 'nearest_by_correlation', 'stretched',
-           'encoding_model', 'drawn', 'next_lines', 'examples', 'first_half', 'ideal_texts', 'offered', 'controls']
+           'encoding_model', 'next_lines', 'examples', 'first_half', 'ideal_texts', 'offered', 'controls']
 
 # %% ../nbs/05c_controls.ipynb #9b393352
 import json, math, time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,11 +21,12 @@ from .adaptors import adaptors_off
 from .core import DataError, Store, WallError, code_hash, digest, progress, provenance, read_jsonl, write_json, write_jsonl
 from .data import RunStore, Windows, unseal
 from .models import BrainLLM, Projection, choose_penalty, cross_fitted, ridge_predict, unit_kernel
-from .run import Run, answer_trials, clip_texts, load_video, new_brain, _timing
+from .run import Run, answer_trials, clip_texts, load_video, new_brain, clip_timing
 from .simulate import REGIONS, ideal_observer
 from .stage1 import brain_tokens, folds
 from .stage2 import about_answers, load_stage2
-from .teachers import Decoding
+from .scores import embed_text
+from .teachers import Decoding, drawing
 from .video import encode
 
 # %% ../nbs/05c_controls.ipynb #a3d4954c
@@ -41,6 +41,7 @@ class Decoder:
     write:object        # Workbench -> list[str], one for each of its test trials
     retrained:bool=False # Stage I and II are trained anew for it
     oracle:bool=False    # may know what was shown in test trials
+    brain:bool=False     # a control that has the trial's own brain, and so is no floor
     def __post_init__(self):
         if self.kind not in KINDS: raise DataError(f"decoder {self.name!r}: found kind {self.kind!r}, wanted one of {', '.join(KINDS)}")
 
@@ -83,8 +84,8 @@ class Workbench:
     @cached_property
     def maps(self)->tuple: return tuple(response_maps(b, self.run.response) for b in (self.run.blocks(self.train), self.blocks)) # (n, V), (m, V)
     @cached_property
-    def nearest(self)->list: # m numbers of training records, for C9
-        return ridge_texts(self.run.blocks(self.train), self.blocks, self.embed(self.captions), range(len(self.train)), self.run.response)[0]
+    def nearest(self)->tuple: # m numbers of training records, penalty, for C9
+        return ridge_texts(self.run.blocks(self.train), self.blocks, self.embed(self.captions), range(len(self.train)), self.run.response)
     @cached_property
     def video_tokens(self)->Tensor: return self.see(self.train) # (n, L, D_q)
     @property
@@ -93,9 +94,8 @@ class Workbench:
         if name not in ('key', 'reference', 'clip_tokens'): raise AttributeError(f"Workbench has no {name!r}")
         raise WallError(f"{name}: found a request for what {len(self.test)} sealed test trials show, wanted none; only a Decoder with oracle=True is given it")
     def embed(self, texts:list)->Tensor: # (n, D), rows of length one
-        "Sentence embeddings, each text encoded once."
-        unique = sorted(set(texts), key=lambda t: (len(t), t)); place = {t: i for i,t in enumerate(unique)}
-        return torch.from_numpy(self.run.text(unique))[[place[t] for t in texts]]
+        "Sentence embeddings, as those that score."
+        return torch.from_numpy(embed_text(texts, self.run.text))
     def see(self, trials:list)->Tensor: # (n, L, D_q); a SealedTrial raises WallError
         "Tokens of the clips of trials, from the Q-Former as Stage I found it."
         with adaptors_off(self.two.stage1): return encode(self.two.stage1.video, self.run.clip_features(trials))
@@ -117,6 +117,10 @@ class Unsealed:
         with adaptors_off(self.two.stage1): return answer_trials(self.run, self.two.stage1.video, self.key, [self.run.preset.evaluate.question]*len(self.key))
     @cached_property
     def clip_tokens(self)->Tensor: return self.see(self.key) # (m, L, D_q)
+    def rows(self)->list: # m dicts: subject, run, onset, clip, classname, teacher, caption
+        "Test trials and what is said of their clips."
+        captions = clip_texts(self.run.study, self.key)
+        return [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, classname=t.classname, teacher=r, caption=c['caption']) for t,r,c in zip(self.key, self.reference, captions)]
 
 # %% ../nbs/05c_controls.ipynb #2b274ed8
 def medoid(e:Tensor)->int: # (n, D), rows of length one
@@ -302,8 +306,8 @@ def ridge_texts(train, test, # Blocks
     found, _, penalty = ridge_new(*(response_maps(b, response) for b in (train, test)), e, folds(train.trials))
     return [captions[i] for i in (unit(found)@unit(e-e.mean(0)).T).argmax(1)], penalty
 
-def _ridge(bench): return [bench.captions[i] for i in bench.nearest]
-def _ridge_teacher(bench): return [bench.answers[i] for i in bench.nearest]
+def _ridge(bench): return [bench.captions[i] for i in bench.nearest[0]]
+def _ridge_teacher(bench): return [bench.answers[i] for i in bench.nearest[0]]
 
 # %% ../nbs/05c_controls.ipynb #a7705dce
 def nearest_by_correlation(found:Tensor, known:Tensor)->Tensor: # (m, D), (n, D) -> (m,)
@@ -345,11 +349,6 @@ def encoding_model(e:Tensor, x:Tensor, # (n, D) of training texts, (n, V) maps
     return lambda c: ((c-centre)@seen).T-.5*(((c-centre)@own)*(c-centre)).sum(1)
 
 # %% ../nbs/05c_controls.ipynb #96b5f6c4
-@contextmanager
-def drawn(seed:int, device):
-    "While it is open, draws of words come from this seed; what was drawn from before goes on afterwards."
-    with torch.random.fork_rng(devices=[device] if torch.device(device).type=='cuda' else []): torch.manual_seed(seed%2**63); yield
-
 DRAW = dict(do_sample=True, **{k: getattr(Decoding(), k) for k in ('top_p', 'top_k', 'temperature')}) # as Video-LLaMA's published demo
 
 @torch.no_grad()
@@ -358,7 +357,7 @@ def next_lines(run:Run, heads:list[str], # beginnings, each one's last line to b
                seed:int)->list[str]: # what completes the last line of each
     "The LLM writes on, with drawn words."
     llm, batch = run.llm, run.preset.evaluate.batch
-    with drawn(seed, llm.device): said = [t for i in progress(range(0, len(heads), batch), 'proposals') for t in llm.write([llm.embed(h) for h in heads[i:i+batch]], longest, **DRAW)]
+    with drawing(seed, llm.device): said = [t for i in progress(range(0, len(heads), batch), 'proposals') for t in llm.write([llm.embed(h) for h in heads[i:i+batch]], longest, **DRAW)]
     return [(t.splitlines() or [''])[0].strip() for t in said]
 
 def examples(texts:list, n:int, shots:int, seed:int)->list[str]: # n
@@ -383,8 +382,8 @@ def _bridge(bench): return bench.say(bench.clip_tokens)
 @torch.no_grad()
 def _again(bench, draw): # draw: a number
     run, v, x, ask = bench.run, bench.run.preset.video, bench.clip_tokens, bench.run.preset.evaluate.question; llm, proj = run.llm, bench.two.stage1.video.llama_proj
-    when = [None if run.small else _timing(run.dataset.clip_path(t), v) for t in bench.key]; rows = llm.prompts(proj(x.to(proj.weight.device)), [ask]*len(x), when)
-    with drawn(int(digest([run.seed, draw]), 16), llm.device): return [t for i in progress(range(0, len(rows), run.preset.evaluate.batch), 'the teacher again') for t in llm.write(rows[i:i+run.preset.evaluate.batch], v.max_new_tokens, **DRAW)]
+    when = [None if run.small else clip_timing(run.dataset.clip_path(t), v) for t in bench.key]; rows = llm.prompts(proj(x.to(proj.weight.device)), [ask]*len(x), when)
+    with drawing(int(digest([run.seed, draw]), 16), llm.device): return [t for i in progress(range(0, len(rows), run.preset.evaluate.batch), 'the teacher again') for t in llm.write(rows[i:i+run.preset.evaluate.batch], v.max_new_tokens, **DRAW)]
 
 
 def ideal_texts(run:Run, key:list, # Trial, of the targets
@@ -416,8 +415,8 @@ _made = [Decoder('brain', 'decoded from the brain', 'ours', lambda bench: bench.
     Decoder('noise_trained', 'C8: trained and tested on noise', 'control', partial(_retrained, change=NoiseRun), retrained=True),
     Decoder('ridge', 'C9: ridge, nearest training caption', 'baseline', _ridge),
     Decoder('ridge_teacher', "C9: ridge, the teacher's answer about the nearest training clip", 'baseline', _ridge_teacher),
-    Decoder('non_visual', 'C10: trained on voxels 25 mm and more from vision', 'control', partial(_retrained, change=AwayRun), retrained=True),
-    *(Decoder(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r)) for r in RANKS),
+    Decoder('non_visual', 'C10: trained on voxels 25 mm and more from vision', 'control', partial(_retrained, change=AwayRun), retrained=True, brain=True),
+    *(Decoder(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r), brain=True) for r in RANKS),
     Decoder('features', 'ridge to image features, the nearest clip (Horikawa & Kamitani 2017)', 'baseline', _features),
     Decoder('tokens', "ridge to the captioner's tokens (Ferrante et al. 2023)", 'baseline', _tokens),
     Decoder('propose', 'an LLM proposes, an encoding model chooses (Tang et al. 2023)', 'baseline', _propose),
@@ -444,9 +443,8 @@ def controls(preset, # name, or a Preset
     for d in chosen:
         start = time.time(); texts[d.name] = d.write(opened if d.oracle else bench); seconds[d.name] = round(time.time()-start, 2)
         if len(texts[d.name])!=len(bench.test): raise DataError(f"decoder {d.name!r}: found {len(texts[d.name])} texts, wanted one for each of {len(bench.test)} test trials")
-    captions = [r['caption'] for r in clip_texts(run.study, opened.key)]
-    rows = [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, classname=t.classname, teacher=r, caption=c, **{n: s[i] for n,s in texts.items()}) for i,(t,r,c) in enumerate(zip(opened.key, opened.reference, captions))]
-    about = [dict(name=d.name, label=d.label, kind=d.kind, retrained=d.retrained, oracle=d.oracle, seconds=seconds[d.name]) for d in chosen]
+    rows = [r|{n: s[i] for n,s in texts.items()} for i,r in enumerate(opened.rows())]
+    about = [dict(name=d.name, label=d.label, kind=d.kind, retrained=d.retrained, oracle=d.oracle, brain=d.brain, seconds=seconds[d.name]) for d in chosen]
     write_jsonl(run.folder/'controls.jsonl', rows)
     write_json(run.folder/'controls.json', dict(preset=run.preset.name, seed=run.seed, simulated=run.preset.simulated, question=run.preset.evaluate.question, trials=len(rows), decoders=about, **provenance()))
     return rows

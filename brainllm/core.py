@@ -6,13 +6,13 @@
 __all__ = ['PAPER_SIZE', 'PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError',
            'SimConfig', 'StudyConfig', 'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig',
            'Stage1Config', 'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset', 'choose_study', 'project_root',
-           'seed_all', 'whole_file', 'write_text', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash', 'code_hash',
-           'digest', 'Store', 'PeakMemory', 'provenance', 'progress']
+           'seed_all', 'whole_file', 'write_text', 'a_few', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash',
+           'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance', 'progress']
 
 # %% ../nbs/00_core.ipynb #ae0170c0
 import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, shutil, subprocess, threading, time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, psutil
 from tqdm import tqdm
@@ -197,8 +197,6 @@ PRESETS = {
     'sim-urgen': Preset('sim-urgen', study=StudyConfig('urgen', share_films=True), sim=SimConfig(n_train=2, films='urgen', clip_seconds=3., slot=5.)),
     'had': Preset('had', study=StudyConfig(source='ciftify', voxel_mm=3, targets=('07', '14', '21', '28')), stage2=Stage2Config(steps=1200), **PAPER_SIZE),
     'urgen': Preset('urgen', study=StudyConfig('urgen', voxel_mm=3, share_films=True), **PAPER_SIZE),
-    'had-small': Preset('had-small', study=StudyConfig(source='ciftify', voxel_mm=3, targets=('07', '14', '21', '28')), pretrain=PretrainConfig(source='hcp'), simulated=False),
-    'urgen-small': Preset('urgen-small', study=StudyConfig('urgen', voxel_mm=3, share_films=True), pretrain=PretrainConfig(source='hcp'), simulated=False),
     'haxby': Preset('haxby', study=StudyConfig('haxby'), data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
         pretrain=PretrainConfig(source='hcp'), stage1=Stage1Config(epochs=2), stage2=Stage2Config(steps=12, lam=1., lr=2e-4),
         evaluate=EvaluateConfig(question='What is the person looking at?'), simulated=False),
@@ -210,6 +208,7 @@ PRESETS = {
         parcels=ParcelConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
         stage1=Stage1Config(epochs=2, batch=8), stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),
         evaluate=EvaluateConfig(batch=8, permutations=99), dtype='float32')}
+for name in ('had', 'urgen'): PRESETS[f'{name}-small'] = Preset(f'{name}-small', study=PRESETS[name].study, pretrain=PretrainConfig(source='hcp'), simulated=False)
 PRESETS['tiny-had'] = replace(PRESETS['tiny'], name='tiny-had', study=PRESETS['had'].study, pretrain=replace(PRESETS['tiny'].pretrain, source='none'), simulated=False)
 PRESETS['tiny-urgen'] = replace(PRESETS['tiny'], name='tiny-urgen', study=PRESETS['sim-urgen'].study, sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3., slot=5.))
 
@@ -277,6 +276,11 @@ def write_text(path, # where
                text:str):
     "Write `text` to `path` whole or not at all."
     with whole_file(path) as tmp: tmp.write_text(text)
+
+def a_few(names, most:int=6)->str: # the first few, in the order given
+    "Names for a message."
+    names = list(names)
+    return ', '.join(names[:most])+(f' and {len(names)-most} more' if len(names)>most else '') or 'none'
 
 def write_json(path, obj): "Write `obj` as JSON, whole or not at all."; write_text(path, json.dumps(obj, indent=1, sort_keys=True)+'\n')
 def write_jsonl(path, rows): "Write one JSON object a line, whole or not at all."; write_text(path, ''.join(json.dumps(r, sort_keys=True)+'\n' for r in rows))

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['TRAINED', 'PROMPT', 'STEPS', 'RESIDENT', 'LABELS', 'CARDS', 'PARTS_SHOWN', 'HAD_SIZE', 'Components', 'nbytes',
-           'parameter_table', 'FusedAttention', 'Flops', 'plain', 'Cost', 'Meter', 'Peak', 'image_tokens',
-           'video_tokens', 'see_step', 'stage1_step', 'vit_tokens', 'decode', 'stage2_step', 'measured', 'batch_of',
-           'clear', 'read_step', 'word_step', 'answer_flops', 'cache_bytes', 'peak', 'memory', 'largest',
-           'memory_table', 'card_table', 'memory_parts', 'plot_memory', 'Size', 'run_table', 'host_table',
-           'ridge_flops']
+           'parameter_table', 'FusedAttention', 'Flops', 'plain', 'Cost', 'Meter', 'Peak', 'seen_tokens', 'see_step',
+           'stage1_step', 'vit_tokens', 'decode', 'stage2_step', 'measured', 'batch_of', 'clear', 'read_step',
+           'word_step', 'answer_flops', 'cache_bytes', 'peak', 'memory', 'largest', 'memory_table', 'card_table',
+           'memory_parts', 'plot_memory', 'Size', 'run_table', 'host_table', 'ridge_flops']
 
 # %% ../nbs/02e_costs.ipynb #b3c56fb0
 import weakref
@@ -27,7 +26,7 @@ from .data import mni_grid
 from .models import BrainEncoder, Bridge, FMRITokenizer, Projection, TemporalBlock
 from .paper import Table
 from .teachers import PublishedVideoLLaMA
-from .video import VideoLLaMA
+from .video import VideoLLaMA, image_tokens, video_tokens
 from .weights import prepare
 
 # %% ../nbs/02e_costs.ipynb #50702e6f
@@ -153,16 +152,9 @@ class Peak(TorchDispatchMode):
 # %% ../nbs/02e_costs.ipynb #ca000277
 PROMPT = 60 # tokens around the video, assumed
 
-def image_tokens(video, h:Tensor)->Tensor: # (B, F, P, D_vit) -> (B, F, L, D_q)
-    "The image Q-Former on each frame."
-    if hasattr(video, 'mean'): h = (h-video.mean)/video.std
-    q = video.query_tokens.expand(len(h)*h.shape[1], -1, -1)
-    return video.qformer(query_embeds=q, encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(0, h.shape[:2])
-
-def video_tokens(video, frames:Tensor)->Tensor: # (B, F, L, D_q) -> (B, L, D_q)
-    "The video Q-Former on all frames."
-    frames = frames+video.video_frame_position_embedding.weight[:frames.shape[1], None]
-    return video.video_qformer(query_embeds=video.video_query_tokens.expand(len(frames), -1, -1), encoder_hidden_states=frames.flatten(1, 2)).last_hidden_state
+def seen_tokens(video, h:Tensor)->Tensor: # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
+    "The image Q-Former on what it gets: a small model standardises first."
+    return image_tokens(video, (h-video.mean)/video.std if hasattr(video, 'mean') else h)
 
 def see_step(c:Components, batch:int, part=plain)->Tensor: # (B, L, D_q)
     "Clips through the ViT and both Q-Formers, without gradients."
@@ -170,7 +162,7 @@ def see_step(c:Components, batch:int, part=plain)->Tensor: # (B, L, D_q)
     def vit(x):
         x = x.flatten(0, 1); h = c.vit(pixel_values=x).last_hidden_state
         return h.float().unflatten(0, (batch, -1))
-    with torch.no_grad(): return part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: image_tokens(c.video, h), part('vit', vit, frames)))
+    with torch.no_grad(): return part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: seen_tokens(c.video, h), part('vit', vit, frames)))
 
 def stage1_step(c:Components, batch:int, part=plain)->Tensor: # the loss
     "Brain and video tokens of a batch, contrast and reconstruction: Eq. 2."
@@ -179,7 +171,7 @@ def stage1_step(c:Components, batch:int, part=plain)->Tensor: # the loss
         s = F.normalize(z.flatten(1), dim=1)@F.normalize(y.flatten(1), dim=1).T/torch.exp(c.temperature); truth = torch.arange(batch, device=device); d = z-x
         return F.cross_entropy(s, truth)+F.cross_entropy(s.T, truth)+(.5*d.square().sum(-1)+.5*d.abs().sum(-1)).mean()
     z = part('projection', c.projection, part('encoder', c.encoder, part('tokenizer', c.tokenizer, bold)))
-    y = part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: image_tokens(c.video, h), zeros(v.n_frames, vit_tokens(c.preset, c.vit), c.vit.config.hidden_size)))
+    y = part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: seen_tokens(c.video, h), zeros(v.n_frames, vit_tokens(c.preset, c.vit), c.vit.config.hidden_size)))
     return part('losses', losses, z, y)
 
 def vit_tokens(preset:Preset, vit)->int: "Tokens of a frame, the class token included."; return 1+(preset.video.image_size//vit.config.patch_size)**2
@@ -218,7 +210,7 @@ def measured(c:Components, step:str, # 'see', 'stage1' or 'stage2'
     return part.costs
 
 def batch_of(preset:Preset, step:str)->int:
-    "The batch of a step in the preset; clips are seen sixteen at once, as by `vit_features`."
+    "The batch of a step in the preset; clips are seen sixteen at once, as by `video.keep_features`."
     return dict(see=16, stage1=preset.stage1.batch, stage2=preset.stage2.batch, answer=preset.evaluate.batch)[step]
 
 def clear(c:Components): "Forget gradients."; [setattr(p, 'grad', None) for ps in c.parameters().values() for p in ps]

@@ -10,7 +10,7 @@ __all__ = ['LABELS', 'format_example', 'normalise_row', 'table', 'plot_rows', 'p
 import dataclasses, json, math, time
 from pathlib import Path
 import numpy as np
-from .core import DataError, code_hash, PeakMemory, progress, project_root, provenance, read_jsonl, write_json, write_jsonl, write_text
+from .core import DataError, code_hash, PeakMemory, project_root, provenance, read_jsonl, write_json, write_jsonl, write_text
 from .paper import COLUMNS, Table
 from .scores import bertscore, bleu, check_pairs, embed_text, rouge_l, score_signature, score_text, text_encoder, text_similarity, word_vectors
 from .statistics import by_subject, identification, identification_items, identify_subjects, normalised, pair_ranks, permutation_null, permutation_p, score_rows, score_subjects, win_probability
@@ -129,24 +129,11 @@ def read_result(folder, # holds result.json and texts.jsonl
 def decode_rows(run, # a Run
                )->tuple: # row -> N texts, {'teacher', 'caption'} -> N references, N unsealed trials, {'ridge_penalty'}
     "Texts of every row for all held-out trials of the target subjects."
-    from brainllm.adaptors import adaptors_off
-    from brainllm.controls import ideal_texts, ridge_texts, shuffled_within
-    from brainllm.data import unseal
-    from brainllm.run import answer_trials, clip_texts
-    from brainllm.stage1 import brain_tokens
-    from brainllm.stage2 import load_stage2
-    two, cfg, v = load_stage2(run), run.preset.evaluate, run.preset.video
-    key = unseal(run.split.test, run.trials); ask = [cfg.question]*len(key); blocks = run.blocks(run.split.test)
-    tokens = brain_tokens(two.stage1, blocks)
-    brain = [t for i in progress(range(0, len(tokens), cfg.batch), 'answers from the brain') for t in run.llm.answer(two(tokens[i:i+cfg.batch].to(two.centre.device)), ask[i:i+cfg.batch], v.max_new_tokens)]
-    with adaptors_off(two.stage1): video = answer_trials(run, two.stage1.video, key, ask)
-    order = shuffled_within([(t.subject, t.run) for t in key], run.seed)
-    known = [r['caption'] for r in clip_texts(run.study, run.split.train)]
-    ridge, penalty = ridge_texts(run.blocks(run.split.train), blocks, run.text(known), known, run.response)
-    rows = dict(brain=brain, no_brain=run.llm.answer(None, ask[:1], v.max_new_tokens)*len(key), shuffled=[brain[i] for i in order], ridge=ridge)
-    if run.preset.simulated: rows['ideal'] = ideal_texts(run, key, video)
-    rows['video'] = video
-    return rows, dict(teacher=video, caption=[r['caption'] for r in clip_texts(run.study, key)]), key, dict(ridge_penalty=penalty)
+    from brainllm.controls import DECODERS, Unsealed, Workbench
+    bench = Workbench(run); opened = Unsealed(bench); made = opened.rows()
+    names = dict(brain='brain', no_brain='no_brain', shuffled='shuffled_run', ridge='ridge', **dict(ideal='ideal') if run.preset.simulated else {}, video='video') # rows, and what `controls` calls them
+    rows = {row: DECODERS[n].write(opened if DECODERS[n].oracle else bench) for row,n in names.items()}
+    return rows, {k: [r[k] for r in made] for k in ('teacher', 'caption')}, opened.key, dict(ridge_penalty=bench.nearest[1])
 
 # %% ../nbs/06_evaluate.ipynb #dad81d68
 LABELS = dict(brain='decoded from the brain', no_brain='control: no brain tokens', shuffled='control: brains shuffled within run',

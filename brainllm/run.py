@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['READERS', 'FILES', 'PUBLISHED_ENCODERS', 'caption_file', 'clip_texts', 'read_captions', 'class_text', 'word_targets',
-           'align_video', 'teach_video', 'Run', 'new_video', 'teach_small', 'load_video', 'answer_trials', 'new_brain',
-           'held_out', 'load_parcels', 'put_published', 'start_brain', 'origin', 'load_brain']
+           'align_video', 'teach_video', 'Run', 'new_video', 'teach_small', 'load_video', 'answer_trials',
+           'clip_timing', 'new_brain', 'held_out', 'load_parcels', 'put_published', 'start_brain', 'origin',
+           'load_brain']
 
 # %% ../nbs/03b_run.ipynb #b390c7fd
 import random
@@ -23,7 +24,7 @@ from .models import BrainEncoder, FlatVoxels, FMRITokenizer, PromptedLLM, Tempor
 from .pretrain import MaskedVolumeModel, ParcelModel, adamw, descend, pretrain, pretrain_parcels, reconstruction
 from .sources import store_study
 from .teachers import FileTeacher, PublishedTokens, PublishedVideoLLaMA, clip_pixels, fingerprint, published_video_llama, timing
-from .video import ClipFeatures, VideoLLaMA, KeptTokens, answer_clips, dino_tokens, encode, keep_features, read_clip
+from .video import ClipFeatures, VideoLLaMA, KeptTokens, answer_clips, clip_times, dino_tokens, encode, keep_features
 
 # %% ../nbs/03b_run.ipynb #df7d0be6
 def caption_file(root)->Path|None: # None where all that is known of a clip is its class
@@ -231,6 +232,7 @@ def load_video(run:Run)->nn.Module: # VideoLLaMA or PublishedTokens, frozen, on 
     model.folder = Path('video-llama-'+digest(run.published.files))
     return model.to(run.preset.device)
 
+# %% ../nbs/03b_run.ipynb #15143a10
 def answer_trials(run:Run, video, # from `load_video`
                   trials:list, questions:list)->list[str]: # n Trial, n -> n answers; a SealedTrial raises WallError
     "A teacher's answers about the clips of trials: from the preset's file of answers, or from the Video-LLaMA of the run. The same question about the same clip is asked once."
@@ -238,14 +240,16 @@ def answer_trials(run:Run, video, # from `load_video`
     if run.preset.answers:
         said = FileTeacher(run.preset.answers)
         return [said.answer(None, 0., [q], t.clip)[0] for t,q in zip(trials, questions)]
-    when = None if run.small else [_timing(paths[c], v) for c,_ in asked]
+    when = None if run.small else [clip_timing(paths[c], v) for c,_ in asked]
     said = dict(zip(asked, answer_clips(video, run.llm, encode(video, run.clip_features(asked.values())), [q for _,q in asked], v.max_new_tokens, run.preset.evaluate.batch, when)))
     return [said[t.clip, q] for t,q in zip(trials, questions)]
 
-def _timing(path, v):
-    _, fps, index = read_clip(path, v.n_frames, v.image_size)
+def clip_timing(path, v:VideoConfig)->str:
+    "When the frames of a clip are seen, in Video-LLaMA's words. Raises `DataError`."
+    fps, index = clip_times(path, v.n_frames)
     return timing(index, fps)
 
+# %% ../nbs/03b_run.ipynb #18abc9d8
 def new_brain(run:Run): # (FMRITokenizer, BrainEncoder)
     "Untrained tokenizer and encoder on the grid of the study."
     b, s = run.preset.brain, run.series; seed_all(run.seed)
@@ -254,6 +258,7 @@ def new_brain(run:Run): # (FMRITokenizer, BrainEncoder)
     tokenizer = FMRITokenizer(run.preset.data.in_frames, s.shape, b.patch, b.dim, s.mask, s.affine, run.response)
     return tokenizer, BrainEncoder(b.dim, b.depth, b.heads, b.mlp_ratio, tokenizer.coords, TemporalBlock if b.temporal else None)
 
+# %% ../nbs/03b_run.ipynb #5fbf0fe5
 def held_out(runs:list)->tuple: # ParcelRun of training people, of held-out people
     "The last two people of AAL2 and the last of Schaefer's atlas are kept for validation."
     last = {p for a,n in dict(aal2=2, schaefer100=1).items() for p in sorted({r.person for r in runs if r.atlas==a})[-n:]}
@@ -270,6 +275,7 @@ def load_parcels(run:Run)->ParcelModel: # .folder: report.json with the losses a
     load_model(model, folder/'model.safetensors'); model.folder = folder
     return model.eval()
 
+# %% ../nbs/03b_run.ipynb #43804e35
 PUBLISHED_ENCODERS = dict(scmbm=weights.load_scmbm, mindvideo=lambda folder: weights.load_mindvideo(folder, head=False))
 
 def put_published(encoder:BrainEncoder, kind:str, # one of PUBLISHED_ENCODERS
@@ -300,6 +306,7 @@ def origin(run:Run)->str: # name of an artifact; '' where there is none
     if run.preset.pretrain.source in PUBLISHED_ENCODERS: return fingerprint(weights.published(run.preset.weights, run.preset.pretrain.source))
     return load_brain(run.resting)[0].folder.name if run.preset.pretrain.source=='rest' and run.resting is not run else ''
 
+# %% ../nbs/03b_run.ipynb #df6fe5de
 _LATER = dict(adaptor='', rank=0, readout=0, dropout=0.) # what pretraining knows nothing of
 
 def load_brain(run:Run): # (FMRITokenizer, BrainEncoder)

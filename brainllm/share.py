@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 import brainllm
 from . import weights
-from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS, _json
-from .core import BrainLLMError, DataError, PartMissing, Store, digest, file_hash, project_root, write_json, write_text
+from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_settings, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS
+from .core import BrainLLMError, DataError, PartMissing, Store, digest, file_hash, project_root, a_few, write_json, write_text
 from .models import BrainEncoder, BrainLLM, Bridge, FMRITokenizer, Projection, PromptedLLM, TemporalBlock, encoder_from
 from .paper import Table
 
@@ -89,7 +89,7 @@ def _describe(model, state, about, whole): # -> config, without the hashes of th
     layer = next(iter(adaptor_layers(e).values()), None); config['encoder'] |= dict(heads=heads.pop(), base=base_digest(e)); config['projection']['dropout'] = float(model.projection.drop.p)
     voxel = None if model.tokenizer.affine is None else np.linalg.norm(model.tokenizer.affine[:3, :3].numpy(), axis=0).round(4).tolist()
     return config | dict(kind=KIND, format=FORMAT, version=brainllm.__version__, whole=whole, max_new_tokens=model.max_new_tokens, about=about,
-        adaptors={n: {k: _json(getattr(c, k)) for k in _FIELDS} for n,c in sets.items()}, active=list(layer.active_adapters) if layer else [],
+        adaptors={n: adaptor_settings(c) for n,c in sets.items()}, active=list(layer.active_adapters) if layer else [],
         llm=dict(name=about.get('llm', ''), prompt=llm.prompt, system=llm.system, dtype=str(llm.dtype).removeprefix('torch.'), base=base_digest(llm.llm)),
         input=dict(tr=None, window_start=None, space=None, values='z-scored per voxel within run') | about.get('input', {}) | dict(voxel_mm=voxel))
 
@@ -97,11 +97,11 @@ KIND, FORMAT = 'brainllm decoder', 1
 
 # %% ../nbs/02f_share.ipynb #eb5749c1
 def _fill(model, state, file, part): # the tensors of one part, all or none
-    some = lambda l: ', '.join(l[:6])+(f' and {len(l)-6} more' if len(l)>6 else '') if l else 'none'; want = model.state_dict()
+    want = model.state_dict()
     missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
-    if missing or unexpected: raise DataError(f"{file}, {part}: missing {some(missing)}; unexpected {some(unexpected)}")
+    if missing or unexpected: raise DataError(f"{file}, {part}: missing {a_few(missing)}; unexpected {a_few(unexpected)}")
     wrong = [f'{part}.{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}' for k,w in want.items() if state[k].shape!=w.shape]
-    if wrong: raise DataError(f"{file}: {some(wrong)}; the config says one size and the tensors another")
+    if wrong: raise DataError(f"{file}: {a_few(wrong)}; the config says one size and the tensors another")
     model.load_state_dict(state, assign=True); return model
 
 def build_decoder(config:dict, state:dict, # from config.json and model.safetensors

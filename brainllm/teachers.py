@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'TRAINED', 'BLIP2', 'IGNORED', 'IGNORED_BLIP2', 'IGNORED_HF', 'IGNORED_EVA', 'SIZES',
            'squash', 'clip_pixels', 'timing', 'Decoding', 'PublishedVideoLLaMA', 'count_parameters',
-           'video_llama_structure', 'PublishedTokens', 'prompt_embeddings', 'write_answers', 'answer_clip',
+           'video_llama_structure', 'PublishedTokens', 'prompt_embeddings', 'write_answers', 'answer_clip', 'drawing',
            'qformer_name', 'vit_name', 'drop_ignored', 'read_video_llama', 'check_projection', 'read_blip2',
            'check_llm', 'check_vocabulary', 'check_not_a_difference', 'load_llama', 'load_video_llama',
            'published_video_llama', 'fingerprint', 'VideoLLaMATeacher', 'SmallTeacher', 'HFTeacher', 'FileTeacher']
 
 # %% ../nbs/02d_teachers.ipynb #6a187a4b
 import copy, hashlib, importlib.metadata, json, re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from torch.nn.functional import interpolate
-from .core import DataError, PartMissing, Store, VideoConfig, code_hash, digest, project_root, read_jsonl
+from .core import DataError, PartMissing, Store, VideoConfig, code_hash, digest, project_root, read_jsonl, a_few
 from .models import SYSTEM, PromptedLLM, render_prompt
-from .video import MEAN, STD, VideoLLaMA, frame_index, pooled_tokens, read_clip
+from .video import MEAN, STD, VideoLLaMA, clip_tokens, frame_index, pooled_tokens, read_clip
 from .weights import PUBLISHED, load_llm, load_vit, prepare, published, read_pickle
 
 # %% ../nbs/02d_teachers.ipynb #3a5644fa
@@ -93,11 +94,7 @@ class PublishedVideoLLaMA(nn.Module):
         return self.vision_model.post_layernorm(h.float())
     def read(self, h:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
         "The Q-Formers over the ViT's tokens, in float32. Raises `DataError` for more frames than positions."
-        B,T = h.shape[:2]; most = self.video_frame_position_embedding.num_embeddings
-        if T>most: raise DataError(f"frames: found {T}, wanted at most {most}, the size of the table of frame positions")
-        x = self.qformer(query_embeds=self.query_tokens.expand(B*T, -1, -1), encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(0, (B, T))
-        x = x+self.video_frame_position_embedding.weight[:T, None]
-        return self.video_qformer(query_embeds=self.video_query_tokens.expand(B, -1, -1), encoder_hidden_states=x.flatten(1, 2)).last_hidden_state
+        return clip_tokens(self, h)
     def forward(self, pixels:Tensor, # (B, 3, T, S, S), from `clip_pixels`
                )->Tensor: # (B, 32, 768)
         "The video Q-Former's tokens, the x of Eq. 1. Raises `DataError` for more frames than positions."
@@ -135,7 +132,7 @@ class PublishedTokens(nn.Module):
     def train(self, mode=True): return super().train(False) # no dropout, also while adaptors are trained
     def forward(self, features:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
         "As `PublishedVideoLLaMA.read`."
-        return PublishedVideoLLaMA.read(self, features)
+        return clip_tokens(self, features)
 
 # %% ../nbs/02d_teachers.ipynb #0b69ac62
 def prompt_embeddings(model:PublishedVideoLLaMA, text:str, # with one <ImageHere>
@@ -161,11 +158,15 @@ def answer_clip(model:PublishedVideoLLaMA, clip, # frames (T, H, W, 3) uint8, or
     tokens = model.encode(clip, project=True)[0]; when = timing(index, fps) if fps else ''
     rows = [prompt_embeddings(model, render_prompt(model.prompt, q, when, model.system), tokens) for q in questions]
     if not how.sample: return [a for i in range(0, len(rows), how.batch) for a in write_answers(model, rows[i:i+how.batch], how)]
-    return [_drawn(model, row, how, int(digest([how.seed, q, hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()]), 16)) for q,row in zip(questions, rows)]
+    return [_alone(model, row, how, int(digest([how.seed, q, hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()]), 16)) for q,row in zip(questions, rows)]
 
-def _drawn(model, row, how, seed): # one answer, from a draw of its own
-    with torch.random.fork_rng(devices=[row.device] if row.is_cuda else []):
-        torch.manual_seed(seed%2**63); return write_answers(model, [row], how)[0]
+def _alone(model, row, how, seed): # one answer, from a draw of its own
+    with drawing(seed, row.device): return write_answers(model, [row], how)[0]
+
+@contextmanager
+def drawing(seed:int, device):
+    "While it is open, draws of words come from this seed; what was drawn from before goes on afterwards."
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type=='cuda' else []): torch.manual_seed(seed%2**63); yield
 
 # %% ../nbs/02d_teachers.ipynb #ae82bc5b
 IGNORED = (r'(video_)?Qformer\.bert\.embeddings\.position_ids', r'llama_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq') # buffers in a checkpoint of Video-LLaMA
@@ -190,7 +191,7 @@ def drop_ignored(state:dict, names)->dict: # name -> tensor; regular expressions
     return {k: v for k,v in state.items() if not any(re.fullmatch(n, k) for n in names)}
 
 # %% ../nbs/02d_teachers.ipynb #7093a185
-def _some(names, most=6): return ', '.join(sorted(names)[:most])+(f' and {len(names)-most} more' if len(names)>most else '') if names else 'none'
+def _sorted(names, most=6): return a_few(sorted(names), most)
 
 def _state(file): # -> (state dict, what else the file says)
     file = Path(file)
@@ -210,9 +211,9 @@ def _safetensors(file, wanted=None): # tensors whose names start so; None is all
 def _put(model, state, prefixes, file, what): # the tensors of `state` into those of the model that start so
     want = {k: p for k,p in model.state_dict().items() if k.startswith(prefixes)}
     missing, unexpected = want.keys()-state.keys(), state.keys()-want.keys()
-    if missing or unexpected: raise DataError(f"{file}: missing {_some(missing)}; unexpected {_some(unexpected)}; wanted the {len(want)} tensors of {what}, under these names, and no others")
+    if missing or unexpected: raise DataError(f"{file}: missing {_sorted(missing)}; unexpected {_sorted(unexpected)}; wanted the {len(want)} tensors of {what}, under these names, and no others")
     wrong = [f'{k} {tuple(state[k].shape)} instead of {tuple(p.shape)}' for k,p in want.items() if state[k].shape!=p.shape]
-    if wrong: raise DataError(f"{file}: {_some(wrong)}; wanted {what}: this file is of another size")
+    if wrong: raise DataError(f"{file}: {_sorted(wrong)}; wanted {what}: this file is of another size")
     model.load_state_dict({k: state.pop(k).detach().to(torch.float32, copy=True).contiguous() for k in want}, strict=False, assign=True) # one copy at a time
 
 # %% ../nbs/02d_teachers.ipynb #3e69efe1
@@ -223,10 +224,10 @@ def read_video_llama(file, # *.pth as published, or *.safetensors with the same 
     "A checkpoint of Video-LLaMA's vision branch, its buffers left out. Raises `DataError` that says what another file is."
     state, config = _state(file); has = lambda p: any(k.startswith(p) for k in state)
     wanted = "wanted a checkpoint of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth or VL_LLaMA_2_7B_Finetuned.pth"
-    if has('audio_'): raise DataError(f"{file}: this is Video-LLaMA's audio branch (it holds {_some([k for k in state if k.startswith('audio_')], 2)}); {wanted}")
+    if has('audio_'): raise DataError(f"{file}: this is Video-LLaMA's audio branch (it holds {_sorted([k for k in state if k.startswith('audio_')], 2)}); {wanted}")
     if not has('video_Qformer.'):
         is_a = "MiniGPT-4's linear layer for images (pretrained_minigpt4.pth)" if all(k.startswith('llama_proj.') for k in state) else 'an image-only Q-Former (of BLIP-2)' if has('Qformer.') or has('qformer.') else 'something else'
-        raise DataError(f"{file}: this is {is_a}: it has no video_Qformer, its {len(state)} tensors are such as {_some(state, 3)}; {wanted}")
+        raise DataError(f"{file}: this is {is_a}: it has no video_Qformer, its {len(state)} tensors are such as {_sorted(state, 3)}; {wanted}")
     ours = lambda k: 'video_qformer.'+qformer_name(k.removeprefix('video_Qformer.')) if k.startswith('video_Qformer.') else k
     return {ours(k): v for k,v in drop_ignored(state, IGNORED).items()}, _told_prompt(config, Path(file).name)
 
@@ -289,7 +290,7 @@ def _blip2_folder(folder):
     kept = drop_ignored(shards, IGNORED_HF); state = {}
     for shard in sorted(set(kept.values())): state |= drop_ignored(_safetensors(folder/shard, tuple(k for k,s in kept.items() if s==shard)), IGNORED_HF)
     lost = kept.keys()-state.keys()
-    if lost: raise DataError(f"{folder}: {_some(lost)} are in the index and not in {_some({kept[k] for k in lost})}; fetch that shard again")
+    if lost: raise DataError(f"{folder}: {_sorted(lost)} are in the index and not in {_sorted({kept[k] for k in lost})}; fetch that shard again")
     return state
 
 def _names(file):
@@ -337,7 +338,7 @@ def load_llama(folder, # with config.json, a tokenizer, and safetensors or pytor
         raise DataError(f"{folder}: cannot be loaded as a causal LM with its tokenizer ({type(e).__name__}: {str(e).splitlines()[0][:160] if str(e) else ''})") from None
     wrong = {k: sorted(map(str, told.get(k) or ())) for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys')}
     wrong['unexpected_keys'] = [k for k in wrong['unexpected_keys'] if not k.endswith('rotary_emb.inv_freq')]
-    if any(wrong.values()): raise DataError(f"{folder}: missing {_some(wrong['missing_keys'])}; unexpected {_some(wrong['unexpected_keys'])}; of another shape {_some(wrong['mismatched_keys'])}; wanted exactly the tensors of {type(llm).__name__}")
+    if any(wrong.values()): raise DataError(f"{folder}: missing {_sorted(wrong['missing_keys'])}; unexpected {_sorted(wrong['unexpected_keys'])}; of another shape {_sorted(wrong['mismatched_keys'])}; wanted exactly the tensors of {type(llm).__name__}")
     check_vocabulary(llm.get_input_embeddings().num_embeddings, tok, folder); check_not_a_difference(llm, folder)
     return llm.eval().requires_grad_(False), tok
 
@@ -377,7 +378,7 @@ def published_video_llama(root, # laid out as in `weights.published`
                           dtype:str='bfloat16', vit_dtype:str='float32', device:str='cpu')->PublishedVideoLLaMA: # .files: name and fingerprint of each
     "Video-LLaMA from a folder of published files. Raises `DataError`, `PartMissing`."
     found = sorted(p for p in published(root, 'video-llama').iterdir() if p.suffix in ('.pth', '.safetensors'))
-    if len(found)!=1: raise PartMissing(f"{root}/video-llama: found {len(found)} files ({_some([p.name for p in found])}), wanted one .pth of Video-LLaMA's vision branch")
+    if len(found)!=1: raise PartMissing(f"{root}/video-llama: found {len(found)} files ({_sorted([p.name for p in found])}), wanted one .pth of Video-LLaMA's vision branch")
     blip2, llm, vit = published(root, 'blip2'), published(root, 'llm'), None
     if not (blip2/'config.json').is_file(): blip2, vit = blip2/'blip2_pretrained_flant5xxl.pth', blip2/'eva_vit_g.pth'
     files = dict(checkpoint=found[0], blip2=blip2, llm=llm)|(dict(vit=vit) if vit else {})
@@ -436,7 +437,7 @@ class SmallTeacher:
              artifact:str|None=None): # its video-*; None takes the only one
         "From a run that has trained it. Raises `PartMissing` where there is none."
         folder = project_root()/run; found = sorted((folder/'artifacts').glob(artifact or 'video-*'))
-        if len(found)!=1: raise PartMissing(f"{run}/artifacts: found {len(found)} trained small Video-LLaMA ({_some([p.name for p in found])}), wanted one; "+("choose it with --set artifact=NAME" if found else "run papermill nbs/05_stage2.ipynb first, or name another teacher with --teacher"))
+        if len(found)!=1: raise PartMissing(f"{run}/artifacts: found {len(found)} trained small Video-LLaMA ({_sorted([p.name for p in found])}), wanted one; "+("choose it with --set artifact=NAME" if found else "run papermill nbs/05_stage2.ipynb first, or name another teacher with --teacher"))
         Store(folder/'artifacts').verify(found[0]); told = json.loads((found[0]/'manifest.json').read_text())['inputs']
         cfg, parts = VideoConfig(**told['video']), Store(folder.parent/'parts'); state = _safetensors(found[0]/'model.safetensors')
         llm = PromptedLLM(*load_llm(prepare('llm', cfg.llm, parts), _torch_dtype(told['dtype'])))

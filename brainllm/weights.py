@@ -8,12 +8,12 @@ __all__ = ['PARTS', 'PUBLISHED', 'STAND_INS', 'SCMBM_FILES', 'MINDVIDEO_FILES', 
            'load_mindvideo']
 
 # %% ../nbs/02c_weights.ipynb #eaa01eb8
-import importlib.metadata, json, math, os, pickle, pickletools, re, shutil, zipfile
+import importlib.metadata, json, math, pickle, pickletools, re, zipfile
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
-from .core import PartMissing, ArtifactError, DataError, Store, seed_all, project_root
+from .core import PartMissing, ArtifactError, DataError, Store, seed_all, a_few
 from .models import MaskedBrainModel, VoxelEncoder
 
 # %% ../nbs/02c_weights.ipynb #50ae36af
@@ -219,12 +219,11 @@ def _foreign_names(file): # -> names in a pickle that are not torch's own; looke
 
 # %% ../nbs/02c_weights.ipynb #ee4d959a
 def _fill(model, state, file, ignored=()): # model from the meta device -> the model, with the tensors of `state`
-    some = lambda l: ', '.join(l[:6])+(f' and {len(l)-6} more' if len(l)>6 else '') if l else 'none'
     want, state = model.state_dict(), {k: v for k,v in state.items() if not k.startswith(tuple(ignored))}
     missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
-    if missing or unexpected: raise DataError(f"{file}: missing {some(missing)}; unexpected {some(unexpected)}; wanted the {len(want)} tensors of a {type(model).__name__}"+(f", beside {', '.join(i+'*' for i in ignored)}, which may be there and are not used" if ignored else ''))
+    if missing or unexpected: raise DataError(f"{file}: missing {a_few(missing)}; unexpected {a_few(unexpected)}; wanted the {len(want)} tensors of a {type(model).__name__}"+(f", beside {', '.join(i+'*' for i in ignored)}, which may be there and are not used" if ignored else ''))
     wrong = [f'{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}' for k,w in want.items() if state[k].shape!=w.shape]
-    if wrong: raise DataError(f"{file}: {some(wrong)}; the settings say one size and the tensors another")
+    if wrong: raise DataError(f"{file}: {a_few(wrong)}; the settings say one size and the tensors another")
     model.load_state_dict({k: v.detach().to(torch.float32, copy=True).contiguous() for k,v in state.items()}, assign=True)
     return model.eval()
 

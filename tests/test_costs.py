@@ -1,7 +1,7 @@
 "The page of costs counts what the run builds: same parts, same parameters, same activations."
 import numpy as np, pytest, torch
 from brainllm.core import get_preset
-from brainllm.costs import HAD_SIZE, TRAINED, Components, Meter, Peak, FusedAttention, Flops, clear, image_tokens, measured, peak, stage1_step, video_tokens
+from brainllm.costs import HAD_SIZE, TRAINED, Components, Meter, Peak, FusedAttention, Flops, clear, seen_tokens, measured, peak, stage1_step, video_tokens
 from brainllm.losses import clip_loss, l2l1_loss
 from brainllm.run import Run
 from brainllm.stage1 import VideoAligner
@@ -35,7 +35,7 @@ def test_what_the_meta_device_keeps_is_what_tensors_keep(run):
 
 def test_parts_together_are_the_step_and_the_models_own_code(run, real):
     c = components(run, 'cpu'); features = torch.randn(2, *run.features.features.shape[1:])
-    assert torch.equal(video_tokens(real.video, image_tokens(real.video, features)), real.video(features))
+    assert torch.equal(video_tokens(real.video, seen_tokens(real.video, features)), real.video(features))
     for name in ('tokenizer', 'projection'): assert {k: v.shape for k,v in getattr(c, name).named_parameters()}=={k: v.shape for k,v in getattr(real, name).named_parameters()}
     with Flops() as whole: stage1_step(c, 3).backward()
     clear(c); costs = measured(components(run), 'stage1', 3)

@@ -600,7 +600,7 @@ def test_only_evaluation_unseals():
     for path in Path(brainllm.__file__).parent.glob('*.py'):
         used = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
         used |= {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) for a in n.names}
-        assert 'unseal' not in used or path.stem in ('data', 'evaluate', 'haxby', 'controls', 'ablation'), f'{path.name} opens sealed trials' # the last three score too; test_haxby.py and test_controls.py show that what they open trains nothing, and ablation trains through load_stage2 alone, which has the sealed split
+        assert 'unseal' not in used or path.stem in ('data', 'haxby', 'controls'), f'{path.name} opens sealed trials' # the last two score; test_haxby.py and test_controls.py show that what they open trains nothing
 
 def test_films_are_not_shared(whole):
     trials = HAD(whole).trials(); theirs = next(t for t in trials if t.subject=='03')
