@@ -2,7 +2,7 @@
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03b_run)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
-#   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped
+#   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
 #   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
 #   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
@@ -61,7 +61,7 @@ reproduce: $(WHOLE)
 	@$(BIN)/python -m brainllm.evaluate --preset $(PRESET)
 
 ablation: $(WHOLE)
-	@$(BIN)/python -m brainllm.ablation --preset $(PRESET) --seeds $(SEEDS)
+	@$(BIN)/python -m $(if $(filter haxby,$(PRESET)),brainllm.haxby --parts,brainllm.ablation --preset $(PRESET) --seeds) $(SEEDS)
 
 controls: $(WHOLE)
 	@$(BIN)/python -m brainllm.compare --preset $(PRESET) --seed $(SEED)
