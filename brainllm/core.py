@@ -210,6 +210,7 @@ PRESETS = {
         evaluate=EvaluateConfig(batch=8, permutations=99), dtype='float32')}
 for name in ('had', 'urgen'): PRESETS[f'{name}-small'] = Preset(f'{name}-small', study=PRESETS[name].study, pretrain=PretrainConfig(source='hcp'), simulated=False)
 PRESETS['tiny-had'] = replace(PRESETS['tiny'], name='tiny-had', study=PRESETS['had'].study, pretrain=replace(PRESETS['tiny'].pretrain, source='none'), simulated=False)
+PRESETS['sim-urgen-unseen'] = replace(PRESETS['sim-urgen'], name='sim-urgen-unseen', study=replace(PRESETS['sim-urgen'].study, hold_out=('007_F.avi', '017_F.avi', '035_M.avi')))
 PRESETS['tiny-urgen'] = replace(PRESETS['tiny'], name='tiny-urgen', study=PRESETS['sim-urgen'].study, sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3., slot=5.))
 
 def get_preset(name:str, # one of PRESETS

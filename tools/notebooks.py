@@ -36,7 +36,7 @@ def run(path:Path):
 
 def keep_results():
     "Copy what runs left under _runs to data/, where pages read it."
-    kept = {f'_runs/{name}/{file}.json': f'data/{to}.json' for name in ('sim-had', 'sim-urgen', 'haxby') for file,to in dict(result=f'results/{name}', ablation=f'ablation/{name}', compare=f'compare/{name}', starts=f'results/{name}-starts').items()}
+    kept = {f'_runs/{name}/{file}.json': f'data/{to}.json' for name in ('sim-had', 'sim-urgen', 'sim-urgen-unseen', 'haxby') for file,to in dict(result=f'results/{name}', ablation=f'ablation/{name}', compare=f'compare/{name}', starts=f'results/{name}-starts').items()}
     for src,dst in kept.items():
         if (ROOT/src).exists(): (ROOT/dst).parent.mkdir(parents=True, exist_ok=True); shutil.copy(ROOT/src, ROOT/dst)
 
