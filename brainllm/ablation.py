@@ -61,13 +61,13 @@ def subject_items(rows:list[dict], texts:list[str], model)->dict: # {'two_way'},
     for i in by_subject([r['subject'] for r in rows]).values(): two_way[i] = 100*identification_items(text_similarity([texts[k] for k in i], [rows[k]['caption'] for k in i], model))
     return out|dict(two_way=two_way)
 
-def measure(run:Run)->Path: # folder with texts.jsonl and scores.json
+def measure(run:Run)->Path: # folder with texts.jsonl and scores.json: totals {name: number}, items {name: (N,)}
     "Decode and score the held-out trials of a run, when that was not done before."
     opened = Unsealed(Workbench(run)); rows = references(opened)
     def build(folder):
         "Texts and scores."
         write_jsonl(folder/'texts.jsonl', [r|dict(brain=t) for r,t in zip(rows, opened.texts)])
-        write_json(folder/'scores.json', dict(tokens=100*token_identification(opened.tokens, opened.clip_tokens), items={k: v.tolist() for k,v in subject_items(rows, opened.texts, run.text).items()}))
+        write_json(folder/'scores.json', dict(totals=dict(tokens=100*token_identification(opened.tokens, opened.clip_tokens)), items={k: v.tolist() for k,v in subject_items(rows, opened.texts, run.text).items()}))
     return run.store.get('measured', build, dict(stage2=opened.two.folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('ablation', 'controls', 'scores', 'statistics', 'models')))
 
 def over_subjects(items, rows:list[dict])->float: # (N,), N
@@ -90,29 +90,31 @@ def difference(items:list, base:list, # one (N,) array a seed, of a variation an
 # %% ../nbs/06a_ablation.ipynb #49c3642c
 def ablate(preset:str='sim-had', seeds=(0, 1, 2), out='', # folder of all runs; '' is _runs in the project's root
            names=None, # of VARIATIONS; None is all
-           study_seed:int=0)->dict: # as `summary`
+           study_seed:int=0, *, variations=VARIATIONS, new=Run, measure=measure, over_what:str='classname', # of another kind of study: what to change, its Run, what is measured of it, and what is drawn anew
+           **changes, # of the preset, in all of them
+          )->dict: # as `summary`
     "Train and score variations of a preset, whatever is missing. Writes `<out>/<preset>/ablation.json` after each. Raises `PresetError` for a name that does not exist."
-    chosen = [v for v in VARIATIONS if names is None or v.name in names]; unknown = set(names or ())-{v.name for v in VARIATIONS}
-    if unknown: raise PresetError(f"names: found {', '.join(sorted(unknown))}, wanted some of {'; '.join(v.name for v in VARIATIONS)}")
-    people, found = None, {}
+    chosen = [v for v in variations if names is None or v.name in names]; unknown = set(names or ())-{v.name for v in variations}
+    if unknown: raise PresetError(f"names: found {', '.join(sorted(unknown))}, wanted some of {'; '.join(v.name for v in variations)}")
+    found = {}
     for seed in seeds:
         for v in chosen:
-            if people and v.changes.get('data__train_subjects', 0)>=people: continue # the preset has no more
-            run = Run(get_preset(preset, **v.changes), seed, out, study_seed); people = people or len(run.whole_split.subjects)
+            run = new(get_preset(preset, **changes|v.changes), seed, out, study_seed); people = v.changes.get('data__train_subjects')
+            if people and people>=len(run.whole_split.subjects): continue # the preset has no more
             folder = measure(run); made = json.loads((folder/'manifest.json').read_text())
             found[v.name, seed] = dict(commit=made['commit'], dirty=made['dirty'], **json.loads((folder/'scores.json').read_text()))
-            result = summary(preset, found, read_jsonl(folder/'texts.jsonl'), study_seed, run.preset.simulated)
+            result = summary(preset, found, read_jsonl(folder/'texts.jsonl'), study_seed, run.preset.simulated, over_what)
             write_json(run.folder/'ablation.json', result); del run; gc.collect()
     return result
 
-def summary(preset, found:dict, # (variation, seed) -> commit, dirty, items {name: (N,)}, and tokens where there are any
+def summary(preset, found:dict, # (variation, seed) -> commit, dirty, totals, items, the last two from `measure`
             rows:list[dict], study_seed:int, simulated:bool, over_what:str='classname')->dict: # as `difference` takes it
     "Scores of every variation, and its difference to the run as it is on the seeds that both have."
     mean, out = lambda items: {k: over_subjects(v, rows) for k,v in items.items()}, []
     for v in VARIATIONS:
         seeds = sorted(s for n,s in found if n==v.name)
         if not seeds: continue
-        row = dict(name=v.name, part=v.part, changes=v.changes, runs=[dict(seed=s, commit=found[v.name, s]['commit'], dirty=found[v.name, s]['dirty'], **{k: found[v.name, s][k] for k in ('tokens',) if k in found[v.name, s]}, **mean(found[v.name, s]['items'])) for s in seeds])
+        row = dict(name=v.name, part=v.part, changes=v.changes, runs=[dict(seed=s, commit=found[v.name, s]['commit'], dirty=found[v.name, s]['dirty'], **found[v.name, s]['totals'], **mean(found[v.name, s]['items'])) for s in seeds])
         both = [s for s in seeds if (VARIATIONS[0].name, s) in found]
         if both: row['difference'] = {k: difference([np.asarray(found[v.name, s]['items'][k]) for s in both], [np.asarray(found[VARIATIONS[0].name, s]['items'][k]) for s in both], rows, over_what) for k in found[v.name, both[0]]['items']}
         out.append(row)
@@ -155,10 +157,10 @@ def plot_subjects(result:dict, metric:str='two_way', ax=None): # the Axes
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(4.6, 2.8), layout='constrained')[1]
     rows = {int(r['changes']['data__train_subjects']): r for r in result['rows'] if 'data__train_subjects' in r['changes']}; full = next(r for r in result['rows'] if not r['part'])
-    rows[max(rows, default=0)+1] = full; x = sorted(rows)
-    ax.plot(x, [np.mean([q[metric] for q in rows[n]['runs']]) for n in x], '-', color='#33658a')
-    for n in x: ax.plot([n]*len(rows[n]['runs']), [q[metric] for q in rows[n]['runs']], '.', color='black', ms=5)
-    ax.set_xticks(x); ax.set_xlabel('training subjects'); ax.set_ylabel(f'{SHOWN[metric]} (%)'); ax.spines[['top', 'right']].set_visible(False)
+    shown = {str(n): [q[metric] for q in rows[n]['runs']] for n in sorted(rows)}|dict(all=[q[metric] for q in full['runs']])
+    ax.plot(list(shown), [np.mean(v) for v in shown.values()], '-', color='#33658a')
+    for n,v in shown.items(): ax.plot([n]*len(v), v, '.', color='black', ms=5)
+    ax.set_xlabel('training subjects'); ax.set_ylabel(f'{SHOWN[metric]} (%)'); ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06a_ablation.ipynb #10a8b0d9

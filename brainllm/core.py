@@ -6,8 +6,8 @@
 __all__ = ['PAPER_SIZE', 'PRESETS', 'BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError',
            'SimConfig', 'StudyConfig', 'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig', 'ParcelConfig',
            'Stage1Config', 'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset', 'choose_study', 'project_root',
-           'seed_all', 'whole_file', 'write_text', 'a_few', 'write_json', 'write_jsonl', 'read_jsonl', 'file_hash',
-           'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance', 'progress']
+           'kept_json', 'seed_all', 'whole_file', 'write_text', 'a_few', 'write_json', 'write_jsonl', 'read_jsonl',
+           'file_hash', 'code_hash', 'digest', 'Store', 'PeakMemory', 'provenance', 'progress']
 
 # %% ../nbs/00_core.ipynb #ae0170c0
 import ast, dataclasses, hashlib, importlib.metadata, importlib.util, json, os, random, shutil, subprocess, threading, time
@@ -252,6 +252,16 @@ def project_root()->Path: # the nearest folder upwards that has settings.ini, el
     "Root of the checkout, or the working folder when the package is used on its own."
     here = Path.cwd()
     return next((p for p in (here, *here.parents) if (p/'settings.ini').exists() and (p/'nbs').exists()), here)
+
+# %% ../nbs/00_core.ipynb #fa3d9957
+def kept_json(what:str, # 'ablation', 'compare'
+              preset:str, # its name
+              out='', # folder of all runs; '' is _runs in the project's root
+             ): # as it was written, or None
+    "What a run of this preset left, or else what is committed under `data/`."
+    runs = Path(out) if out else project_root()/'_runs'
+    found = next((f for f in (runs/preset/f'{what}.json', project_root()/'data'/what/f'{preset}.json') if f.exists()), None)
+    return json.loads(found.read_text()) if found else None
 
 # %% ../nbs/00_core.ipynb #df8fdd07
 def seed_all(seed:int, # any int

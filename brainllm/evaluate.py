@@ -17,13 +17,15 @@ from .scores import bertscore, bleu, check_pairs, embed_text, rouge_l, score_sig
 from .statistics import by_subject, identification, identification_items, identify_subjects, normalised, pair_ranks, permutation_null, permutation_p, score, score_rows, score_subjects, win_probability
 
 # %% ../nbs/06_evaluate.ipynb #fe6df890
+FLOORS = ['no_brain', 'shuffled'] # rows that a floor is taken from
+
 def in_full(rows:dict, # row -> N texts
             refs:dict, # 'teacher', 'caption' -> N references
-            floors:list, ceiling:str, # names of rows
+            ceiling:str, # name of a row
             *, n:int, seed:int=0, **about, # permutations; as `statistics.score` takes them
            )->dict: # 'teacher', 'caption' -> header, rows, caption of a Table
     "Ours as anybody's decoder is scored: every metric with its interval, floor, ceiling, p and correction, for each subject and in all."
-    made = {ref: score(rows['brain'], texts, floors={f: rows[f] for f in floors}, ceiling=rows[ceiling], n=n, draws=min(2000, 20*n), seed=seed, **about).table(subjects=True) for ref,texts in refs.items()}
+    made = {ref: score(rows['brain'], texts, floors={f: rows[f] for f in FLOORS}, ceiling=rows[ceiling], n=n, draws=min(2000, 20*n), seed=seed, **about).table(subjects=True) for ref,texts in refs.items()}
     return {ref: dict(header=list(t.header), rows=[list(r) for r in t.rows], caption=t.caption) for ref,t in made.items()}
 
 def format_example(n:int=199, # permutations
@@ -35,10 +37,10 @@ def format_example(n:int=199, # permutations
     brain = [t if i%4 else t.replace('park', 'garden').replace('cooks', 'jumps') for i,t in enumerate(teacher)]
     texts = dict(brain=brain, no_brain=['In the video, a man is talking.']*12, shuffled=brain[1:6]+brain[:1]+brain[7:]+brain[6:7], ideal=teacher)
     subjects, runs = ['01']*6+['02']*6, [1]*12
-    refs, floors = dict(teacher=teacher, caption=captions), ['no_brain', 'shuffled']; rows = score_rows(texts, refs, subjects, runs, n=n)
+    refs = dict(teacher=teacher, caption=captions); rows = score_rows(texts, refs, subjects, runs, n=n)
     labels = dict(brain='Ours', no_brain='No brain', shuffled='Shuffled brains', ideal='Ceiling')
     result = dict(preset='format example, invented sentences', seed=0, simulated=True, question='What is happening?', signature=score_signature(), rows=rows, row_order=list(rows),
-                  labels=labels, floor_row=floors, ceiling_row='ideal', in_full=in_full(texts, refs, floors, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=captions), phases=[], inputs={}, **provenance())
+                  labels=labels, floor_row=FLOORS, ceiling_row='ideal', in_full=in_full(texts, refs, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=captions), phases=[], inputs={}, **provenance())
     lines = [dict(subject=s, run=r, onset=4.*i, clip='', question='What is happening?', caption=captions[i], video=teacher[i], **{k: v[i] for k,v in texts.items()}) for i,(s,r) in enumerate(zip(subjects, runs))]
     return result, lines
 
@@ -53,13 +55,15 @@ def normalise_row(result:dict, # of a run
     return {m: None if math.isnan(v) else v for m,v in shares.items()}
 
 # %% ../nbs/06_evaluate.ipynb #03e492d9
+def _told(result, reference): # where the numbers come from
+    return f"Preset {result['preset']}, seed {result['seed']}, {'SIMULATED' if result['simulated'] else 'measured'} brains, against the {reference}'s text."
+
 def table(result:dict, # of a run
           reference:str='teacher', # 'teacher' (the paper's references) or 'caption' (what was shown)
           rows:list|None=None, # row names; None for all, in the order of the run
           subjects:bool=True, # False for the totals alone
          )->Table:
     "The paper's table for every row of a result."
-    where = 'SIMULATED brains' if result['simulated'] else 'measured brains'
     out = []
     for name in rows or result['row_order']:
         row = result['rows'][name]
@@ -70,7 +74,7 @@ def table(result:dict, # of a run
                         100*found['two_way'], f"{found['p']:.4f}"))
     trials, clips = result.get('trials', 0), result.get('clips', 0)
     again = f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100." if clips<trials else ''
-    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"Preset {result['preset']}, seed {result['seed']}, {where}, against the {reference}'s text. All but p in percent.{again}")
+    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"{_told(result, reference)} All but p in percent.{again}")
 
 # %% ../nbs/06_evaluate.ipynb #20ceecf3
 def full_table(result:dict, # of a run
@@ -78,8 +82,8 @@ def full_table(result:dict, # of a run
               )->Table:
     "Every metric of ours with interval, floor, ceiling, p and correction."
     if 'in_full' not in result: return Table(('Metric',), (), 'This result was made before intervals were kept with it; run it again.')
-    found = result['in_full'][reference]; where = 'SIMULATED brains' if result['simulated'] else 'measured brains'
-    return Table(tuple(found['header']), tuple(map(tuple, found['rows'])), f"Preset {result['preset']}, seed {result['seed']}, {where}, against the {reference}'s text. {found['caption']}")
+    found = result['in_full'][reference]
+    return Table(tuple(found['header']), tuple(map(tuple, found['rows'])), f"{_told(result, reference)} {found['caption']}")
 
 # %% ../nbs/06_evaluate.ipynb #1596b88d
 def plot_rows(result:dict, # of a run
@@ -155,7 +159,6 @@ def decode_rows(run, # a Run
     return rows, {k: [r[k] for r in made] for k in ('teacher', 'caption')}, opened.key, dict(ridge_penalty=bench.nearest[1])
 
 # %% ../nbs/06_evaluate.ipynb #dad81d68
-FLOORS = ['no_brain', 'shuffled']
 LABELS = dict(brain='decoded from the brain', no_brain='control: no brain tokens', shuffled='control: brains shuffled within run',
               ridge='baseline: ridge, nearest training caption', ideal='ceiling: ideal observer', video='the video itself (teacher)')
 
@@ -165,7 +168,7 @@ def make_result(run, folder):
     with PeakMemory() as memory:
         rows, refs, key, extra = decode_rows(run); subjects, runs = [t.subject for t in key], [t.run for t in key]
         scores = score_rows(rows, refs, subjects, runs, n=cfg.permutations, seed=run.seed, model=run.text)
-        ceiling = 'ideal' if 'ideal' in rows else 'video'; full = in_full(rows, refs, FLOORS, ceiling, n=cfg.permutations, seed=run.seed, model=run.text, subjects=subjects, blocks=runs, classes=[t.classname for t in key], stimuli=[t.clip for t in key])
+        ceiling = 'ideal' if 'ideal' in rows else 'video'; full = in_full(rows, refs, ceiling, n=cfg.permutations, seed=run.seed, model=run.text, subjects=subjects, blocks=runs, classes=[t.classname for t in key], stimuli=[t.clip for t in key])
     lines = [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=cfg.question, caption=refs['caption'][i], **{k: v[i] for k,v in rows.items()}) for i,t in enumerate(key)]
     built = [(name, json.loads((path/'manifest.json').read_text())) for name,_,path in run.parts.log+run.store.log]
     settings = dataclasses.asdict(run.preset); settings['study']['root'] = Path(settings['study']['root']).name; settings |= {k: Path(settings[k]).name for k in ('weights', 'answers')}

@@ -7,8 +7,8 @@ __all__ = ['PICTURES', 'QUESTIONS', 'ROWS', 'PARTS', 'Picture', 'pieces', 'descr
            'choose_window', 'volumes', 'TextAligner', 'one_of_each', 'text_step', 'mixtures', 'new_reader',
            'load_reader', 'Decoder', 'align_text', 'train_fold', 'say', 'weights', 'ridge_classes', 'ridge_sentences',
            'matched_noise', 'decode_fold', 'pick', 'lean', 'exchange', 'accuracy', 'vote', 'confusion', 'run',
-           'summary', 'token_hits', 'token_accuracy', 'parts', 'clip_identification', 'starts', 'main', 'haxby_table',
-           'starts_table']
+           'summary', 'token_rows', 'token_accuracy', 'measure_tokens', 'parts', 'clip_identification', 'starts',
+           'main', 'haxby_table', 'starts_table']
 
 # %% ../nbs/08_haxby.ipynb #26075155
 import json, re
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
-from .ablation import VARIATIONS, ablation_table, plot_ablation, summary as summary_of_parts
+from .ablation import VARIATIONS, ablate, ablation_table, plot_ablation
 from .core import code_hash, file_hash, get_preset, provenance, read_jsonl, seed_all, write_json, write_jsonl
 from .data import Blocks, RunStore, Split, seal, unseal
 from .datasets import CATEGORIES, HaxbySlice
@@ -300,37 +300,35 @@ def summary(rows:dict, n:int, seed:int)->dict: # {'volume': rows, 'block': rows}
     return dict(rows=score, confusion={level: confusion(lines) for level,lines in rows.items()}, trials={level: len(lines) for level,lines in rows.items()})
 
 # %% ../nbs/08_haxby.ipynb #89092975
-def token_hits(run:HaxbyRun, left_out=None)->dict: # runs, None: all twelve in turn -> 'volume', 'block': lists of bool; 'run': of each volume
-    "Where the strongest description is right, in all left-out runs, without training anything behind Stage I."
-    words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], run.preset.video.n_query); right = dict(volume=[], block=[], run=[])
+def token_rows(run:HaxbyRun, left_out=None)->dict: # runs, None: all twelve in turn -> 'volume', 'block': rows with subject, run, shown, brain
+    "The strongest description in the brain tokens of left-out runs, without training anything behind Stage I."
+    words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], run.preset.video.n_query); rows = dict(volume=[], block=[])
     for k in left_out or sorted({t.run for t in run.trials}):
         split = run.fold(k); start = choose_window(run, split.train); model = align_text(run, split, words, start)[0]
         w = weights(words, brain_tokens(model, run.blocks(split.test, start))); y = [t.classname for t in unseal(split.test, volumes(run.trials, run.series.tr))]; size = len(y)//len(CATEGORIES)
-        for level,said,shown in (('volume', pick(w), y), ('block', pick(w.unflatten(0, (-1, size)).mean(1)), y[::size])): right[level] += [a==b for a,b in zip(said, shown)]
-        right['run'] += [k]*len(y)
-    return right
+        for level,said,shown in (('volume', pick(w), y), ('block', pick(w.unflatten(0, (-1, size)).mean(1)), y[::size])): rows[level] += [dict(subject='01', run=k, shown=b, brain=a) for a,b in zip(said, shown)]
+    return rows
+
+def _right(rows:list)->np.ndarray: return np.array([r['brain']==r['shown'] for r in rows], float)
 
 def token_accuracy(run:HaxbyRun)->dict: # 'volume', 'block'
-    "How often it is right."
-    return {level: float(np.mean(v)) for level,v in token_hits(run).items() if level!='run'}
+    "How often the strongest description is right."
+    return {level: float(_right(rows).mean()) for level,rows in token_rows(run).items()}
+
+def _stage1_code(): return code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')
 
 PARTS = tuple(v for v in VARIATIONS if all(k.startswith(('brain', 'stage1', 'pretrain')) for k in v.changes)) # films, Q-Formers, other people: there are none here
 
-def parts(seeds=(0, 1, 2), out='', # folder of all runs
-          names=None, # of PARTS; None is all
-          left_out=None, # runs; None: all twelve in turn
-          **changes, # of the preset, in all of them
-         )->dict: # as `ablation.summary`
-    "What each part of the brain's side is worth on measured BOLD, by the strongest description in the tokens of left-out runs. Each variation is kept as soon as it is there; writes `<out>/haxby/ablation.json` after each."
-    found = {}
-    for seed in seeds:
-        for v in [v for v in PARTS if names is None or v.name in names]:
-            r = HaxbyRun(get_preset('haxby', **changes|v.changes), seed, out)
-            folder = r.store.get('part', lambda d: write_json(d/'hits.json', token_hits(r, left_out)), dict(preset=r.preset, seed=seed, left_out=left_out, start=load_brain(r)[0].folder.name, series=r.series.folder.name, code=code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')))
-            hits, made = (json.loads((folder/f'{f}.json').read_text()) for f in ('hits', 'manifest')); volumes = len(hits['volume'])//len(hits['block'])
-            found[v.name, seed] = dict(commit=made['commit'], dirty=made['dirty'], items=dict(volume=100*np.array(hits['volume'], float), block=100*np.repeat(np.array(hits['block'], float), volumes)))
-            result = summary_of_parts('haxby', found, [dict(subject='01', run=k) for k in hits['run']], 0, r.preset.simulated, 'run'); write_json(r.folder/'ablation.json', result)
-    return result
+def measure_tokens(run:HaxbyRun, left_out=None)->Path: # runs, as `token_rows` -> folder, as `ablation.measure` makes it
+    "What is said of every volume and block by the tokens, kept. A block's result counts for each of its volumes, which are equally many in all."
+    def build(folder):
+        rows = token_rows(run, left_out); volume, block = map(_right, rows.values())
+        write_jsonl(folder/'texts.jsonl', rows['volume']); write_json(folder/'scores.json', dict(totals={}, items=dict(volume=(100*volume).tolist(), block=(100*block.repeat(len(volume)//len(block))).tolist())))
+    return run.store.get('part', build, dict(preset=run.preset, seed=run.seed, left_out=left_out, start=load_brain(run)[0].folder.name, series=run.series.folder.name, code=_stage1_code()))
+
+def parts(seeds=(0, 1, 2), out='', names=None, measure=measure_tokens, **changes)->dict: # as `ablation.ablate`
+    "What each part of the brain's side is worth on measured BOLD; intervals over runs. Writes `<out>/haxby/ablation.json`."
+    return ablate('haxby', seeds, out, names, variations=PARTS, new=HaxbyRun, measure=measure, over_what='run', **changes)
 
 def clip_identification(run:Run)->float:
     "2-way identification of clips by the brain tokens of unseen people, mean over people."
@@ -351,7 +349,7 @@ def starts(seeds=(0, 1, 2), sources=('none', 'rest', 'hcp'), out='')->list[dict]
             for study in ('haxby', 'sim-had'):
                 preset = get_preset(study, pretrain__source=source); r = HaxbyRun(preset, seed, out) if study=='haxby' else Run(preset, seed, out, study_seed=0)
                 measure = token_accuracy if study=='haxby' else (lambda r: dict(identification=clip_identification(r)))
-                folder = r.store.get('start', lambda d: write_json(d/'row.json', measure(r)), dict(preset=preset, seed=seed, start=load_brain(r)[0].folder.name, code=code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')))
+                folder = r.store.get('start', lambda d: write_json(d/'row.json', measure(r)), dict(preset=preset, seed=seed, start=load_brain(r)[0].folder.name, code=_stage1_code()))
                 rows.append(dict(study=study, source=source, seed=seed, simulated=study!='haxby', **json.loads((folder/'row.json').read_text()), **{k: json.loads((folder/'manifest.json').read_text())[k] for k in ('commit', 'seconds')}))
     write_json(HaxbyRun('haxby', 0, out).folder/'starts.json', rows)
     return rows
