@@ -25,14 +25,16 @@ from .statistics import Mean, by_subject, identification_items, interval, left_o
 @dataclass(frozen=True)
 class Variation:
     "One thing changed."
-    name:str
-    part:str      # of the method, that it asks about
-    changes:dict  # of the preset, as `core.get_preset` takes them
+
+    name: str
+    part: str  # of the method, that it asks about
+    changes: dict  # of the preset, as `core.get_preset` takes them
+
 
 VARIATIONS = (
     Variation('as it is', '', {}),
-    Variation('without CLIP', 'losses of Stage I', dict(stage1__beta=0.)),
-    Variation('without L2-L1', 'losses of Stage I', dict(stage1__beta=1.)),
+    Variation('without CLIP', 'losses of Stage I', dict(stage1__beta=0.0)),
+    Variation('without L2-L1', 'losses of Stage I', dict(stage1__beta=1.0)),
     Variation('no gradient steps', 'losses of Stage I', dict(stage1__epochs=0)),
     Variation('linear adaptors', 'adaptors', dict(brain__adaptor='linear')),
     Variation('no adaptors in the encoder', 'adaptors', dict(brain__adaptor='none')),
@@ -40,139 +42,324 @@ VARIATIONS = (
     Variation('flat voxels', 'tokenizer and encoder', dict(brain__tokenizer='flat')),
     Variation('encoder not pretrained', 'tokenizer and encoder', dict(pretrain__source='none')),
     Variation('as printed', 'domain adaptation', dict(stage2__variant='paper')),
-    Variation('none', 'domain adaptation', dict(stage2__lam=1.)),
-    Variation('half of the target records', 'domain adaptation', dict(data__adapt_take=.5)),
-    Variation('a quarter of them', 'domain adaptation', dict(data__adapt_take=.25)),
-    *(Variation(f'{n} of 6', 'training subjects', dict(data__train_subjects=n)) for n in (1, 2, 3, 4, 5)))
+    Variation('none', 'domain adaptation', dict(stage2__lam=1.0)),
+    Variation('half of the target records', 'domain adaptation', dict(data__adapt_take=0.5)),
+    Variation('a quarter of them', 'domain adaptation', dict(data__adapt_take=0.25)),
+    *(Variation(f'{n} of 6', 'training subjects', dict(data__train_subjects=n)) for n in (1, 2, 3, 4, 5)),
+)
 
 # %% ../nbs/06a_ablation.ipynb #3cb76258
 METRICS = ('bertscore_f', 'bleu1', 'bleu2', 'rougeL_f')
 
-def references(opened:Unsealed)->list[dict]: # one for each held-out trial, as `Unsealed.rows`
+
+def references(opened: Unsealed) -> list[dict]:  # one for each held-out trial, as `Unsealed.rows`
     "What is said of the films of held-out trials, by the teacher and by the captions; made once for all variations."
     run = opened.run
-    folder = run.store.get('references', lambda d: write_jsonl(d/'references.jsonl', opened.rows()), dict(video=opened.two.stage1.video.folder.name, llm=run.llm_name, answers=about_answers(run), study=run.identity, evaluate=run.preset.evaluate, adapt_share=run.preset.data.adapt_share, code=code_hash('controls', 'run', 'video', 'models')))
-    return read_jsonl(folder/'references.jsonl')
+    folder = run.store.get(
+        'references',
+        lambda d: write_jsonl(d / 'references.jsonl', opened.rows()),
+        dict(
+            video=opened.two.stage1.video.folder.name,
+            llm=run.llm_name,
+            answers=about_answers(run),
+            study=run.identity,
+            evaluate=run.preset.evaluate,
+            adapt_share=run.preset.data.adapt_share,
+            code=code_hash('controls', 'run', 'video', 'models'),
+        ),
+    )
+    return read_jsonl(folder / 'references.jsonl')
 
-def subject_items(rows:list[dict], texts:list[str], model)->dict: # {'two_way'}, {'teacher', 'caption'} x METRICS -> (N,)
+
+def subject_items(
+    rows: list[dict], texts: list[str], model
+) -> dict:  # {'two_way'}, {'teacher', 'caption'} x METRICS -> (N,)
     "Scores of every text. Identification is among the trials of one person, by the caption, in percent."
-    out = {f'{ref}.{m}': np.array(v['items']) for ref in ('teacher', 'caption') for m,v in score_text(texts, [r[ref] for r in rows], model).items() if m in METRICS}
+    out = {
+        f'{ref}.{m}': np.array(v['items'])
+        for ref in ('teacher', 'caption')
+        for m, v in score_text(texts, [r[ref] for r in rows], model).items()
+        if m in METRICS
+    }
     two_way = np.zeros(len(rows))
-    for i in by_subject([r['subject'] for r in rows]).values(): two_way[i] = 100*identification_items(text_similarity([texts[k] for k in i], [rows[k]['caption'] for k in i], model))
-    return out|dict(two_way=two_way)
+    for i in by_subject([r['subject'] for r in rows]).values():
+        two_way[i] = 100 * identification_items(
+            text_similarity([texts[k] for k in i], [rows[k]['caption'] for k in i], model)
+        )
+    return out | dict(two_way=two_way)
 
-def measure(run:Run)->Path: # folder with texts.jsonl and scores.json: totals {name: number}, items {name: (N,)}
+
+def measure(run: Run) -> Path:  # folder with texts.jsonl and scores.json: totals {name: number}, items {name: (N,)}
     "Decode and score the held-out trials of a run, when that was not done before."
-    opened = Unsealed(Workbench(run)); rows = references(opened)
+    opened = Unsealed(Workbench(run))
+    rows = references(opened)
+
     def build(folder):
         "Texts and scores."
-        write_jsonl(folder/'texts.jsonl', [r|dict(brain=t) for r,t in zip(rows, opened.texts)])
-        write_json(folder/'scores.json', dict(totals=dict(tokens=100*token_identification(opened.tokens, opened.clip_tokens)), items={k: v.tolist() for k,v in subject_items(rows, opened.texts, run.text).items()}))
-    return run.store.get('measured', build, dict(stage2=opened.two.folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('ablation', 'controls', 'scores', 'statistics', 'models')))
+        write_jsonl(folder / 'texts.jsonl', [r | dict(brain=t) for r, t in zip(rows, opened.texts)])
+        write_json(
+            folder / 'scores.json',
+            dict(
+                totals=dict(tokens=100 * token_identification(opened.tokens, opened.clip_tokens)),
+                items={k: v.tolist() for k, v in subject_items(rows, opened.texts, run.text).items()},
+            ),
+        )
 
-def over_subjects(items, rows:list[dict])->float: # (N,), N
+    return run.store.get(
+        'measured',
+        build,
+        dict(
+            stage2=opened.two.folder.name,
+            study=run.identity,
+            evaluate=run.preset.evaluate,
+            code=code_hash('ablation', 'controls', 'scores', 'statistics', 'models'),
+        ),
+    )
+
+
+def over_subjects(items, rows: list[dict]) -> float:  # (N,), N
     "Mean over subjects of the mean over their trials."
     return float(np.mean([np.asarray(items)[i].mean() for i in by_subject([r['subject'] for r in rows]).values()]))
 
 # %% ../nbs/06a_ablation.ipynb #be1a5f01
-def difference(items:list, base:list, # one (N,) array a seed, of a variation and of the run as it is
-               rows:list[dict], # N, from `references`
-               over_what:str='classname', # field of `rows`: trials that share it are drawn together
-               draws:int=2000)->dict: # value, low, high, and the difference of each seed
+def difference(
+    items: list,
+    base: list,  # one (N,) array a seed, of a variation and of the run as it is
+    rows: list[dict],  # N, from `references`
+    over_what: str = 'classname',  # field of `rows`: trials that share it are drawn together
+    draws: int = 2000,
+) -> dict:  # value, low, high, and the difference of each seed
     "Variation minus base, mean over subjects, with its interval over what is drawn anew: classes of films, or runs."
-    people = by_subject([r['subject'] for r in rows]); groups = [r[over_what] for r in rows]
+    people = by_subject([r['subject'] for r in rows])
+    groups = [r[over_what] for r in rows]
     over = lambda d: over_subjects(d, rows)
-    d = np.mean(items, 0)-np.mean(base, 0)
+    d = np.mean(items, 0) - np.mean(base, 0)
     spread = lambda weights: np.mean([Mean(d[i]).weighted(weights[:, i]) for i in people.values()], 0)
     low, high = interval(spread(resample(groups, draws)), over(d), spread(left_out(groups)))
-    return dict(value=over(d), low=low, high=high, seeds=[over(np.asarray(a)-np.asarray(b)) for a,b in zip(items, base)])
+    return dict(
+        value=over(d), low=low, high=high, seeds=[over(np.asarray(a) - np.asarray(b)) for a, b in zip(items, base)]
+    )
 
 # %% ../nbs/06a_ablation.ipynb #49c3642c
-def ablate(preset:str='sim-had', seeds=(0, 1, 2), out='', # folder of all runs; '' is _runs in the project's root
-           names=None, # of VARIATIONS; None is all
-           study_seed:int=0, *, variations=VARIATIONS, new=Run, measure=measure, over_what:str='classname', # of another kind of study: what to change, its Run, what is measured of it, and what is drawn anew
-           **changes, # of the preset, in all of them
-          )->dict: # as `summary`
+def ablate(
+    preset: str = 'sim-had',
+    seeds=(0, 1, 2),
+    out='',  # folder of all runs; '' is _runs in the project's root
+    names=None,  # of VARIATIONS; None is all
+    study_seed: int = 0,
+    *,
+    variations=VARIATIONS,
+    new=Run,
+    measure=measure,
+    # of another kind of study: what to change, its Run, what is measured of it, and what is drawn anew
+    over_what: str = 'classname',
+    **changes,  # of the preset, in all of them
+) -> dict:  # as `summary`
     "Train and score variations of a preset, whatever is missing. Writes `<out>/<preset>/ablation.json` after each. Raises `PresetError` for a name that does not exist."
-    chosen = [v for v in variations if names is None or v.name in names]; unknown = set(names or ())-{v.name for v in variations}
-    if unknown: raise PresetError(f"names: found {', '.join(sorted(unknown))}, wanted some of {'; '.join(v.name for v in variations)}")
+    chosen = [v for v in variations if names is None or v.name in names]
+    unknown = set(names or ()) - {v.name for v in variations}
+    if unknown:
+        raise PresetError(
+            f"names: found {', '.join(sorted(unknown))}, wanted some of {'; '.join(v.name for v in variations)}"
+        )
     found = {}
     for seed in seeds:
         for v in chosen:
-            run = new(get_preset(preset, **changes|v.changes), seed, out, study_seed); people = v.changes.get('data__train_subjects')
-            if people and people>=len(run.whole_split.subjects): continue # the preset has no more
-            folder = measure(run); made = json.loads((folder/'manifest.json').read_text())
-            found[v.name, seed] = dict(commit=made['commit'], dirty=made['dirty'], **json.loads((folder/'scores.json').read_text()))
-            result = summary(preset, found, read_jsonl(folder/'texts.jsonl'), study_seed, run.preset.simulated, over_what)
-            write_json(run.folder/'ablation.json', result); del run; gc.collect()
+            run = new(get_preset(preset, **changes | v.changes), seed, out, study_seed)
+            people = v.changes.get('data__train_subjects')
+            if people and people >= len(run.whole_split.subjects):
+                continue  # the preset has no more
+            folder = measure(run)
+            made = json.loads((folder / 'manifest.json').read_text())
+            found[v.name, seed] = dict(
+                commit=made['commit'], dirty=made['dirty'], **json.loads((folder / 'scores.json').read_text())
+            )
+            result = summary(
+                preset, found, read_jsonl(folder / 'texts.jsonl'), study_seed, run.preset.simulated, over_what
+            )
+            write_json(run.folder / 'ablation.json', result)
+            del run
+            gc.collect()
     return result
 
-def summary(preset, found:dict, # (variation, seed) -> commit, dirty, totals, items, the last two from `measure`
-            rows:list[dict], study_seed:int, simulated:bool, over_what:str='classname')->dict: # as `difference` takes it
+
+def summary(
+    preset,
+    found: dict,  # (variation, seed) -> commit, dirty, totals, items, the last two from `measure`
+    rows: list[dict],
+    study_seed: int,
+    simulated: bool,
+    over_what: str = 'classname',
+) -> dict:  # as `difference` takes it
     "Scores of every variation, and its difference to the run as it is on the seeds that both have."
-    mean, out = lambda items: {k: over_subjects(v, rows) for k,v in items.items()}, []
+    mean, out = lambda items: {k: over_subjects(v, rows) for k, v in items.items()}, []
     for v in VARIATIONS:
-        seeds = sorted(s for n,s in found if n==v.name)
+        seeds = sorted(s for n, s in found if n == v.name)
         if not seeds: continue
-        row = dict(name=v.name, part=v.part, changes=v.changes, runs=[dict(seed=s, commit=found[v.name, s]['commit'], dirty=found[v.name, s]['dirty'], **found[v.name, s]['totals'], **mean(found[v.name, s]['items'])) for s in seeds])
+        row = dict(
+            name=v.name,
+            part=v.part,
+            changes=v.changes,
+            runs=[
+                dict(
+                    seed=s,
+                    commit=found[v.name, s]['commit'],
+                    dirty=found[v.name, s]['dirty'],
+                    **found[v.name, s]['totals'],
+                    **mean(found[v.name, s]['items']),
+                )
+                for s in seeds
+            ],
+        )
         both = [s for s in seeds if (VARIATIONS[0].name, s) in found]
-        if both: row['difference'] = {k: difference([np.asarray(found[v.name, s]['items'][k]) for s in both], [np.asarray(found[VARIATIONS[0].name, s]['items'][k]) for s in both], rows, over_what) for k in found[v.name, both[0]]['items']}
+        if both:
+            row['difference'] = {
+                k: difference(
+                    [np.asarray(found[v.name, s]['items'][k]) for s in both],
+                    [np.asarray(found[VARIATIONS[0].name, s]['items'][k]) for s in both],
+                    rows,
+                    over_what,
+                )
+                for k in found[v.name, both[0]]['items']
+            }
         out.append(row)
-    return dict(preset=preset, simulated=simulated, study_seed=study_seed, trials=len(rows), over=over_what, subjects=sorted({r['subject'] for r in rows}), rows=out, **provenance())
+    return dict(
+        preset=preset,
+        simulated=simulated,
+        study_seed=study_seed,
+        trials=len(rows),
+        over=over_what,
+        subjects=sorted({r['subject'] for r in rows}),
+        rows=out,
+        **provenance(),
+    )
 
 # %% ../nbs/06a_ablation.ipynb #d31e833c
-SHOWN = {'two_way': '2-way', 'teacher.bertscore_f': 'BERTScore, teacher', 'teacher.bleu1': 'BLEU-1, teacher', 'caption.bertscore_f': 'BERTScore, caption'}
-COLUMNS = {'tokens': 'tokens, 2-way', **SHOWN, 'volume': 'volumes right', 'block': 'blocks right'} # whatever a result has; the last two: of `haxby`
+SHOWN = {
+    'two_way': '2-way',
+    'teacher.bertscore_f': 'BERTScore, teacher',
+    'teacher.bleu1': 'BLEU-1, teacher',
+    'caption.bertscore_f': 'BERTScore, caption',
+}
+COLUMNS = {
+    'tokens': 'tokens, 2-way',
+    **SHOWN,
+    'volume': 'volumes right',
+    'block': 'blocks right',
+}  # whatever a result has; the last two: of `haxby`
 DRAWN = dict(classname='classes of films', run='runs')
 
-def _told(result): # where the numbers come from
-    commits = sorted({r['commit'] for row in result['rows'] for r in row['runs']}); seeds = sorted({r['seed'] for row in result['rows'] for r in row['runs']})
-    return f"Preset {result['preset']}{', SIMULATED brains' if result['simulated'] else ''}, subjects {', '.join(result['subjects'])}, {result['trials']} trials, seeds {', '.join(map(str, seeds))}, commit {', '.join(commits)}."
 
-def ablation_table(result:dict, # from `ablate`
-                  )->Table:
+def _told(result):  # where the numbers come from
+    commits = sorted({r['commit'] for row in result['rows'] for r in row['runs']})
+    seeds = sorted({r['seed'] for row in result['rows'] for r in row['runs']})
+    return (
+        f"Preset {result['preset']}{', SIMULATED brains' if result['simulated'] else ''}, subjects "
+        f"{', '.join(result['subjects'])}, {result['trials']} trials, seeds {', '.join(map(str, seeds))}, commit "
+        f"{', '.join(commits)}."
+    )
+
+
+def ablation_table(
+    result: dict,  # from `ablate`
+) -> Table:
     "Means over seeds, and differences to the run as it is with their 95 % intervals."
-    body, columns = [], [k for k in COLUMNS if k in result['rows'][0]['runs'][0]]; compared = [k for k in columns if k!='tokens']
+    body, columns = [], [k for k in COLUMNS if k in result['rows'][0]['runs'][0]]
+    compared = [k for k in columns if k != 'tokens']
     for r in result['rows']:
-        d = r.get('difference', {}); shown = [f"{d[k]['value']:+.1f} [{d[k]['low']:+.1f}, {d[k]['high']:+.1f}]" if k in d and r['part'] else None for k in compared]
-        body.append((r['part'] or 'the run', r['name'], len(r['runs']), *(float(np.mean([x[k] for x in r['runs']])) for k in columns), *shown))
-    return Table(('Part', 'Variation', 'Seeds', *(COLUMNS[k] for k in columns), *(f'Δ {COLUMNS[k]}' for k in compared)), tuple(body), f"{_told(result)}{' BLEU here is the mean of sentence scores.' if 'teacher.bleu1' in columns else ''} Δ: variation minus the run as it is, same trials, 95 % interval over {DRAWN[result['over']]}.")
+        d = r.get('difference', {})
+        shown = [
+            f"{d[k]['value']:+.1f} [{d[k]['low']:+.1f}, {d[k]['high']:+.1f}]" if k in d and r['part'] else None
+            for k in compared
+        ]
+        body.append(
+            (
+                r['part'] or 'the run',
+                r['name'],
+                len(r['runs']),
+                *(float(np.mean([x[k] for x in r['runs']])) for k in columns),
+                *shown,
+            )
+        )
+    return Table(
+        ('Part', 'Variation', 'Seeds', *(COLUMNS[k] for k in columns), *(f'Δ {COLUMNS[k]}' for k in compared)),
+        tuple(body),
+        f"{_told(result)}{' BLEU here is the mean of sentence scores.' if 'teacher.bleu1' in columns else ''} Δ: "
+        f"variation minus the run as it is, same trials, 95 % interval over {DRAWN[result['over']]}.",
+    )
 
-def plot_ablation(result:dict, # from `ablate`
-                  metrics=('two_way', 'teacher.bertscore_f'), axes=None): # the Axes
+
+def plot_ablation(
+    result: dict,  # from `ablate`
+    metrics=('two_way', 'teacher.bertscore_f'),
+    axes=None,  # the Axes
+):
     "Differences to the run as it is: the bar is the interval over films (or runs), the dots are seeds. Right of the line the variation is better without the part."
     import matplotlib.pyplot as plt
+
     rows = [r for r in result['rows'] if r['part'] and 'difference' in r]
-    if axes is None: axes = plt.subplots(1, len(metrics), figsize=(4.6*len(metrics), .32*len(rows)+1.2), sharey=True, layout='constrained')[1]
-    for ax,m in zip(np.atleast_1d(axes), metrics):
-        for y,r in enumerate(reversed(rows)):
-            d = r['difference'][m]; colour = '#b5482f' if d['low']>0 else '#33658a' if d['high']<0 else '#888888'
-            ax.plot([d['low'], d['high']], [y, y], color=colour, lw=3, solid_capstyle='round'); ax.plot(d['value'], y, 'o', color=colour, ms=7, mec='white'); ax.plot(d['seeds'], [y]*len(d['seeds']), '.', color='black', ms=4)
-        ax.axvline(0, color='black', lw=.8); ax.set_xlabel(f'Δ {COLUMNS[m]} (points)'); ax.spines[['top', 'right']].set_visible(False)
+    if axes is None:
+        axes = plt.subplots(
+            1, len(metrics), figsize=(4.6 * len(metrics), 0.32 * len(rows) + 1.2), sharey=True, layout='constrained'
+        )[1]
+    for ax, m in zip(np.atleast_1d(axes), metrics):
+        for y, r in enumerate(reversed(rows)):
+            d = r['difference'][m]
+            colour = '#b5482f' if d['low'] > 0 else '#33658a' if d['high'] < 0 else '#888888'
+            ax.plot([d['low'], d['high']], [y, y], color=colour, lw=3, solid_capstyle='round')
+            ax.plot(d['value'], y, 'o', color=colour, ms=7, mec='white')
+            ax.plot(d['seeds'], [y] * len(d['seeds']), '.', color='black', ms=4)
+        ax.axvline(0, color='black', lw=0.8)
+        ax.set_xlabel(f'Δ {COLUMNS[m]} (points)')
+        ax.spines[['top', 'right']].set_visible(False)
     np.atleast_1d(axes)[0].set_yticks(range(len(rows)), [f"{r['part']}: {r['name']}" for r in reversed(rows)])
     return axes
 
-def plot_subjects(result:dict, metric:str='two_way', ax=None): # the Axes
+
+def plot_subjects(result: dict, metric: str = 'two_way', ax=None):  # the Axes
     "What each further training subject adds; dots are seeds."
     import matplotlib.pyplot as plt
+
     ax = ax or plt.subplots(figsize=(4.6, 2.8), layout='constrained')[1]
-    rows = {int(r['changes']['data__train_subjects']): r for r in result['rows'] if 'data__train_subjects' in r['changes']}; full = next(r for r in result['rows'] if not r['part'])
-    shown = {str(n): [q[metric] for q in rows[n]['runs']] for n in sorted(rows)}|dict(all=[q[metric] for q in full['runs']])
+    rows = {
+        int(r['changes']['data__train_subjects']): r for r in result['rows'] if 'data__train_subjects' in r['changes']
+    }
+    full = next(r for r in result['rows'] if not r['part'])
+    shown = {str(n): [q[metric] for q in rows[n]['runs']] for n in sorted(rows)} | dict(
+        all=[q[metric] for q in full['runs']]
+    )
     ax.plot(list(shown), [np.mean(v) for v in shown.values()], '-', color='#33658a')
-    for n,v in shown.items(): ax.plot([n]*len(v), v, '.', color='black', ms=5)
-    ax.set_xlabel('training subjects'); ax.set_ylabel(f'{SHOWN[metric]} (%)'); ax.spines[['top', 'right']].set_visible(False)
+    for n, v in shown.items():
+        ax.plot([n] * len(v), v, '.', color='black', ms=5)
+    ax.set_xlabel('training subjects')
+    ax.set_ylabel(f'{SHOWN[metric]} (%)')
+    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06a_ablation.ipynb #10a8b0d9
-def main(argv=None)->int: # arguments; None: of the command line
+def main(argv=None) -> int:  # arguments; None: of the command line
     "Train and score variations of a preset; run it again and it goes on where it stopped."
     parser = argparse.ArgumentParser(prog='python -m brainllm.ablation', description=main.__doc__)
-    parser.add_argument('--preset', default='sim-had'); parser.add_argument('--seeds', default='0,1,2'); parser.add_argument('--out', default='')
+    parser.add_argument('--preset', default='sim-had')
+    parser.add_argument('--seeds', default='0,1,2')
+    parser.add_argument('--out', default='')
     parser.add_argument('--names', default='', help='of variations, parted by commas; all when not given')
     args = parser.parse_args(argv)
-    try: print(ablation_table(ablate(args.preset, [int(s) for s in args.seeds.split(',')], args.out, [n.strip() for n in args.names.split(',')] if args.names else None)))
-    except PresetError as e: print(e); return 1
+    try:
+        print(
+            ablation_table(
+                ablate(
+                    args.preset,
+                    [int(s) for s in args.seeds.split(',')],
+                    args.out,
+                    [n.strip() for n in args.names.split(',')] if args.names else None,
+                )
+            )
+        )
+    except PresetError as e:
+        print(e)
+        return 1
     return 0
 
 # %% ../nbs/06a_ablation.ipynb #06444081
-if __name__=='__main__' and __spec__: raise SystemExit(main()) # a notebook has no __spec__
+if __name__ == '__main__' and __spec__: raise SystemExit(main())  # a notebook has no __spec__

@@ -23,242 +23,431 @@ import brainllm
 from .core import BrainLLMError, DataError, PartMissing, digest, file_hash, a_few, whole_file, write_json
 
 # %% ../nbs/02a_adaptors.ipynb #e43df939
-class AdaptorError(BrainLLMError, ValueError): "A target, a name, a state or a setting does not fit the model."
-class MergeError(BrainLLMError, NotImplementedError): "A nonlinear branch cannot be merged into a weight."
+class AdaptorError(BrainLLMError, ValueError):
+    "A target, a name, a state or a setting does not fit the model."
 
-_NO_MERGE = ("merge: a nonlinear branch U gelu(Vx) is not linear in x, so no weight can stand for it; "
-             "keep the adaptor beside its layer, or remove it with unload()")
+
+class MergeError(BrainLLMError, NotImplementedError):
+    "A nonlinear branch cannot be merged into a weight."
+
+
+_NO_MERGE = (
+    "merge: a nonlinear branch U gelu(Vx) is not linear in x, so no weight can stand for it; "
+    "keep the adaptor beside its layer, or remove it with unload()"
+)
 
 # %% ../nbs/02a_adaptors.ipynb #238cb547
 BRAIN_TARGETS = ('attn.qkv', 'mlp.fc1', 'mlp.fc2')  # SC-MBM: fused query, key and value; MLP
-QFORMER_TARGETS = ('attention.attention.query', 'intermediate_query.dense', 'output_query.dense')  # self-attention's query and the query path's MLP; neither cross-attention nor the text path
+QFORMER_TARGETS = (
+    'attention.attention.query',
+    'intermediate_query.dense',
+    'output_query.dense',
+)  # self-attention's query and the query path's MLP; neither cross-attention nor the text path
+
 
 @dataclass
 class AdaptorConfig(PeftConfig):
     "Settings of one set of adaptors. Raises `AdaptorError`."
-    rank:int=16            # r, width of the bottleneck
-    scale:float=1.         # s, factor of the branch
-    activation:str='gelu'  # between the two maps; 'none' makes the branch linear, as LoRA's
-    target_modules:tuple|list|str|None=BRAIN_TARGETS # ends of module names, or a regular expression for whole names
-    fused_query:tuple|list=('attn.qkv',) # targets among them whose first third of the output is the query
-    exclude_modules:list|str|None=None # as in peft
-    layers_to_transform:list|int|None=None # indices of blocks; None takes all
-    layers_pattern:str|None=None # name of the list of blocks, needed when the name stands first ('blocks.1.…')
+
+    rank: int = 16  # r, width of the bottleneck
+    scale: float = 1.0  # s, factor of the branch
+    activation: str = 'gelu'  # between the two maps; 'none' makes the branch linear, as LoRA's
+    target_modules: tuple | list | str | None = (
+        BRAIN_TARGETS  # ends of module names, or a regular expression for whole names
+    )
+    fused_query: tuple | list = ('attn.qkv',)  # targets among them whose first third of the output is the query
+    exclude_modules: list | str | None = None  # as in peft
+    layers_to_transform: list | int | None = None  # indices of blocks; None takes all
+    layers_pattern: str | None = None  # name of the list of blocks, needed when the name stands first ('blocks.1.…')
+
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank<1: raise AdaptorError(f"rank: found {self.rank!r}, wanted a whole number of at least 1")
-        if self.activation not in ('gelu', 'none'): raise AdaptorError(f"activation: found {self.activation!r}, wanted 'gelu' or 'none'")
-        if not (math.isfinite(self.scale) and self.scale!=0): raise AdaptorError(f"scale: found {self.scale!r}, wanted a finite number other than 0")
-        if not self.target_modules: raise AdaptorError(f"target_modules: found {self.target_modules!r}, wanted ends of module names such as {BRAIN_TARGETS}")
-        if isinstance(self.fused_query, str): raise AdaptorError(f"fused_query: found the string {self.fused_query!r}, wanted a tuple of names")
-        if not isinstance(self.target_modules, str): self.target_modules = list(self.target_modules)
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+            raise AdaptorError(f"rank: found {self.rank!r}, wanted a whole number of at least 1")
+        if self.activation not in ('gelu', 'none'):
+            raise AdaptorError(f"activation: found {self.activation!r}, wanted 'gelu' or 'none'")
+        if not (math.isfinite(self.scale) and self.scale != 0):
+            raise AdaptorError(f"scale: found {self.scale!r}, wanted a finite number other than 0")
+        if not self.target_modules:
+            raise AdaptorError(
+                f"target_modules: found {self.target_modules!r}, wanted ends of module names such as {BRAIN_TARGETS}"
+            )
+        if isinstance(self.fused_query, str):
+            raise AdaptorError(f"fused_query: found the string {self.fused_query!r}, wanted a tuple of names")
+        if not isinstance(self.target_modules, str):
+            self.target_modules = list(self.target_modules)
 
 # %% ../nbs/02a_adaptors.ipynb #3fd32036
 class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
     "A frozen linear layer with nonlinear low-rank branches beside it: (..., d_in) -> (..., d_out)."
+
     adapter_layer_names, other_param_names = ('adaptor_down', 'adaptor_up'), ('adaptor_scale', 'adaptor_linear')
-    def __init__(self, base_layer:nn.Linear): # what is wrapped
+
+    def __init__(self, base_layer: nn.Linear):  # what is wrapped
         super().__init__()
         self.base_layer, self.merged_adapters = base_layer, []
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
-        self.adaptor_down, self.adaptor_up, self.adaptor_scale, self.adaptor_linear = nn.ModuleDict(), nn.ModuleDict(), {}, {}
-    def add(self, name:str, # of the branch
-            rank:int, # r
-            scale:float, # s
-            query_only:bool=False, # a fused layer: the branch acts on the first third of the output
-            linear:bool=False, # no GELU between
-           ):
+        self.adaptor_down, self.adaptor_up, self.adaptor_scale, self.adaptor_linear = (
+            nn.ModuleDict(),
+            nn.ModuleDict(),
+            {},
+            {},
+        )
+
+    def add(
+        self,
+        name: str,  # of the branch
+        rank: int,  # r
+        scale: float,  # s
+        query_only: bool = False,  # a fused layer: the branch acts on the first third of the output
+        linear: bool = False,  # no GELU between
+    ):
         "Put a branch beside the layer, zero at the start."
-        w, d_out = self.base_layer.weight, self.out_features//3 if query_only else self.out_features
+        w, d_out = self.base_layer.weight, self.out_features // 3 if query_only else self.out_features
         kw = dict(device=w.device, dtype=torch.float32 if w.dtype in (torch.float16, torch.bfloat16) else w.dtype)
         down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, d_out, **kw)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
-        for p in (down.bias, up.weight, up.bias): nn.init.zeros_(p)
-        self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name], self.adaptor_linear[name] = down, up, float(scale), linear
-    def branch(self, x:Tensor, name:str)->Tensor: # (..., d_out), or a third of it
+        for p in (down.bias, up.weight, up.bias):
+            nn.init.zeros_(p)
+        self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name], self.adaptor_linear[name] = (
+            down,
+            up,
+            float(scale),
+            linear,
+        )
+
+    def branch(self, x: Tensor, name: str) -> Tensor:  # (..., d_out), or a third of it
         "What one branch adds to the output."
         down, up = self.adaptor_down[name], self.adaptor_up[name]
         h = down(x.to(down.weight.dtype))
         return self.adaptor_scale[name] * up(h if self.adaptor_linear[name] else F.gelu(h))
-    def forward(self, x:Tensor)->Tensor: # (..., d_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., d_out)
         y = self.base_layer(x)
         for name in self.active_adapters if not self.disable_adapters else ():
             if name not in self.adaptor_down: continue
             d = self.branch(x, name).to(y.dtype)
-            y = y+d if d.shape[-1]==y.shape[-1] else torch.cat([y[..., :d.shape[-1]]+d, y[..., d.shape[-1]:]], -1)
+            y = (
+                y + d
+                if d.shape[-1] == y.shape[-1]
+                else torch.cat([y[..., : d.shape[-1]] + d, y[..., d.shape[-1] :]], -1)
+            )
         return y
-    def merge(self, *args, **kwargs): raise MergeError(_NO_MERGE)
-    def unmerge(self, *args, **kwargs): raise MergeError(_NO_MERGE)
-    def extra_repr(self)->str: return f'active={self.active_adapters}, scale={self.adaptor_scale}'
+
+    def merge(self, *args, **kwargs):
+        raise MergeError(_NO_MERGE)
+
+    def unmerge(self, *args, **kwargs):
+        raise MergeError(_NO_MERGE)
+
+    def extra_repr(self) -> str:
+        return f'active={self.active_adapters}, scale={self.adaptor_scale}'
 
 # %% ../nbs/02a_adaptors.ipynb #6c23f57c
 class AdaptorTuner(BaseTuner):
     "Wraps the targets of `model` and freezes everything else; called like the model, which is its `.model`."
+
     prefix, tuner_layer_cls, target_module_mapping = 'adaptor_', NonlinearAdaptorLayer, {}
 
-    def _prepare_model(self, peft_config, model): _check_targets(peft_config, model)
+    def _prepare_model(self, peft_config, model):
+        _check_targets(peft_config, model)
 
-    def _create_and_replace(self, peft_config, adapter_name, target, target_name, parent, current_key, parameter_name=None):
+    def _create_and_replace(
+        self, peft_config, adapter_name, target, target_name, parent, current_key, parameter_name=None
+    ):
         layer = target if isinstance(target, NonlinearAdaptorLayer) else NonlinearAdaptorLayer(target)
-        layer.add(adapter_name, peft_config.rank, peft_config.scale, _ends(current_key, peft_config.fused_query), peft_config.activation=='none')
-        if layer is not target: self._replace_module(parent, target_name, layer, target)
+        layer.add(
+            adapter_name,
+            peft_config.rank,
+            peft_config.scale,
+            _ends(current_key, peft_config.fused_query),
+            peft_config.activation == 'none',
+        )
+        if layer is not target:
+            self._replace_module(parent, target_name, layer, target)
 
-    def _check_merge_allowed(self): raise MergeError(_NO_MERGE)
+    def _check_merge_allowed(self):
+        raise MergeError(_NO_MERGE)
 
-def _ends(name, ends): return any(name==e or name.endswith('.'+e) for e in ends)
+
+def _ends(name, ends):
+    return any(name == e or name.endswith('.' + e) for e in ends)
+
 
 def _check_targets(config, model):
-    layers = {n: m for n,m in model.named_modules() if n}
-    wrapped = tuple(n+'.' for n,m in layers.items() if isinstance(m, NonlinearAdaptorLayer))
-    layers = {n: m for n,m in layers.items() if not n.startswith(wrapped)}
-    linear = {n: getattr(m, 'base_layer', m) for n,m in layers.items() if isinstance(getattr(m, 'base_layer', m), nn.Linear)}
-    exist = f"linear layers that exist: {', '.join(list(linear)[:12])}" + (f" and {len(linear)-12} more" if len(linear)>12 else '')
+    layers = {n: m for n, m in model.named_modules() if n}
+    wrapped = tuple(n + '.' for n, m in layers.items() if isinstance(m, NonlinearAdaptorLayer))
+    layers = {n: m for n, m in layers.items() if not n.startswith(wrapped)}
+    linear = {
+        n: getattr(m, 'base_layer', m) for n, m in layers.items() if isinstance(getattr(m, 'base_layer', m), nn.Linear)
+    }
+    exist = f"linear layers that exist: {', '.join(list(linear)[:12])}" + (
+        f" and {len(linear) - 12} more" if len(linear) > 12 else ''
+    )
     matched = [n for n in layers if check_target_module_exists(config, n)]
     single = [config.target_modules] if isinstance(config.target_modules, str) else config.target_modules
-    dud = [t for t in single if not (matched if isinstance(config.target_modules, str) else any(_ends(n, [t]) for n in matched))]
-    if dud: raise AdaptorError(f"target_modules: nothing in {type(model).__name__} matches {', '.join(map(repr, dud))}; {exist}")
+    dud = [
+        t
+        for t in single
+        if not (matched if isinstance(config.target_modules, str) else any(_ends(n, [t]) for n in matched))
+    ]
+    if dud:
+        raise AdaptorError(
+            f"target_modules: nothing in {type(model).__name__} matches {', '.join(map(repr, dud))}; {exist}"
+        )
     for n in matched:
-        if n not in linear: raise AdaptorError(f"target_modules: {n!r} is a {type(layers[n]).__name__}, wanted nn.Linear; {exist}")
-        if _ends(n, config.fused_query) and linear[n].out_features%3: raise AdaptorError(f"fused_query: {n!r} has {linear[n].out_features} outputs, wanted a multiple of 3 (query, key, value)")
+        if n not in linear:
+            raise AdaptorError(f"target_modules: {n!r} is a {type(layers[n]).__name__}, wanted nn.Linear; {exist}")
+        if _ends(n, config.fused_query) and linear[n].out_features % 3:
+            raise AdaptorError(
+                f"fused_query: {n!r} has {linear[n].out_features} outputs, wanted a multiple of 3 (query, key, value)"
+            )
 
 # %% ../nbs/02a_adaptors.ipynb #1c5d3ba4
-def add_adaptors(model:nn.Module, # what to adapt, changed in place; or a tuner, to add further named adaptors
-                 config:AdaptorConfig, # rank, scale, targets
-                 name:str='default', # of this set of adaptors
-                )->AdaptorTuner: # holds the model as .model
+def add_adaptors(
+    model: nn.Module,  # what to adapt, changed in place; or a tuner, to add further named adaptors
+    config: AdaptorConfig,  # rank, scale, targets
+    name: str = 'default',  # of this set of adaptors
+) -> AdaptorTuner:  # holds the model as .model
     "Wrap the targets, freeze everything else, start as the identity. Adaptors added to a tuner wait until `set_adapter(name)`. Raises `AdaptorError`."
-    if not name or '.' in name or hasattr(nn.ModuleDict, name): raise AdaptorError(f"name: found {name!r}, wanted a plain word without a dot")
+    if not name or '.' in name or hasattr(nn.ModuleDict, name):
+        raise AdaptorError(f"name: found {name!r}, wanted a plain word without a dot")
     config = copy.deepcopy(config)
     if not isinstance(model, AdaptorTuner):
-        if adaptor_layers(model): raise AdaptorError(f"model: {type(model).__name__} has adaptors already; pass the tuner that add_adaptors returned to add further ones")
+        if adaptor_layers(model):
+            raise AdaptorError(
+                f"model: {type(model).__name__} has adaptors already; pass the tuner that add_adaptors returned to "
+                "add further ones"
+            )
         return AdaptorTuner(model, config, name)
-    if name in model.peft_config: raise AdaptorError(f"name: {name!r} exists already; choose another than {', '.join(model.peft_config)}")
+    if name in model.peft_config:
+        raise AdaptorError(f"name: {name!r} exists already; choose another than {', '.join(model.peft_config)}")
     _check_targets(config, model.model)
     model.peft_config[name] = config
     model.inject_adapter(model.model, name)
     return model
 
-def adaptor_layers(model:nn.Module, # a tuner, an adapted model, or anything that holds one
-                  )->dict: # name in the model -> NonlinearAdaptorLayer
+
+def adaptor_layers(
+    model: nn.Module,  # a tuner, an adapted model, or anything that holds one
+) -> dict:  # name in the model -> NonlinearAdaptorLayer
     "The wrapped layers by name."
-    if isinstance(model, AdaptorTuner): model = model.model
-    return {n: m for n,m in model.named_modules() if isinstance(m, NonlinearAdaptorLayer)}
+    if isinstance(model, AdaptorTuner):
+        model = model.model
+    return {n: m for n, m in model.named_modules() if isinstance(m, NonlinearAdaptorLayer)}
 
 # %% ../nbs/02a_adaptors.ipynb #03da9546
-def adaptor_parameters(model:nn.Module, # tuner, adapted model, or anything that holds one
-                       name:str|None=None, # one set of adaptors; None takes all
-                      )->list: # of nn.Parameter
+def adaptor_parameters(
+    model: nn.Module,  # tuner, adapted model, or anything that holds one
+    name: str | None = None,  # one set of adaptors; None takes all
+) -> list:  # of nn.Parameter
     "The adaptors' parameters, for an optimiser."
-    return [p for layer in adaptor_layers(model).values() for d in (layer.adaptor_down, layer.adaptor_up)
-            for k,m in d.items() if name in (None, k) for p in m.parameters()]
+    return [
+        p
+        for layer in adaptor_layers(model).values()
+        for d in (layer.adaptor_down, layer.adaptor_up)
+        for k, m in d.items()
+        if name in (None, k)
+        for p in m.parameters()
+    ]
 
-def count_parameters(model:nn.Module)->dict: # adaptor, base, trainable: numbers of parameters
+
+def count_parameters(model: nn.Module) -> dict:  # adaptor, base, trainable: numbers of parameters
     "How many parameters the adaptors have, how many the rest, and how many can learn."
     total, own = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in adaptor_parameters(model))
-    return dict(adaptor=own, base=total-own, trainable=sum(p.numel() for p in model.parameters() if p.requires_grad))
+    return dict(adaptor=own, base=total - own, trainable=sum(p.numel() for p in model.parameters() if p.requires_grad))
 
 # %% ../nbs/02a_adaptors.ipynb #e15b1526
 @contextmanager
-def adaptors_off(model:nn.Module): # tuner, adapted model, or anything that holds one
+def adaptors_off(model: nn.Module):  # tuner, adapted model, or anything that holds one
     "Inside this context the model is the base model; what was on before is on again after."
-    layers = list(adaptor_layers(model).values()); was = [l._disable_adapters for l in layers]
-    for l in layers: l._disable_adapters = True
-    try: yield model
+    layers = list(adaptor_layers(model).values())
+    was = [l._disable_adapters for l in layers]
+    for l in layers:
+        l._disable_adapters = True
+    try:
+        yield model
     finally:
-        for l,w in zip(layers, was): l._disable_adapters = w
+        for l, w in zip(layers, was):
+            l._disable_adapters = w
 
 # %% ../nbs/02a_adaptors.ipynb #11bbc790
-def adaptor_state(model:nn.Module, # tuner, adapted model, or anything that holds one
-                  name:str='default', # which set of adaptors
-                 )->dict: # '<layer>.adaptor_down.weight' and so on -> tensor, detached copies
+def adaptor_state(
+    model: nn.Module,  # tuner, adapted model, or anything that holds one
+    name: str = 'default',  # which set of adaptors
+) -> dict:  # '<layer>.adaptor_down.weight' and so on -> tensor, detached copies
     "State of one set of adaptors, without the base. Raises `AdaptorError` when there is none of that name."
     state = {}
-    for n,layer in adaptor_layers(model).items():
+    for n, layer in adaptor_layers(model).items():
         if name not in layer.adaptor_down: continue
         for part in ('adaptor_down', 'adaptor_up'):
-            state |= {f'{n}.{part}.{k}': v.detach().clone() for k,v in getattr(layer, part)[name].state_dict().items()}
+            state |= {f'{n}.{part}.{k}': v.detach().clone() for k, v in getattr(layer, part)[name].state_dict().items()}
         state[f'{n}.adaptor_scale'] = torch.tensor(layer.adaptor_scale[name], dtype=torch.float64)
-    if not state: raise AdaptorError(f"name: no adaptors {name!r} in {type(model).__name__}; there are {sorted({k for l in adaptor_layers(model).values() for k in l.adaptor_down}) or 'none'}")
+    if not state:
+        raise AdaptorError(
+            f"name: no adaptors {name!r} in {type(model).__name__}; there are "
+            f"{sorted({k for l in adaptor_layers(model).values() for k in l.adaptor_down}) or 'none'}"
+        )
     return state
 
 # %% ../nbs/02a_adaptors.ipynb #365a114b
-def load_adaptor_state(model:nn.Module, # tuner, adapted model, or anything that holds one
-                       state:dict, # from adaptor_state
-                       name:str='default', # which set of adaptors to fill
-                      ):
+def load_adaptor_state(
+    model: nn.Module,  # tuner, adapted model, or anything that holds one
+    state: dict,  # from adaptor_state
+    name: str = 'default',  # which set of adaptors to fill
+):
     "Copy a state into one set of adaptors, all or nothing. Raises `AdaptorError` naming what does not fit."
     want = adaptor_state(model, name)
-    missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
+    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
     if missing or unexpected:
-        raise AdaptorError(f"state: missing {a_few(missing)}; unexpected {a_few(unexpected)}; it was made with other targets or from another model")
-    for k,w in want.items():
-        if state[k].shape!=w.shape: raise AdaptorError(f"{k}: found shape {tuple(state[k].shape)}, wanted {tuple(w.shape)}; was it made with another rank?")
-        if k.endswith('.adaptor_scale') and float(state[k])!=float(w): raise AdaptorError(f"{k}: found {float(state[k])}, wanted {float(w)}; build the adaptors with the scale of the state")
-    for n,layer in adaptor_layers(model).items():
+        raise AdaptorError(
+            f"state: missing {a_few(missing)}; unexpected {a_few(unexpected)}; it was made with other targets or "
+            "from another model"
+        )
+    for k, w in want.items():
+        if state[k].shape != w.shape:
+            raise AdaptorError(
+                f"{k}: found shape {tuple(state[k].shape)}, wanted {tuple(w.shape)}; was it made with another rank?"
+            )
+        if k.endswith('.adaptor_scale') and float(state[k]) != float(w):
+            raise AdaptorError(
+                f"{k}: found {float(state[k])}, wanted {float(w)}; build the adaptors with the scale of the state"
+            )
+    for n, layer in adaptor_layers(model).items():
         for part in ('adaptor_down', 'adaptor_up') if name in layer.adaptor_down else ():
             m = getattr(layer, part)[name]
             m.load_state_dict({k: state[f'{n}.{part}.{k}'] for k in m.state_dict()})
 
 # %% ../nbs/02a_adaptors.ipynb #3630df5a
-ADAPTOR_FILES = ('adapter_model.safetensors', 'adapter_config.json') # peft's names
-_FIELDS = ('rank', 'scale', 'activation', 'target_modules', 'fused_query', 'exclude_modules', 'layers_to_transform', 'layers_pattern')
+ADAPTOR_FILES = ('adapter_model.safetensors', 'adapter_config.json')  # peft's names
+_FIELDS = (
+    'rank',
+    'scale',
+    'activation',
+    'target_modules',
+    'fused_query',
+    'exclude_modules',
+    'layers_to_transform',
+    'layers_pattern',
+)
 
-def base_digest(model:nn.Module, # tuner, adapted model, or the bare base
-               )->dict: # shapes, values: 12 hex digits each
+
+def base_digest(
+    model: nn.Module,  # tuner, adapted model, or the bare base
+) -> dict:  # shapes, values: 12 hex digits each
     "What adaptors stand on: digests of the base's names and shapes, and of a sample of its values. Adaptors in it do not count."
-    if isinstance(model, AdaptorTuner): model = model.model
-    state = {k.replace('.base_layer.', '.'): v for k,v in sorted(model.state_dict().items()) if '.adaptor_' not in k}
-    empty = next((k for k,v in state.items() if v.is_meta), None)
-    if empty: raise AdaptorError(f"model: {empty} is on the meta device and has no values; load the base's weights first")
+    if isinstance(model, AdaptorTuner):
+        model = model.model
+    state = {k.replace('.base_layer.', '.'): v for k, v in sorted(model.state_dict().items()) if '.adaptor_' not in k}
+    empty = next((k for k, v in state.items() if v.is_meta), None)
+    if empty:
+        raise AdaptorError(f"model: {empty} is on the meta device and has no values; load the base's weights first")
     values = hashlib.sha256()
-    for v in state.values(): values.update(v.detach().flatten()[::max(1, v.numel()//64)][:64].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
-    return dict(shapes=digest({k: list(v.shape) for k,v in state.items()}), values=values.hexdigest()[:12])
+    for v in state.values():
+        values.update(
+            v.detach()
+            .flatten()[:: max(1, v.numel() // 64)][:64]
+            .to(torch.bfloat16)
+            .view(torch.int16)
+            .cpu()
+            .numpy()
+            .tobytes()
+        )
+    return dict(shapes=digest({k: list(v.shape) for k, v in state.items()}), values=values.hexdigest()[:12])
 
-def save_adaptors(model:nn.Module, # a tuner, or the model that add_adaptors changed
-                  folder, # made when needed
-                  name:str='default', # which set of adaptors
-                 )->Path: # the folder
+
+def save_adaptors(
+    model: nn.Module,  # a tuner, or the model that add_adaptors changed
+    folder,  # made when needed
+    name: str = 'default',  # which set of adaptors
+) -> Path:  # the folder
     "Write one set of adaptors as safetensors and JSON. Raises `AdaptorError`."
     folder, config, state = Path(folder), getattr(model, 'peft_config', {}).get(name), adaptor_state(model, name)
-    if config is not None and not isinstance(config, AdaptorConfig): raise AdaptorError(f"model: peft_config[{name!r}] is a {type(config).__name__}, put over ours by get_peft_model; adapt the two methods' layers in separate models")
-    if config is None: raise AdaptorError(f"model: {type(model).__name__} holds adapted parts and is not one itself; save each part, so that it can be loaded on its own")
-    about = dict(kind='brainllm nonlinear adaptor', format=1, version=brainllm.__version__, name=name, config=adaptor_settings(config),
-                 base=dict(model=type(getattr(model, 'model', model)).__name__, **base_digest(model)))
-    file = folder/ADAPTOR_FILES[0]
-    with whole_file(file) as tmp: save_file(state, tmp, metadata=dict(settings=digest(about)))
-    write_json(folder/ADAPTOR_FILES[1], about | dict(peft_type=None, sha256=file_hash(file)))
+    if config is not None and not isinstance(config, AdaptorConfig):
+        raise AdaptorError(
+            f"model: peft_config[{name!r}] is a {type(config).__name__}, put over ours by get_peft_model; adapt the "
+            "two methods' layers in separate models"
+        )
+    if config is None:
+        raise AdaptorError(
+            f"model: {type(model).__name__} holds adapted parts and is not one itself; save each part, so that it "
+            "can be loaded on its own"
+        )
+    about = dict(
+        kind='brainllm nonlinear adaptor',
+        format=1,
+        version=brainllm.__version__,
+        name=name,
+        config=adaptor_settings(config),
+        base=dict(model=type(getattr(model, 'model', model)).__name__, **base_digest(model)),
+    )
+    file = folder / ADAPTOR_FILES[0]
+    with whole_file(file) as tmp:
+        save_file(state, tmp, metadata=dict(settings=digest(about)))
+    write_json(folder / ADAPTOR_FILES[1], about | dict(peft_type=None, sha256=file_hash(file)))
     return folder
 
-def adaptor_settings(config:AdaptorConfig)->dict: # plain values, from which AdaptorConfig(**...) is made again
+
+def adaptor_settings(config: AdaptorConfig) -> dict:  # plain values, from which AdaptorConfig(**...) is made again
     "What is kept of the settings of a set of adaptors."
     plain = lambda v: sorted(v) if isinstance(v, set) else list(v) if isinstance(v, tuple) else v
     return {k: plain(getattr(config, k)) for k in _FIELDS}
 
 # %% ../nbs/02a_adaptors.ipynb #8faf5053
-def load_adaptors(model:nn.Module, # the bare base, or a tuner that has other adaptors on it
-                  folder, # from save_adaptors
-                  name:str|None=None, # what to call them here; None takes the name they were saved under
-                 )->AdaptorTuner:
+def load_adaptors(
+    model: nn.Module,  # the bare base, or a tuner that has other adaptors on it
+    folder,  # from save_adaptors
+    name: str | None = None,  # what to call them here; None takes the name they were saved under
+) -> AdaptorTuner:
     "Put saved adaptors on their base; on a tuner they wait until `set_adapter(name)`. Raises `AdaptorError` for another base, `DataError` for a damaged folder, `PartMissing`."
     about, state = _read_adaptors(Path(folder))
     here = base_digest(model)
-    for what,word in (('shapes', 'other tensors'), ('values', 'other weights')):
-        if here[what]!=about['base'][what]: raise AdaptorError(f"{folder}: saved from {about['base']['model']} with {word} ({what} {about['base'][what]}) than this {type(getattr(model, 'model', model)).__name__} ({here[what]}); load the base they were trained on first")
+    for what, word in (('shapes', 'other tensors'), ('values', 'other weights')):
+        if here[what] != about['base'][what]:
+            raise AdaptorError(
+                f"{folder}: saved from {about['base']['model']} with {word} ({what} {about['base'][what]}) than this "
+                f"{type(getattr(model, 'model', model)).__name__} ({here[what]}); load the base they were trained on "
+                "first"
+            )
     name = about['name'] if name is None else name
     tuner = add_adaptors(model, AdaptorConfig(**about['config']), name)
     load_adaptor_state(tuner, state, name)
     return tuner
 
-def _read_adaptors(folder): # -> settings, state; both whole and of one piece
-    file, settings = (folder/f for f in ADAPTOR_FILES)
+
+def _read_adaptors(folder):  # -> settings, state; both whole and of one piece
+    file, settings = (folder / f for f in ADAPTOR_FILES)
     for f in (file, settings):
-        if not f.is_file(): raise PartMissing(f"{f}: found nothing; wanted a folder of save_adaptors with {' and '.join(ADAPTOR_FILES)}")
-    try: about = json.loads(settings.read_text()); sha, kind = about.pop('sha256'), about.pop('peft_type')
-    except (ValueError, KeyError, TypeError, AttributeError) as e: raise DataError(f"{settings}: these are not the settings of a brainllm adaptor ({type(e).__name__}: {e}); adaptors of another kind are loaded with peft") from None
-    if (kind, about.get('kind'), about.get('format'))!=(None, 'brainllm nonlinear adaptor', 1): raise DataError(f"{settings}: found kind {about.get('kind')!r}, format {about.get('format')!r}, peft_type {kind!r}; wanted 'brainllm nonlinear adaptor', format 1 and no peft_type")
-    if file_hash(file)!=sha: raise DataError(f"{file}: sha256 {file_hash(file)[:12]}, its settings say {str(sha)[:12]}; the folder was changed or its saving was interrupted: save again")
+        if not f.is_file():
+            raise PartMissing(
+                f"{f}: found nothing; wanted a folder of save_adaptors with {' and '.join(ADAPTOR_FILES)}"
+            )
     try:
-        with safe_open(file, 'pt') as f: made = (f.metadata() or {}).get('settings')
-    except SafetensorError as e: raise DataError(f"{file}: cannot be read as safetensors ({e}); save again") from None
-    if made!=digest(about): raise DataError(f"{settings}: digest {digest(about)}, the tensors were saved with {made}; the settings were changed afterwards: save again")
+        about = json.loads(settings.read_text())
+        sha, kind = about.pop('sha256'), about.pop('peft_type')
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise DataError(
+            f"{settings}: these are not the settings of a brainllm adaptor ({type(e).__name__}: {e}); adaptors of "
+            "another kind are loaded with peft"
+        ) from None
+    if (kind, about.get('kind'), about.get('format')) != (None, 'brainllm nonlinear adaptor', 1):
+        raise DataError(
+            f"{settings}: found kind {about.get('kind')!r}, format {about.get('format')!r}, peft_type {kind!r}; "
+            "wanted 'brainllm nonlinear adaptor', format 1 and no peft_type"
+        )
+    if file_hash(file) != sha:
+        raise DataError(
+            f"{file}: sha256 {file_hash(file)[:12]}, its settings say {str(sha)[:12]}; the folder was changed or its "
+            "saving was interrupted: save again"
+        )
+    try:
+        with safe_open(file, 'pt') as f:
+            made = (f.metadata() or {}).get('settings')
+    except SafetensorError as e:
+        raise DataError(f"{file}: cannot be read as safetensors ({e}); save again") from None
+    if made != digest(about):
+        raise DataError(
+            f"{settings}: digest {digest(about)}, the tensors were saved with {made}; the settings were changed "
+            "afterwards: save again"
+        )
     return about, load_file(file)

@@ -19,83 +19,177 @@ from .statistics import group_limit, score
 # %% ../nbs/06b_compare.ipynb #a8265c48
 OURS = 'brain'
 
-def scored(rows:list[dict], # lines of controls.jsonl
-           about:dict, # controls.json
-           model)->list[dict]: # weights.TextEncoder -> one for each decoder: name, label, kind, oracle, retrained, scores, difference
+
+def scored(
+    rows: list[dict],  # lines of controls.jsonl
+    about: dict,  # controls.json
+    model,
+) -> list[
+    dict
+]:  # weights.TextEncoder -> one for each decoder: name, label, kind, oracle, retrained, scores, difference
     "Means over subjects of every decoder's scores, and ours minus it with 95 % intervals. Raises `DataError` where ours is not among them."
     names = [d['name'] for d in about['decoders']]
-    if OURS not in names: raise DataError(f"controls.jsonl: found {', '.join(names)}, wanted {OURS!r} among them; decode it too")
+    if OURS not in names:
+        raise DataError(f"controls.jsonl: found {', '.join(names)}, wanted {OURS!r} among them; decode it too")
     items = {n: subject_items(rows, [r[n] for r in rows], model) for n in names}
     keep = ('name', 'label', 'kind', 'oracle', 'retrained', 'seconds')
-    return [{k: d[k] for k in keep}|dict(scores={k: over_subjects(v, rows) for k,v in items[d['name']].items()}, difference={k: difference([items[OURS][k]], [v], rows) for k,v in items[d['name']].items()}) for d in about['decoders']]
+    return [
+        {k: d[k] for k in keep}
+        | dict(
+            scores={k: over_subjects(v, rows) for k, v in items[d['name']].items()},
+            difference={k: difference([items[OURS][k]], [v], rows) for k, v in items[d['name']].items()},
+        )
+        for d in about['decoders']
+    ]
 
-def floors(about:dict)->list: # names
+
+def floors(about: dict) -> list:  # names
     "Controls that a floor may be taken from: those that have neither the trial's brain nor its film."
-    return [d['name'] for d in about['decoders'] if d['kind']=='control' and not d['oracle'] and not d['brain']]
+    return [d['name'] for d in about['decoders'] if d['kind'] == 'control' and not d['oracle'] and not d['brain']]
 
-def verdict(d:dict)->str: # a difference, ours minus theirs
+
+def verdict(d: dict) -> str:  # a difference, ours minus theirs
     "In words."
-    return 'ours is better' if d['low']>0 else 'OURS IS WORSE' if d['high']<0 else 'no difference shown'
+    return 'ours is better' if d['low'] > 0 else 'OURS IS WORSE' if d['high'] < 0 else 'no difference shown'
 
 # %% ../nbs/06b_compare.ipynb #38a97747
-def compare(preset='sim-had', seed:int=0, out='', # as `controls.controls`
-            names=None, # of decoders; None is all that the run can have
-            **where)->tuple: # dict, Scores of ours
+def compare(
+    preset='sim-had',
+    seed: int = 0,
+    out='',  # as `controls.controls`
+    names=None,  # of decoders; None is all that the run can have
+    **where,
+) -> tuple:  # dict, Scores of ours
     "Decode in every way, score, write `<out>/<preset>/compare.json`. Raises `DataError`."
-    run = Run(preset, seed, out, **where); folder = run.folder
-    rows = controls(preset, seed, out, names, **where); about = json.loads((folder/'controls.json').read_text())
-    ceiling = next((n for n in ('again', 'bridge') if n in rows[0]), None); column = lambda k: [r[k] for r in rows]
-    ours = score(column(OURS), column('teacher'), subjects=column('subject'), blocks=column('run'), classes=column('classname'), stimuli=column('clip'), floors={n: column(n) for n in floors(about)},
-                 ceiling=ceiling and column(ceiling), n=run.preset.evaluate.permutations, draws=min(2000, 20*run.preset.evaluate.permutations), seed=seed, model=run.text)
-    result = dict(preset=run.preset.name, seed=seed, simulated=run.preset.simulated, question=run.preset.evaluate.question, trials=len(rows), subjects=sorted({r['subject'] for r in rows}), ceiling=ceiling,
-                  decoders=scored(rows, about, run.text), ours=[list(map(_plain, r)) for r in ours.table(subjects=True).rows], header=list(ours.table(subjects=True).header), caption=ours.table().caption,
-                  limit=group_limit(len({r['subject'] for r in rows})), signature=score_signature(run.text), **provenance())
-    write_json(folder/'compare.json', result)
+    run = Run(preset, seed, out, **where)
+    folder = run.folder
+    rows = controls(preset, seed, out, names, **where)
+    about = json.loads((folder / 'controls.json').read_text())
+    ceiling = next((n for n in ('again', 'bridge') if n in rows[0]), None)
+    column = lambda k: [r[k] for r in rows]
+    ours = score(
+        column(OURS),
+        column('teacher'),
+        subjects=column('subject'),
+        blocks=column('run'),
+        classes=column('classname'),
+        stimuli=column('clip'),
+        floors={n: column(n) for n in floors(about)},
+        ceiling=ceiling and column(ceiling),
+        n=run.preset.evaluate.permutations,
+        draws=min(2000, 20 * run.preset.evaluate.permutations),
+        seed=seed,
+        model=run.text,
+    )
+    result = dict(
+        preset=run.preset.name,
+        seed=seed,
+        simulated=run.preset.simulated,
+        question=run.preset.evaluate.question,
+        trials=len(rows),
+        subjects=sorted({r['subject'] for r in rows}),
+        ceiling=ceiling,
+        decoders=scored(rows, about, run.text),
+        ours=[list(map(_plain, r)) for r in ours.table(subjects=True).rows],
+        header=list(ours.table(subjects=True).header),
+        caption=ours.table().caption,
+        limit=group_limit(len({r['subject'] for r in rows})),
+        signature=score_signature(run.text),
+        **provenance(),
+    )
+    write_json(folder / 'compare.json', result)
     return result, ours
 
-def _plain(v): return v.item() if isinstance(v, np.generic) else v
 
-def compare_table(result:dict, # of `compare`
-                  kinds=('ours', 'control', 'baseline', 'ceiling'))->Table:
+def _plain(v):
+    return v.item() if isinstance(v, np.generic) else v
+
+
+def compare_table(
+    result: dict,  # of `compare`
+    kinds=('ours', 'control', 'baseline', 'ceiling'),
+) -> Table:
     "Every decoder's scores, and ours minus it."
     body = []
     for d in sorted((d for d in result['decoders'] if d['kind'] in kinds), key=lambda d: kinds.index(d['kind'])):
         delta = d['difference']['two_way'], d['difference']['teacher.bertscore_f']
-        body.append((d['kind']+(' (knows the class)' if d['oracle'] and d['kind']=='control' else ''), d['label'], *(d['scores'][k] for k in SHOWN), *((None,)*2 if d['name']==OURS else (f"{x['value']:+.1f} [{x['low']:+.1f}, {x['high']:+.1f}]" for x in delta)), None if d['name']==OURS else verdict(delta[0])))
-    return Table(('Kind', 'Decoder', *SHOWN.values(), 'Δ 2-way', 'Δ BERTScore, teacher', 'by 2-way'), tuple(body),
-                 f"Preset {result['preset']}{', SIMULATED brains' if result['simulated'] else ''}, seed {result['seed']}, subjects {', '.join(result['subjects'])}, {result['trials']} trials, commit {result['commit']}. Percent; BLEU here is the mean of sentence scores. Δ: ours minus this decoder, 95 % interval over classes of films.")
+        body.append(
+            (
+                d['kind'] + (' (knows the class)' if d['oracle'] and d['kind'] == 'control' else ''),
+                d['label'],
+                *(d['scores'][k] for k in SHOWN),
+                *(
+                    (None,) * 2
+                    if d['name'] == OURS
+                    else (f"{x['value']:+.1f} [{x['low']:+.1f}, {x['high']:+.1f}]" for x in delta)
+                ),
+                None if d['name'] == OURS else verdict(delta[0]),
+            )
+        )
+    return Table(
+        ('Kind', 'Decoder', *SHOWN.values(), 'Δ 2-way', 'Δ BERTScore, teacher', 'by 2-way'),
+        tuple(body),
+        f"Preset {result['preset']}{', SIMULATED brains' if result['simulated'] else ''}, seed {result['seed']}, "
+        f"subjects {', '.join(result['subjects'])}, {result['trials']} trials, commit {result['commit']}. Percent; "
+        "BLEU here is the mean of sentence scores. Δ: ours minus this decoder, 95 % interval over classes of films.",
+    )
 
-def ours_table(result:dict)->Table:
+
+def ours_table(result: dict) -> Table:
     "Ours as `statistics.score` gives it."
     return Table(tuple(result['header']), tuple(map(tuple, result['ours'])), result['caption'])
 
-def plot_compare(result:dict, metric:str='two_way', ax=None): # the Axes
+
+def plot_compare(result: dict, metric: str = 'two_way', ax=None):  # the Axes
     "Every decoder by one metric; the dashed line is ours."
     import matplotlib.pyplot as plt
-    rows = [d for k in ('ceiling', 'ours', 'baseline', 'control') for d in result['decoders'] if d['kind']==k][::-1]; colours = dict(ours='#b5482f', control='#9aa5b1', baseline='#33658a', ceiling='#5f7f52')
-    ax = ax or plt.subplots(figsize=(7, .27*len(rows)+1), layout='constrained')[1]
-    ax.barh(range(len(rows)), [d['scores'][metric] for d in rows], color=[colours[d['kind']] for d in rows]); ax.set_yticks(range(len(rows)), [d['label'] for d in rows], fontsize=8)
-    ax.axvline(next(d['scores'][metric] for d in rows if d['name']==OURS), color='#b5482f', ls='--', lw=1); ax.set_xlabel(f'{SHOWN.get(metric, metric)} (%)'); ax.spines[['top', 'right']].set_visible(False)
+
+    rows = [d for k in ('ceiling', 'ours', 'baseline', 'control') for d in result['decoders'] if d['kind'] == k][::-1]
+    colours = dict(ours='#b5482f', control='#9aa5b1', baseline='#33658a', ceiling='#5f7f52')
+    ax = ax or plt.subplots(figsize=(7, 0.27 * len(rows) + 1), layout='constrained')[1]
+    ax.barh(range(len(rows)), [d['scores'][metric] for d in rows], color=[colours[d['kind']] for d in rows])
+    ax.set_yticks(range(len(rows)), [d['label'] for d in rows], fontsize=8)
+    ax.axvline(next(d['scores'][metric] for d in rows if d['name'] == OURS), color='#b5482f', ls='--', lw=1)
+    ax.set_xlabel(f'{SHOWN.get(metric, metric)} (%)')
+    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
-def plot_ranks(result:dict, metrics=('two_way', 'teacher.bertscore_f'), ax=None): # the Axes
+
+def plot_ranks(result: dict, metrics=('two_way', 'teacher.bertscore_f'), ax=None):  # the Axes
     "C11: what is left when the projection is cut to a few dimensions."
     import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(5, 2.8), layout='constrained')[1]; cut = {int(d['name'].split('_')[1]): d['scores'] for d in result['decoders'] if d['name'].startswith('rank_')}
-    for m,colour in zip(metrics, ('#b5482f', '#33658a')): ax.plot(sorted(cut), [cut[r][m] for r in sorted(cut)], 'o-', color=colour, label=SHOWN[m])
-    ax.set_xscale('log', base=2); ax.set_xticks(sorted(cut), sorted(cut)); ax.set_xlabel('rank of the projection'); ax.set_ylabel('score (%)'); ax.legend(frameon=False); ax.spines[['top', 'right']].set_visible(False)
+
+    ax = ax or plt.subplots(figsize=(5, 2.8), layout='constrained')[1]
+    cut = {int(d['name'].split('_')[1]): d['scores'] for d in result['decoders'] if d['name'].startswith('rank_')}
+    for m, colour in zip(metrics, ('#b5482f', '#33658a')):
+        ax.plot(sorted(cut), [cut[r][m] for r in sorted(cut)], 'o-', color=colour, label=SHOWN[m])
+    ax.set_xscale('log', base=2)
+    ax.set_xticks(sorted(cut), sorted(cut))
+    ax.set_xlabel('rank of the projection')
+    ax.set_ylabel('score (%)')
+    ax.legend(frameon=False)
+    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06b_compare.ipynb #dd4705d3
-def main(argv=None)->int: # arguments; None: of the command line
+def main(argv=None) -> int:  # arguments; None: of the command line
     "Decode held-out trials in every way, score them, and print the table; run it again and it goes on where it stopped."
     parser = argparse.ArgumentParser(prog='python -m brainllm.compare', description=main.__doc__)
-    parser.add_argument('--preset', default='sim-had'); parser.add_argument('--seed', type=int, default=0); parser.add_argument('--out', default='')
+    parser.add_argument('--preset', default='sim-had')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', default='')
     parser.add_argument('--names', default='', help='of decoders, parted by commas; all when not given')
     args = parser.parse_args(argv)
-    try: result, ours = compare(args.preset, args.seed, args.out, [n.strip() for n in args.names.split(',')] if args.names else None)
-    except BrainLLMError as e: print(e); return 1
-    print(compare_table(result)); print(ours); return 0
+    try:
+        result, ours = compare(
+            args.preset, args.seed, args.out, [n.strip() for n in args.names.split(',')] if args.names else None
+        )
+    except BrainLLMError as e:
+        print(e)
+        return 1
+    print(compare_table(result))
+    print(ours)
+    return 0
 
 # %% ../nbs/06b_compare.ipynb #e4bd6c6d
-if __name__=='__main__' and __spec__: raise SystemExit(main()) # a notebook has no __spec__
+if __name__ == '__main__' and __spec__: raise SystemExit(main())  # a notebook has no __spec__

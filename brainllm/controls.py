@@ -32,374 +32,711 @@ from .video import encode
 # %% ../nbs/05c_controls.ipynb #a3d4954c
 KINDS = ('ours', 'control', 'baseline', 'ceiling')
 
+
 @dataclass(frozen=True)
 class Decoder:
     "One way to write a text for each held-out trial."
-    name:str            # of a row
-    label:str           # of a row, in words
-    kind:str            # one of KINDS
-    write:object        # Workbench -> list[str], one for each of its test trials
-    retrained:bool=False # Stage I and II are trained anew for it
-    oracle:bool=False    # may know what was shown in test trials
-    brain:bool=False     # a control that has the trial's own brain, and so is no floor
+
+    name: str  # of a row
+    label: str  # of a row, in words
+    kind: str  # one of KINDS
+    write: object  # Workbench -> list[str], one for each of its test trials
+    retrained: bool = False  # Stage I and II are trained anew for it
+    oracle: bool = False  # may know what was shown in test trials
+    brain: bool = False  # a control that has the trial's own brain, and so is no floor
+
     def __post_init__(self):
-        if self.kind not in KINDS: raise DataError(f"decoder {self.name!r}: found kind {self.kind!r}, wanted one of {', '.join(KINDS)}")
+        if self.kind not in KINDS:
+            raise DataError(f"decoder {self.name!r}: found kind {self.kind!r}, wanted one of {', '.join(KINDS)}")
 
 # %% ../nbs/05c_controls.ipynb #9b665b01
-def known_answers(run:Run)->Path: # folder with answers.jsonl, one line a training record
+def known_answers(run: Run) -> Path:  # folder with answers.jsonl, one line a training record
     "The teacher's answers to the evaluation's question about the training clips, asked when that was not done before."
     video, p = load_video(run), run.preset
-    def build(folder):
-        train = run.split.train; said = answer_trials(run, video, train, [p.evaluate.question]*len(train))
-        write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=p.evaluate.question, answer=a) for t,a in zip(train, said)])
-    return run.store.get('known', build, dict(video=video.folder.name, llm=run.llm_name, answers=about_answers(run), study=run.identity, question=p.evaluate.question, batch=p.evaluate.batch, length=p.video.max_new_tokens, data=p.data, code=code_hash('run', 'video', 'models')))
 
-def response_maps(blocks, # Blocks
-                  response:np.ndarray, # (T,), how a responding voxel is expected to move through a block
-                 )->Tensor: # (n, V)
+    def build(folder):
+        train = run.split.train
+        said = answer_trials(run, video, train, [p.evaluate.question] * len(train))
+        write_jsonl(
+            folder / 'answers.jsonl',
+            [
+                dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=p.evaluate.question, answer=a)
+                for t, a in zip(train, said)
+            ],
+        )
+
+    return run.store.get(
+        'known',
+        build,
+        dict(
+            video=video.folder.name,
+            llm=run.llm_name,
+            answers=about_answers(run),
+            study=run.identity,
+            question=p.evaluate.question,
+            batch=p.evaluate.batch,
+            length=p.video.max_new_tokens,
+            data=p.data,
+            code=code_hash('run', 'video', 'models'),
+        ),
+    )
+
+
+def response_maps(
+    blocks,  # Blocks
+    response: np.ndarray,  # (T,), how a responding voxel is expected to move through a block
+) -> Tensor:  # (n, V)
     "Each voxel of a block summed over time with the weights of the expected response."
-    return torch.cat([torch.einsum('ntv,t->nv', blocks.voxels(i), torch.tensor(response)) for i in np.array_split(np.arange(len(blocks)), 1+len(blocks)//64)])
+    return torch.cat(
+        [
+            torch.einsum('ntv,t->nv', blocks.voxels(i), torch.tensor(response))
+            for i in np.array_split(np.arange(len(blocks)), 1 + len(blocks) // 64)
+        ]
+    )
+
 
 class Workbench:
     "A run with its sealed test trials, and whatever several decoders need of it, each made once."
-    def __init__(self, run:Run): self.run = run
+
+    def __init__(self, run: Run):
+        self.run = run
+
     @property
-    def train(self)->list: return self.run.split.train
+    def train(self) -> list:
+        return self.run.split.train
+
     @property
-    def test(self)->list: return self.run.split.test # sealed
+    def test(self) -> list:
+        return self.run.split.test  # sealed
+
     @cached_property
-    def two(self): return load_stage2(self.run)
+    def two(self):
+        return load_stage2(self.run)
+
     @cached_property
-    def blocks(self): return self.run.blocks(self.test)
+    def blocks(self):
+        return self.run.blocks(self.test)
+
     @cached_property
-    def tokens(self)->Tensor: return brain_tokens(self.two.stage1, self.blocks) # (m, L, D_q)
+    def tokens(self) -> Tensor:
+        return brain_tokens(self.two.stage1, self.blocks)  # (m, L, D_q)
+
     @cached_property
-    def texts(self)->list: return self.say(self.tokens) # ours
+    def texts(self) -> list:
+        return self.say(self.tokens)  # ours
+
     @cached_property
-    def captions(self)->list: return [r['caption'] for r in clip_texts(self.run.study, self.train)]
+    def captions(self) -> list:
+        return [r['caption'] for r in clip_texts(self.run.study, self.train)]
+
     @cached_property
-    def answers(self)->list: return [r['answer'] for r in read_jsonl(known_answers(self.run)/'answers.jsonl')]
+    def answers(self) -> list:
+        return [r['answer'] for r in read_jsonl(known_answers(self.run) / 'answers.jsonl')]
+
     @cached_property
-    def meanings(self)->Tensor: return self.embed(self.answers) # (n, D)
+    def meanings(self) -> Tensor:
+        return self.embed(self.answers)  # (n, D)
+
     @cached_property
-    def maps(self)->tuple: return tuple(response_maps(b, self.run.response) for b in (self.run.blocks(self.train), self.blocks)) # (n, V), (m, V)
+    def maps(self) -> tuple:
+        return tuple(
+            response_maps(b, self.run.response) for b in (self.run.blocks(self.train), self.blocks)
+        )  # (n, V), (m, V)
+
     @cached_property
-    def nearest(self)->tuple: # m numbers of training records, penalty, for C9
-        return ridge_texts(self.run.blocks(self.train), self.blocks, self.embed(self.captions), range(len(self.train)), self.run.response)
+    def nearest(self) -> tuple:  # m numbers of training records, penalty, for C9
+        return ridge_texts(
+            self.run.blocks(self.train),
+            self.blocks,
+            self.embed(self.captions),
+            range(len(self.train)),
+            self.run.response,
+        )
+
     @cached_property
-    def video_tokens(self)->Tensor: return self.see(self.train) # (n, L, D_q)
+    def video_tokens(self) -> Tensor:
+        return self.see(self.train)  # (n, L, D_q)
+
     @property
-    def groups(self)->list: return folds(self.train)
-    def __getattr__(self, name): # what `Unsealed` has
-        if name not in ('key', 'reference', 'clip_tokens'): raise AttributeError(f"Workbench has no {name!r}")
-        raise WallError(f"{name}: found a request for what {len(self.test)} sealed test trials show, wanted none; only a Decoder with oracle=True is given it")
-    def embed(self, texts:list)->Tensor: # (n, D), rows of length one
+    def groups(self) -> list:
+        return folds(self.train)
+
+    def __getattr__(self, name):  # what `Unsealed` has
+        if name not in ('key', 'reference', 'clip_tokens'):
+            raise AttributeError(f"Workbench has no {name!r}")
+        raise WallError(
+            f"{name}: found a request for what {len(self.test)} sealed test trials show, wanted none; only a Decoder "
+            "with oracle=True is given it"
+        )
+
+    def embed(self, texts: list) -> Tensor:  # (n, D), rows of length one
         "Sentence embeddings, as those that score."
         return torch.from_numpy(embed_text(texts, self.run.text))
-    def see(self, trials:list)->Tensor: # (n, L, D_q); a SealedTrial raises WallError
+
+    def see(self, trials: list) -> Tensor:  # (n, L, D_q); a SealedTrial raises WallError
         "Tokens of the clips of trials, from the Q-Former as Stage I found it."
-        with adaptors_off(self.two.stage1): return encode(self.two.stage1.video, self.run.clip_features(trials))
-    def say(self, z:Tensor, # (n, L, D_q), brain tokens or others in their place
-            bridge=None, # module, (n, L, D_q) -> (n, L, D_llm); None is our Stage II
-           )->list[str]: # n
+        with adaptors_off(self.two.stage1):
+            return encode(self.two.stage1.video, self.run.clip_features(trials))
+
+    def say(
+        self,
+        z: Tensor,  # (n, L, D_q), brain tokens or others in their place
+        bridge=None,  # module, (n, L, D_q) -> (n, L, D_llm); None is our Stage II
+    ) -> list[str]:  # n
         "Through the bridge and the LLM, with the evaluation's question, greedily."
-        bridge, run = bridge or self.two, self.run; device, batch, ask = next(bridge.parameters()).device, run.preset.evaluate.batch, run.preset.evaluate.question
-        return [t for x in progress(z.split(batch), 'texts') for t in run.llm.answer(bridge(x.to(device)), [ask]*len(x), run.preset.video.max_new_tokens)]
+        bridge, run = bridge or self.two, self.run
+        device, batch, ask = next(bridge.parameters()).device, run.preset.evaluate.batch, run.preset.evaluate.question
+        return [
+            t
+            for x in progress(z.split(batch), 'texts')
+            for t in run.llm.answer(bridge(x.to(device)), [ask] * len(x), run.preset.video.max_new_tokens)
+        ]
 
 # %% ../nbs/05c_controls.ipynb #1dabacbe
 class Unsealed:
     "A workbench and the key of its test trials, for ceilings and oracles alone."
-    def __init__(self, bench:Workbench): self.bench, self.key = bench, unseal(bench.test, bench.run.trials)
-    def __getattr__(self, name): return getattr(self.bench, name)
+
+    def __init__(self, bench: Workbench):
+        self.bench, self.key = bench, unseal(bench.test, bench.run.trials)
+
+    def __getattr__(self, name):
+        return getattr(self.bench, name)
+
     @cached_property
-    def reference(self)->list: # m
+    def reference(self) -> list:  # m
         "The teacher's answers about the clips of test trials."
-        with adaptors_off(self.two.stage1): return answer_trials(self.run, self.two.stage1.video, self.key, [self.run.preset.evaluate.question]*len(self.key))
+        with adaptors_off(self.two.stage1):
+            return answer_trials(
+                self.run, self.two.stage1.video, self.key, [self.run.preset.evaluate.question] * len(self.key)
+            )
+
     @cached_property
-    def clip_tokens(self)->Tensor: return self.see(self.key) # (m, L, D_q)
-    def rows(self)->list: # m dicts: subject, run, onset, clip, classname, teacher, caption
+    def clip_tokens(self) -> Tensor:
+        return self.see(self.key)  # (m, L, D_q)
+
+    def rows(self) -> list:  # m dicts: subject, run, onset, clip, classname, teacher, caption
         "Test trials and what is said of their clips."
         captions = clip_texts(self.run.study, self.key)
-        return [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, classname=t.classname, teacher=r, caption=c['caption']) for t,r,c in zip(self.key, self.reference, captions)]
+        return [
+            dict(
+                subject=t.subject,
+                run=t.run,
+                onset=t.onset,
+                clip=t.clip,
+                classname=t.classname,
+                teacher=r,
+                caption=c['caption'],
+            )
+            for t, r, c in zip(self.key, self.reference, captions)
+        ]
 
 # %% ../nbs/05c_controls.ipynb #2b274ed8
-def medoid(e:Tensor)->int: # (n, D), rows of length one
+def medoid(e: Tensor) -> int:  # (n, D), rows of length one
     "The row with the highest mean cosine to all others."
-    return int((e@e.sum(0)-e.square().sum(1)).argmax())
+    return int((e @ e.sum(0) - e.square().sum(1)).argmax())
 
-def class_texts(bench)->dict: # class name -> text
+
+def class_texts(bench) -> dict:  # class name -> text
     "The medoid text of each training class, the most frequent class first."
-    names = [t.classname for t in bench.train]; order = sorted(set(names), key=lambda c: (-names.count(c), c))
-    members = {c: [i for i,n in enumerate(names) if n==c] for c in order}
-    return {c: bench.answers[i[medoid(bench.meanings[i])]] for c,i in members.items()}
+    names = [t.classname for t in bench.train]
+    order = sorted(set(names), key=lambda c: (-names.count(c), c))
+    members = {c: [i for i, n in enumerate(names) if n == c] for c in order}
+    return {c: bench.answers[i[medoid(bench.meanings[i])]] for c, i in members.items()}
 
-def _medoid(bench): return [bench.answers[medoid(bench.meanings)]]*len(bench.test)
-def _class_oracle(bench): texts, other = class_texts(bench), _medoid(bench); return [texts.get(t.classname, o) for t,o in zip(bench.key, other)]
-def _majority(bench): return [next(iter(class_texts(bench).values()))]*len(bench.test)
+
+def _medoid(bench):
+    return [bench.answers[medoid(bench.meanings)]] * len(bench.test)
+
+
+def _class_oracle(bench):
+    texts, other = class_texts(bench), _medoid(bench)
+    return [texts.get(t.classname, o) for t, o in zip(bench.key, other)]
+
+
+def _majority(bench):
+    return [next(iter(class_texts(bench).values()))] * len(bench.test)
 
 # %% ../nbs/05c_controls.ipynb #48f61cab
 class Given(Windows):
     "Blocks that are given as voxels instead of cut from a run; item i is (T, X, Y, Z) float32."
-    def __init__(self, store:RunStore, given, # (m, T, V), an array
-                 rows=None): # of the array, n; None is all
-        self.store, self.in_frames, self.given, self.rows = store, given.shape[1], given, range(len(given)) if rows is None else rows
-    def __len__(self): return len(self.rows)
-    def _cut(self, i): return torch.from_numpy(np.array(self.given[self.rows[i]], np.float32))
 
-def mix_blocks(blocks, # n of them
-               weights:np.ndarray, # (m, n)
-               out=None, # (m, T, V), any type of number; made when not given
-              )->np.ndarray: # (m, T, V)
+    def __init__(
+        self,
+        store: RunStore,
+        given,  # (m, T, V), an array
+        rows=None,  # of the array, n; None is all
+    ):
+        self.store, self.in_frames, self.given, self.rows = (
+            store,
+            given.shape[1],
+            given,
+            range(len(given)) if rows is None else rows,
+        )
+
+    def __len__(self):
+        return len(self.rows)
+
+    def _cut(self, i):
+        return torch.from_numpy(np.array(self.given[self.rows[i]], np.float32))
+
+
+def mix_blocks(
+    blocks,  # n of them
+    weights: np.ndarray,  # (m, n)
+    out=None,  # (m, T, V), any type of number; made when not given
+) -> np.ndarray:  # (m, T, V)
     "Weighted sums of blocks, a few at a time."
-    m,n = weights.shape; w = torch.from_numpy(np.asarray(weights, np.float32))
-    for rows in np.array_split(np.arange(m), math.ceil(m/256)):
-        total = sum(torch.einsum('mn,ntv->mtv', w[rows][:, i], blocks.voxels(i)) for i in np.array_split(np.arange(n), math.ceil(n/64)))
-        if out is None: out = np.empty((m, *total.shape[1:]), np.float32)
+    m, n = weights.shape
+    w = torch.from_numpy(np.asarray(weights, np.float32))
+    for rows in np.array_split(np.arange(m), math.ceil(m / 256)):
+        total = sum(
+            torch.einsum('mn,ntv->mtv', w[rows][:, i], blocks.voxels(i))
+            for i in np.array_split(np.arange(n), math.ceil(n / 64))
+        )
+        if out is None:
+            out = np.empty((m, *total.shape[1:]), np.float32)
         out[rows] = total.numpy()
     return out
 
-def noise_weights(trials:list, # m, sealed or not
-                  n:int, # blocks that are mixed
-                  seed:int)->np.ndarray: # (m, n), rows sum to one
+
+def noise_weights(
+    trials: list,  # m, sealed or not
+    n: int,  # blocks that are mixed
+    seed: int,
+) -> np.ndarray:  # (m, n), rows sum to one
     "What each of n blocks weighs in the noise of a trial."
-    g = np.stack([np.random.default_rng(int(digest([seed, t.subject, t.run, t.onset]), 16)).standard_normal(n) for t in trials])/n**.5
-    return g+(1-g.sum(1, keepdims=True))/n
+    g = (
+        np.stack(
+            [
+                np.random.default_rng(int(digest([seed, t.subject, t.run, t.onset]), 16)).standard_normal(n)
+                for t in trials
+            ]
+        )
+        / n**0.5
+    )
+    return g + (1 - g.sum(1, keepdims=True)) / n
 
-def draw_noise(run:Run, trials:list)->Path: # folder with noise.npy (m, T, V) float16
+
+def draw_noise(run: Run, trials: list) -> Path:  # folder with noise.npy (m, T, V) float16
     "Noise like the training blocks, a draw for each trial, made when that was not done before."
-    def build(folder):
-        blocks = run.blocks(run.split.train); shape = (len(trials), blocks.in_frames, run.series.n_voxels)
-        out = np.lib.format.open_memmap(folder/'noise.npy', 'w+', np.float16, shape)
-        mix_blocks(blocks, noise_weights(trials, len(blocks), run.seed), out); out.flush()
-    return run.store.get('noise', build, dict(series=run.series.folder.name, study=run.identity, trials=[(t.subject, t.run, t.onset) for t in trials], data=run.preset.data, seed=run.seed, code=code_hash('controls', 'data')))
 
-def read_noise(folder)->np.ndarray: # (m, T, V) float16, on the disk
+    def build(folder):
+        blocks = run.blocks(run.split.train)
+        shape = (len(trials), blocks.in_frames, run.series.n_voxels)
+        out = np.lib.format.open_memmap(folder / 'noise.npy', 'w+', np.float16, shape)
+        mix_blocks(blocks, noise_weights(trials, len(blocks), run.seed), out)
+        out.flush()
+
+    return run.store.get(
+        'noise',
+        build,
+        dict(
+            series=run.series.folder.name,
+            study=run.identity,
+            trials=[(t.subject, t.run, t.onset) for t in trials],
+            data=run.preset.data,
+            seed=run.seed,
+            code=code_hash('controls', 'data'),
+        ),
+    )
+
+
+def read_noise(folder) -> np.ndarray:  # (m, T, V) float16, on the disk
     "What `draw_noise` made."
-    return np.load(Path(folder)/'noise.npy', mmap_mode='r')
+    return np.load(Path(folder) / 'noise.npy', mmap_mode='r')
 
 # %% ../nbs/05c_controls.ipynb #4c0f8593
 def _no_brain(bench):
     run = bench.run
-    return run.llm.answer(None, [run.preset.evaluate.question], run.preset.video.max_new_tokens)*len(bench.test)
-def _from_blocks(bench, blocks): return bench.say(brain_tokens(bench.two.stage1, blocks))
+    return run.llm.answer(None, [run.preset.evaluate.question], run.preset.video.max_new_tokens) * len(bench.test)
+
+
+def _from_blocks(bench, blocks):
+    return bench.say(brain_tokens(bench.two.stage1, blocks))
+
+
 def _mean_brain(bench):
-    names = sorted({t.subject for t in bench.test}); mine = np.array([[t.subject==s for t in bench.test] for s in names], float)
-    said = dict(zip(names, _from_blocks(bench, Given(bench.run.series, mix_blocks(bench.blocks, mine/mine.sum(1, keepdims=True))))))
+    names = sorted({t.subject for t in bench.test})
+    mine = np.array([[t.subject == s for t in bench.test] for s in names], float)
+    said = dict(
+        zip(
+            names,
+            _from_blocks(bench, Given(bench.run.series, mix_blocks(bench.blocks, mine / mine.sum(1, keepdims=True)))),
+        )
+    )
     return [said[t.subject] for t in bench.test]
-def _zero_brain(bench): return _from_blocks(bench, Given(bench.run.series, np.zeros((1, bench.blocks.in_frames, bench.run.series.n_voxels), np.float32)))*len(bench.test)
-def _noise(bench): return _from_blocks(bench, Given(bench.run.series, read_noise(draw_noise(bench.run, bench.test))))
+
+
+def _zero_brain(bench):
+    return _from_blocks(
+        bench, Given(bench.run.series, np.zeros((1, bench.blocks.in_frames, bench.run.series.n_voxels), np.float32))
+    ) * len(bench.test)
+
+
+def _noise(bench):
+    return _from_blocks(bench, Given(bench.run.series, read_noise(draw_noise(bench.run, bench.test))))
 
 # %% ../nbs/05c_controls.ipynb #da24e283
-def shuffled_within(groups:list, # N labels; trials move inside a group only
-                    seed:int)->np.ndarray: # (N,) indices, none in its own place where a group has two members or more
+def shuffled_within(
+    groups: list,  # N labels; trials move inside a group only
+    seed: int,
+) -> np.ndarray:  # (N,) indices, none in its own place where a group has two members or more
     "A random cyclic rearrangement inside each group, without fixed points."
     rng, out = np.random.default_rng(seed), np.arange(len(groups))
     for g in dict.fromkeys(groups):
-        i = rng.permutation([k for k,x in enumerate(groups) if x==g])
+        i = rng.permutation([k for k, x in enumerate(groups) if x == g])
         out[i] = np.roll(i, 1)
     return out
 
 # %% ../nbs/05c_controls.ipynb #736d57c1
-def _reordered(bench, groups): return [bench.texts[i] for i in shuffled_within(groups, bench.run.seed)]
-def _shuffled_subject(bench): return _reordered(bench, [t.subject for t in bench.test])
-def _shuffled_run(bench): return _reordered(bench, [(t.subject, t.run) for t in bench.test])
-def _shuffled_class(bench): return _reordered(bench, [(t.subject, t.classname) for t in bench.key])
+def _reordered(bench, groups):
+    return [bench.texts[i] for i in shuffled_within(groups, bench.run.seed)]
+
+
+def _shuffled_subject(bench):
+    return _reordered(bench, [t.subject for t in bench.test])
+
+
+def _shuffled_run(bench):
+    return _reordered(bench, [(t.subject, t.run) for t in bench.test])
+
+
+def _shuffled_class(bench):
+    return _reordered(bench, [(t.subject, t.classname) for t in bench.key])
 
 # %% ../nbs/05c_controls.ipynb #df774216
 @torch.no_grad()
-def random_tokens(run:Run, blocks)->Tensor: # (n, L, D_q)
+def random_tokens(run: Run, blocks) -> Tensor:  # (n, L, D_q)
     "What an untrained tokenizer, encoder and projection make of blocks; the seed of the run decides them."
-    b, v = run.preset.brain, run.preset.video; tokenizer, encoder = new_brain(run) # seeds
-    model = BrainLLM(tokenizer, encoder, Projection(len(tokenizer.index), v.n_query, b.dim, v.dim, b.readout)).eval().to(run.preset.device)
-    return torch.cat([model.query_tokens(blocks.batch(i.tolist()).to(run.preset.device)).cpu() for i in progress(torch.arange(len(blocks)).split(64), 'random encoder')])
+    b, v = run.preset.brain, run.preset.video
+    tokenizer, encoder = new_brain(run)  # seeds
+    model = (
+        BrainLLM(tokenizer, encoder, Projection(len(tokenizer.index), v.n_query, b.dim, v.dim, b.readout))
+        .eval()
+        .to(run.preset.device)
+    )
+    return torch.cat(
+        [
+            model.query_tokens(blocks.batch(i.tolist()).to(run.preset.device)).cpu()
+            for i in progress(torch.arange(len(blocks)).split(64), 'random encoder')
+        ]
+    )
 
-def matched(z:Tensor, like:Tensor)->Tensor: # (n, L, D_q), (m, L, D_q) -> (n, L, D_q)
+
+def matched(z: Tensor, like: Tensor) -> Tensor:  # (n, L, D_q), (m, L, D_q) -> (n, L, D_q)
     "Tokens moved to the mean of others and stretched about it to their spread."
-    spread = lambda t: (t-t.mean(0)).square().sum((1, 2)).mean().sqrt()
-    return like.mean(0)+(z-z.mean(0))*(spread(like)/spread(z).clamp(min=1e-12))
+    spread = lambda t: (t - t.mean(0)).square().sum((1, 2)).mean().sqrt()
+    return like.mean(0) + (z - z.mean(0)) * (spread(like) / spread(z).clamp(min=1e-12))
 
-def _random_encoder(bench): return bench.say(matched(random_tokens(bench.run, bench.blocks), bench.tokens))
+
+def _random_encoder(bench):
+    return bench.say(matched(random_tokens(bench.run, bench.blocks), bench.tokens))
 
 # %% ../nbs/05c_controls.ipynb #2303b74d
 class Marked(Store):
     "A store that keeps what Stage I makes of changed inputs apart from the rest."
-    def __init__(self, store:Store, change:dict): vars(self).update(vars(store)); self.change = change
-    def get(self, name:str, build, inputs:dict)->Path: # as `Store.get`
-        return super().get(name, build, inputs|dict(change=self.change) if name=='stage1' else inputs)
+
+    def __init__(self, store: Store, change: dict):
+        vars(self).update(vars(store))
+        self.change = change
+
+    def get(self, name: str, build, inputs: dict) -> Path:  # as `Store.get`
+        return super().get(name, build, inputs | dict(change=self.change) if name == 'stage1' else inputs)
+
 
 class Changed(Run):
     "A run that shares its parts with another, but for what a control changes."
-    def __init__(self, run:Run, **change): # what tells its Stage I from that of the run
-        for part in ('dataset', 'trials', 'split', 'identity', 'features', 'series', 'llm', 'text'): getattr(run, part) # made once, for both
-        vars(self).update(vars(run)); self.store = Marked(run.store, change)
+
+    def __init__(self, run: Run, **change):  # what tells its Stage I from that of the run
+        for part in ('dataset', 'trials', 'split', 'identity', 'features', 'series', 'llm', 'text'):
+            getattr(run, part)  # made once, for both
+        vars(self).update(vars(run))
+        self.store = Marked(run.store, change)
+
 
 class ShuffledRun(Changed):
     "C7: a training record has the block of another trial of the same subject and run."
-    def __init__(self, run:Run):
-        train = run.split.train; order = shuffled_within([(t.subject, t.run) for t in train], run.seed)
-        super().__init__(run, pairing=digest(order.tolist())); self.moved = {t: train[i] for t,i in zip(train, order)}
-    def blocks(self, trials): return super().blocks([self.moved.get(t, t) for t in trials])
+
+    def __init__(self, run: Run):
+        train = run.split.train
+        order = shuffled_within([(t.subject, t.run) for t in train], run.seed)
+        super().__init__(run, pairing=digest(order.tolist()))
+        self.moved = {t: train[i] for t, i in zip(train, order)}
+
+    def blocks(self, trials):
+        return super().blocks([self.moved.get(t, t) for t in trials])
+
 
 class NoiseRun(Changed):
     "C8: every trial has the block of its noise."
-    def __init__(self, run:Run):
-        trials = [*run.split.train, *run.split.adapt, *run.split.test]; folder = draw_noise(run, trials)
-        super().__init__(run, noise=folder.name); self.noise, self.place = read_noise(folder), {(t.subject, t.run, t.onset): i for i,t in enumerate(trials)}
-    def blocks(self, trials): return Given(self.series, self.noise, [self.place[t.subject, t.run, t.onset] for t in trials])
+
+    def __init__(self, run: Run):
+        trials = [*run.split.train, *run.split.adapt, *run.split.test]
+        folder = draw_noise(run, trials)
+        super().__init__(run, noise=folder.name)
+        self.noise, self.place = read_noise(folder), {(t.subject, t.run, t.onset): i for i, t in enumerate(trials)}
+
+    def blocks(self, trials):
+        return Given(self.series, self.noise, [self.place[t.subject, t.run, t.onset] for t in trials])
 
 # %% ../nbs/05c_controls.ipynb #86d9b660
-def away_from_vision(mask:np.ndarray, # (X, Y, Z) bool
-                     affine:np.ndarray, # (4, 4), voxel to mm
-                     mm:float=25., # from the centre of every region that vision drives, on either side
-                    )->np.ndarray: # (X, Y, Z) bool
+def away_from_vision(
+    mask: np.ndarray,  # (X, Y, Z) bool
+    affine: np.ndarray,  # (4, 4), voxel to mm
+    mm: float = 25.0,  # from the centre of every region that vision drives, on either side
+) -> np.ndarray:  # (X, Y, Z) bool
     "Voxels of the mask that are far from all visual regions of `simulate.REGIONS`."
-    xyz = np.argwhere(mask)@affine[:3, :3].T+affine[:3, 3]; xyz[:, 0] = np.abs(xyz[:, 0])
-    centres = [c for c,_,(motion,vit,_),_ in REGIONS.values() if motion+vit>0]
-    out = np.zeros_like(mask); out[mask] = np.min([np.linalg.norm(xyz-c, axis=1) for c in centres], 0)>=mm
+    xyz = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    xyz[:, 0] = np.abs(xyz[:, 0])
+    centres = [c for c, _, (motion, vit, _), _ in REGIONS.values() if motion + vit > 0]
+    out = np.zeros_like(mask)
+    out[mask] = np.min([np.linalg.norm(xyz - c, axis=1) for c in centres], 0) >= mm
     return out
 
-def keep_voxels(store:RunStore, keep:np.ndarray, # (X, Y, Z) bool, inside the store's mask
-                folder): # to fill
+
+def keep_voxels(
+    store: RunStore,
+    keep: np.ndarray,  # (X, Y, Z) bool, inside the store's mask
+    folder,  # to fill
+):
     "The stored runs with fewer voxels. Raises `DataError` where none is left."
-    if not keep.any(): raise DataError(f"{store.folder}: found no voxel among {store.n_voxels} to keep, wanted some; is the grid in MNI space, in mm?")
-    columns, meta = keep[store.mask], json.loads((store.folder/'meta.json').read_text())
-    for r in progress(store.runs, 'fewer voxels'): np.save(folder/r['file'], store.series(r['subject'], r['run'], r['task'])[:, columns])
-    np.save(folder/'mask.npy', keep); write_json(folder/'meta.json', meta|dict(voxels=int(keep.sum())))
+    if not keep.any():
+        raise DataError(
+            f"{store.folder}: found no voxel among {store.n_voxels} to keep, wanted some; is the grid in MNI space, "
+            "in mm?"
+        )
+    columns, meta = keep[store.mask], json.loads((store.folder / 'meta.json').read_text())
+    for r in progress(store.runs, 'fewer voxels'):
+        np.save(folder / r['file'], store.series(r['subject'], r['run'], r['task'])[:, columns])
+    np.save(folder / 'mask.npy', keep)
+    write_json(folder / 'meta.json', meta | dict(voxels=int(keep.sum())))
+
 
 class AwayRun(Changed):
     "C10: voxels far from vision alone."
-    def __init__(self, run:Run, mm:float=25.):
-        super().__init__(run); keep = away_from_vision(run.series.mask, run.series.affine, mm)
-        self.series = RunStore(run.store.get('away', lambda d: keep_voxels(run.series, keep, d), dict(series=run.series.folder.name, mask=digest(np.flatnonzero(keep).tolist()))))
+
+    def __init__(self, run: Run, mm: float = 25.0):
+        super().__init__(run)
+        keep = away_from_vision(run.series.mask, run.series.affine, mm)
+        self.series = RunStore(
+            run.store.get(
+                'away',
+                lambda d: keep_voxels(run.series, keep, d),
+                dict(series=run.series.folder.name, mask=digest(np.flatnonzero(keep).tolist())),
+            )
+        )
 
 # %% ../nbs/05c_controls.ipynb #4509f971
-def _retrained(bench, change): # change: Run -> Run
-    run = change(bench.run); two = load_stage2(run)
+def _retrained(bench, change):  # change: Run -> Run
+    run = change(bench.run)
+    two = load_stage2(run)
     return bench.say(brain_tokens(two.stage1, run.blocks(bench.test)), two)
 
 # %% ../nbs/05c_controls.ipynb #34b98ccf
-def cut_tokens(z:Tensor, # (n, L, D_q)
-               projection:Projection, rank:int)->Tensor: # (n, L, D_q)
+def cut_tokens(
+    z: Tensor,  # (n, L, D_q)
+    projection: Projection,
+    rank: int,
+) -> Tensor:  # (n, L, D_q)
     "Brain tokens without what lies outside the first `rank` output directions of the trained map; all of them at its full rank."
     mix, out = (getattr(projection, k).weight.detach().cpu().double() for k in ('mix', 'out'))
-    u = torch.linalg.svd(out@torch.linalg.qr(mix.T).R.T, full_matrices=False).U[:, rank:] # the left singular vectors of out @ mix that go
-    flat = (z-projection.offset.detach().cpu()).flatten(1).double()
-    return z-(flat@u@u.T).float().view_as(z)
+    u = torch.linalg.svd(out @ torch.linalg.qr(mix.T).R.T, full_matrices=False).U[
+        :, rank:
+    ]  # the left singular vectors of out @ mix that go
+    flat = (z - projection.offset.detach().cpu()).flatten(1).double()
+    return z - (flat @ u @ u.T).float().view_as(z)
 
-def _rank(bench, rank): return bench.say(cut_tokens(bench.tokens, bench.two.stage1.projection, rank))
+
+def _rank(bench, rank):
+    return bench.say(cut_tokens(bench.tokens, bench.two.stage1.projection, rank))
 
 # %% ../nbs/05c_controls.ipynb #6515ab76
-def ridge_new(x:Tensor, y:Tensor, # (n, V) of training records, (m, V) of new ones
-              target:Tensor, # (n, ...)
-              groups:list, # n, whom the penalty leaves out together
-             )->tuple: # (m, ...) about the mean of the target, kernel (n, n), penalty
+def ridge_new(
+    x: Tensor,
+    y: Tensor,  # (n, V) of training records, (m, V) of new ones
+    target: Tensor,  # (n, ...)
+    groups: list,  # n, whom the penalty leaves out together
+) -> tuple:  # (m, ...) about the mean of the target, kernel (n, n), penalty
     "Kernel ridge regression, and what it says of new records."
-    kernel, cross = unit_kernel(x-x.mean(0), y-x.mean(0)); penalty = choose_penalty(kernel, target, groups)
+    kernel, cross = unit_kernel(x - x.mean(0), y - x.mean(0))
+    penalty = choose_penalty(kernel, target, groups)
     return ridge_predict(kernel, cross, target, penalty), kernel, penalty
 
-def ridge_texts(train, test, # Blocks
-                embeddings:np.ndarray, captions:list, # (n, D) and n, of the training clips
-                response:np.ndarray, # (T,), how a responding voxel is expected to move through a block
-                )->tuple: # m captions, penalty
-    "Ridge to sentence embeddings, then the nearest training caption."
-    e = torch.as_tensor(embeddings); unit = lambda v: normalize(v.float(), dim=1)
-    found, _, penalty = ridge_new(*(response_maps(b, response) for b in (train, test)), e, folds(train.trials))
-    return [captions[i] for i in (unit(found)@unit(e-e.mean(0)).T).argmax(1)], penalty
 
-def _ridge(bench): return [bench.captions[i] for i in bench.nearest[0]]
-def _ridge_teacher(bench): return [bench.answers[i] for i in bench.nearest[0]]
+def ridge_texts(
+    train,
+    test,  # Blocks
+    embeddings: np.ndarray,
+    captions: list,  # (n, D) and n, of the training clips
+    response: np.ndarray,  # (T,), how a responding voxel is expected to move through a block
+) -> tuple:  # m captions, penalty
+    "Ridge to sentence embeddings, then the nearest training caption."
+    e = torch.as_tensor(embeddings)
+    unit = lambda v: normalize(v.float(), dim=1)
+    found, _, penalty = ridge_new(*(response_maps(b, response) for b in (train, test)), e, folds(train.trials))
+    return [captions[i] for i in (unit(found) @ unit(e - e.mean(0)).T).argmax(1)], penalty
+
+
+def _ridge(bench):
+    return [bench.captions[i] for i in bench.nearest[0]]
+
+
+def _ridge_teacher(bench):
+    return [bench.answers[i] for i in bench.nearest[0]]
 
 # %% ../nbs/05c_controls.ipynb #a7705dce
-def nearest_by_correlation(found:Tensor, known:Tensor)->Tensor: # (m, D), (n, D) -> (m,)
+def nearest_by_correlation(found: Tensor, known: Tensor) -> Tensor:  # (m, D), (n, D) -> (m,)
     "The row of `known` with the highest Pearson correlation to each row of `found`."
-    unit = lambda t: normalize((t-t.mean(1, keepdim=True)).float(), dim=1)
-    return (unit(found)@unit(known).T).argmax(1)
+    unit = lambda t: normalize((t - t.mean(1, keepdim=True)).float(), dim=1)
+    return (unit(found) @ unit(known).T).argmax(1)
+
 
 def _features(bench):
     kept = bench.run.clip_features(bench.train)
-    f = torch.cat([kept[i][:, :, 0].mean(1) for i in np.array_split(np.arange(len(kept)), 1+len(kept)//64)]); f = (f-f.mean(0))/(f.std(0)+1e-6)
+    f = torch.cat([kept[i][:, :, 0].mean(1) for i in np.array_split(np.arange(len(kept)), 1 + len(kept) // 64)])
+    f = (f - f.mean(0)) / (f.std(0) + 1e-6)
     return [bench.answers[i] for i in nearest_by_correlation(ridge_new(*bench.maps, f, bench.groups)[0], f)]
 
-def stretched(found:Tensor, kernel:Tensor, target:Tensor, groups:list, penalty:float)->Tensor: # from `ridge_new`
+
+def stretched(
+    found: Tensor, kernel: Tensor, target: Tensor, groups: list, penalty: float
+) -> Tensor:  # from `ridge_new`
     "Predictions of tokens about their mean, stretched to the spread that tokens have."
-    centre = target.mean(0); left = cross_fitted(kernel, target, groups, penalty)-centre
-    return centre+found*((target-centre).square().sum()/left.square().sum().clamp(min=1e-12)).sqrt()
+    centre = target.mean(0)
+    left = cross_fitted(kernel, target, groups, penalty) - centre
+    return centre + found * ((target - centre).square().sum() / left.square().sum().clamp(min=1e-12)).sqrt()
+
 
 @torch.no_grad()
 def _tokens(bench):
-    run, x = bench.run, bench.video_tokens; found, kernel, penalty = ridge_new(*bench.maps, x, bench.groups)
+    run, x = bench.run, bench.video_tokens
+    found, kernel, penalty = ridge_new(*bench.maps, x, bench.groups)
     return bench.say(stretched(found, kernel, x, bench.groups, penalty), bench.two.stage1.video.llama_proj)
 
 # %% ../nbs/05c_controls.ipynb #f047f337
-def encoding_model(e:Tensor, x:Tensor, # (n, D) of training texts, (n, V) maps
-                   y:Tensor, # (m, V) maps to be explained
-                   groups:list, # n
-                   most:int=10_000, # voxels kept
-                   shrink:float=2/3, # of the noise covariance towards its diagonal
-                  ): # function: (c, D) of candidate texts -> (m, c) log-likelihoods, up to a constant for each map
+def encoding_model(
+    e: Tensor,
+    x: Tensor,  # (n, D) of training texts, (n, V) maps
+    y: Tensor,  # (m, V) maps to be explained
+    groups: list,  # n
+    most: int = 10_000,  # voxels kept
+    shrink: float = 2 / 3,  # of the noise covariance towards its diagonal
+):  # function: (c, D) of candidate texts -> (m, c) log-likelihoods, up to a constant for each map
     "How well texts explain maps, as in Tang et al."
-    centre = e.mean(0); kernel, basis = unit_kernel(e-centre, torch.eye(e.shape[1])); penalty = choose_penalty(kernel, x[:, ::1+x.shape[1]//2000], groups) # from some 2000 voxels
-    left = cross_fitted(kernel, x, groups, penalty); unit = lambda t: normalize(t-t.mean(0), dim=0)
-    best = (unit(left)*unit(x)).sum(0).topk(min(most, x.shape[1])).indices
-    noise = (x-left)[:, best]; noise = noise-noise.mean(0); sd = noise.std(0)+1e-6; noise = noise/sd # from here on in units of the noise
-    w, y = ridge_predict(kernel, basis, x, penalty)[:, best]/sd, (y-x.mean(0))[:, best]/sd
-    inner = torch.linalg.inv((noise@noise.T).double()+shrink/(1-shrink)*len(noise)*torch.eye(len(noise), dtype=torch.float64)).float()
-    whitened = (w-(w@noise.T)@inner@noise)/shrink # Woodbury
-    seen, own = whitened@y.T, whitened@w.T # (D, m), (D, D)
-    return lambda c: ((c-centre)@seen).T-.5*(((c-centre)@own)*(c-centre)).sum(1)
+    centre = e.mean(0)
+    kernel, basis = unit_kernel(e - centre, torch.eye(e.shape[1]))
+    penalty = choose_penalty(kernel, x[:, :: 1 + x.shape[1] // 2000], groups)  # from some 2000 voxels
+    left = cross_fitted(kernel, x, groups, penalty)
+    unit = lambda t: normalize(t - t.mean(0), dim=0)
+    best = (unit(left) * unit(x)).sum(0).topk(min(most, x.shape[1])).indices
+    noise = (x - left)[:, best]
+    noise = noise - noise.mean(0)
+    sd = noise.std(0) + 1e-6
+    noise = noise / sd  # from here on in units of the noise
+    w, y = ridge_predict(kernel, basis, x, penalty)[:, best] / sd, (y - x.mean(0))[:, best] / sd
+    inner = torch.linalg.inv(
+        (noise @ noise.T).double() + shrink / (1 - shrink) * len(noise) * torch.eye(len(noise), dtype=torch.float64)
+    ).float()
+    whitened = (w - (w @ noise.T) @ inner @ noise) / shrink  # Woodbury
+    seen, own = whitened @ y.T, whitened @ w.T  # (D, m), (D, D)
+    return lambda c: ((c - centre) @ seen).T - 0.5 * (((c - centre) @ own) * (c - centre)).sum(1)
 
 # %% ../nbs/05c_controls.ipynb #96b5f6c4
-DRAW = dict(do_sample=True, **{k: getattr(Decoding(), k) for k in ('top_p', 'top_k', 'temperature')}) # as Video-LLaMA's published demo
+DRAW = dict(
+    do_sample=True, **{k: getattr(Decoding(), k) for k in ('top_p', 'top_k', 'temperature')}
+)  # as Video-LLaMA's published demo
+
 
 @torch.no_grad()
-def next_lines(run:Run, heads:list[str], # beginnings, each one's last line to be gone on with
-               longest:int, # new tokens
-               seed:int)->list[str]: # what completes the last line of each
+def next_lines(
+    run: Run,
+    heads: list[str],  # beginnings, each one's last line to be gone on with
+    longest: int,  # new tokens
+    seed: int,
+) -> list[str]:  # what completes the last line of each
     "The LLM writes on, with drawn words."
     llm, batch = run.llm, run.preset.evaluate.batch
-    with drawing(seed, llm.device): said = [t for i in progress(range(0, len(heads), batch), 'proposals') for t in llm.write([llm.embed(h) for h in heads[i:i+batch]], longest, **DRAW)]
+    with drawing(seed, llm.device):
+        said = [
+            t
+            for i in progress(range(0, len(heads), batch), 'proposals')
+            for t in llm.write([llm.embed(h) for h in heads[i : i + batch]], longest, **DRAW)
+        ]
     return [(t.splitlines() or [''])[0].strip() for t in said]
 
-def examples(texts:list, n:int, shots:int, seed:int)->list[str]: # n
+
+def examples(texts: list, n: int, shots: int, seed: int) -> list[str]:  # n
     "Random texts, one a line."
     rng, texts = np.random.default_rng(seed), sorted(set(texts))
     return [''.join(f'{t}\n' for t in rng.choice(texts, min(shots, len(texts)), replace=False)) for _ in range(n)]
 
-def first_half(text:str)->str: return ' '.join(text.split()[:(len(text.split())+1)//2])
 
-def _propose(bench, most=192, shots=4, best=2, times=2): # candidates but no more than training records, examples in a prompt, candidates of a trial that are gone on with, how often
-    run, seed = bench.run, bench.run.seed; longest = max(len(run.llm.ids(t)) for t in set(bench.answers)); likelihood = encoding_model(bench.meanings, *bench.maps, bench.groups)
-    pool = sorted(set(next_lines(run, examples(bench.answers, min(most, len(bench.answers)), shots, seed), longest, seed)))
-    top = likelihood(bench.embed(pool)).topk(min(best, len(pool)), 1).indices.unique(); halves = sorted({first_half(pool[i]) for i in top})*times
-    ends = next_lines(run, [a+b for a,b in zip(examples(bench.answers, len(halves), shots, seed+1), halves)], longest, seed+1)
-    pool = sorted({*pool, *(f'{a} {b}' if b[:1].isalnum() else a+b for a,b in zip(halves, ends))})
+def first_half(text: str) -> str:
+    return ' '.join(text.split()[: (len(text.split()) + 1) // 2])
+
+
+def _propose(
+    bench, most=192, shots=4, best=2, times=2
+):  # candidates but no more than training records, examples in a prompt, candidates of a trial that are gone on with, how often
+    run, seed = bench.run, bench.run.seed
+    longest = max(len(run.llm.ids(t)) for t in set(bench.answers))
+    likelihood = encoding_model(bench.meanings, *bench.maps, bench.groups)
+    pool = sorted(
+        set(next_lines(run, examples(bench.answers, min(most, len(bench.answers)), shots, seed), longest, seed))
+    )
+    top = likelihood(bench.embed(pool)).topk(min(best, len(pool)), 1).indices.unique()
+    halves = sorted({first_half(pool[i]) for i in top}) * times
+    ends = next_lines(
+        run, [a + b for a, b in zip(examples(bench.answers, len(halves), shots, seed + 1), halves)], longest, seed + 1
+    )
+    pool = sorted({*pool, *(f'{a} {b}' if b[:1].isalnum() else a + b for a, b in zip(halves, ends))})
     return [pool[i] for i in likelihood(bench.embed(pool)).argmax(1)]
 
 # %% ../nbs/05c_controls.ipynb #e6b01a86
-def _video(bench): return bench.reference
-def _bridge(bench): return bench.say(bench.clip_tokens)
+def _video(bench):
+    return bench.reference
+
+
+def _bridge(bench):
+    return bench.say(bench.clip_tokens)
+
 
 @torch.no_grad()
-def _again(bench, draw): # draw: a number
-    run, v, x, ask = bench.run, bench.run.preset.video, bench.clip_tokens, bench.run.preset.evaluate.question; llm, proj = run.llm, bench.two.stage1.video.llama_proj
-    when = [None if run.small else clip_timing(run.dataset.clip_path(t), v) for t in bench.key]; rows = llm.prompts(proj(x.to(proj.weight.device)), [ask]*len(x), when)
-    with drawing(int(digest([run.seed, draw]), 16), llm.device): return [t for i in progress(range(0, len(rows), run.preset.evaluate.batch), 'the teacher again') for t in llm.write(rows[i:i+run.preset.evaluate.batch], v.max_new_tokens, **DRAW)]
+def _again(bench, draw):  # draw: a number
+    run, v, x, ask = bench.run, bench.run.preset.video, bench.clip_tokens, bench.run.preset.evaluate.question
+    llm, proj = run.llm, bench.two.stage1.video.llama_proj
+    when = [None if run.small else clip_timing(run.dataset.clip_path(t), v) for t in bench.key]
+    rows = llm.prompts(proj(x.to(proj.weight.device)), [ask] * len(x), when)
+    with drawing(int(digest([run.seed, draw]), 16), llm.device):
+        return [
+            t
+            for i in progress(range(0, len(rows), run.preset.evaluate.batch), 'the teacher again')
+            for t in llm.write(rows[i : i + run.preset.evaluate.batch], v.max_new_tokens, **DRAW)
+        ]
 
 
-def ideal_texts(run:Run, key:list, # Trial, of the targets
-                answers:list)->list: # the teacher's about their clips -> those about the clips that were taken for them
+def ideal_texts(
+    run: Run,
+    key: list,  # Trial, of the targets
+    answers: list,
+) -> list:  # the teacher's about their clips -> those about the clips that were taken for them
     "The teacher's answer about the clip that an ideal observer takes each trial's for."
-    said = {t.clip: a for t,a in zip(key, answers)}; out = {}
+    said = {t.clip: a for t, a in zip(key, answers)}
+    out = {}
     for s in run.split.targets:
-        mine = [t for t in key if t.subject==s]; out |= {t: said[c] for t,c in zip(mine, ideal_observer(run.study, s, mine, list(said))[0])}
+        mine = [t for t in key if t.subject == s]
+        out |= {t: said[c] for t, c in zip(mine, ideal_observer(run.study, s, mine, list(said))[0])}
     return [out[t] for t in key]
 
-def _ideal(bench): return ideal_texts(bench.run, bench.key, bench.reference)
+
+def _ideal(bench):
+    return ideal_texts(bench.run, bench.key, bench.reference)
 
 # %% ../nbs/05c_controls.ipynb #ed04a786
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 
-_made = [Decoder('brain', 'decoded from the brain', 'ours', lambda bench: bench.texts),
+_made = [
+    Decoder('brain', 'decoded from the brain', 'ours', lambda bench: bench.texts),
     Decoder('medoid', 'C0: the most ordinary training text', 'control', _medoid),
     Decoder('class_oracle', 'C1: told the class, its most ordinary text', 'control', _class_oracle, oracle=True),
     Decoder('majority', 'C1: the most frequent class, its most ordinary text', 'control', _majority),
@@ -411,40 +748,111 @@ _made = [Decoder('brain', 'decoded from the brain', 'ours', lambda bench: bench.
     Decoder('shuffled_run', 'C5: our texts shuffled within run', 'control', _shuffled_run),
     Decoder('shuffled_class', 'C5: our texts shuffled within class', 'control', _shuffled_class, oracle=True),
     Decoder('random_encoder', 'C6: untrained tokenizer, encoder and projection', 'control', _random_encoder),
-    Decoder('shuffled_labels', 'C7: trained on the wrong films', 'control', partial(_retrained, change=ShuffledRun), retrained=True),
-    Decoder('noise_trained', 'C8: trained and tested on noise', 'control', partial(_retrained, change=NoiseRun), retrained=True),
+    Decoder(
+        'shuffled_labels',
+        'C7: trained on the wrong films',
+        'control',
+        partial(_retrained, change=ShuffledRun),
+        retrained=True,
+    ),
+    Decoder(
+        'noise_trained',
+        'C8: trained and tested on noise',
+        'control',
+        partial(_retrained, change=NoiseRun),
+        retrained=True,
+    ),
     Decoder('ridge', 'C9: ridge, nearest training caption', 'baseline', _ridge),
-    Decoder('ridge_teacher', "C9: ridge, the teacher's answer about the nearest training clip", 'baseline', _ridge_teacher),
-    Decoder('non_visual', 'C10: trained on voxels 25 mm and more from vision', 'control', partial(_retrained, change=AwayRun), retrained=True, brain=True),
-    *(Decoder(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r), brain=True) for r in RANKS),
+    Decoder(
+        'ridge_teacher', "C9: ridge, the teacher's answer about the nearest training clip", 'baseline', _ridge_teacher
+    ),
+    Decoder(
+        'non_visual',
+        'C10: trained on voxels 25 mm and more from vision',
+        'control',
+        partial(_retrained, change=AwayRun),
+        retrained=True,
+        brain=True,
+    ),
+    *(
+        Decoder(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r), brain=True)
+        for r in RANKS
+    ),
     Decoder('features', 'ridge to image features, the nearest clip (Horikawa & Kamitani 2017)', 'baseline', _features),
     Decoder('tokens', "ridge to the captioner's tokens (Ferrante et al. 2023)", 'baseline', _tokens),
     Decoder('propose', 'an LLM proposes, an encoding model chooses (Tang et al. 2023)', 'baseline', _propose),
     Decoder('video', 'the teacher, who saw the video', 'ceiling', _video, oracle=True),
     Decoder('bridge', "the video's tokens through our bridge", 'ceiling', _bridge, oracle=True),
-    *(Decoder(n, f'the teacher again, draw {k}', 'ceiling', partial(_again, draw=k), oracle=True) for k,n in enumerate(('again', 'again_2'), 1)),
-    Decoder('ideal', 'an observer who knows the simulated tuning and noise', 'ceiling', _ideal, oracle=True)]
+    *(
+        Decoder(n, f'the teacher again, draw {k}', 'ceiling', partial(_again, draw=k), oracle=True)
+        for k, n in enumerate(('again', 'again_2'), 1)
+    ),
+    Decoder('ideal', 'an observer who knows the simulated tuning and noise', 'ceiling', _ideal, oracle=True),
+]
 DECODERS = {d.name: d for d in _made}
 
-def offered(run:Run, names=None)->list: # of Decoder, in the order of DECODERS
-    "The decoders that a run can have, all or those named. Raises `DataError` for a name that it cannot."
-    has = {n: d for n,d in DECODERS.items() if (n!='ideal' or run.preset.simulated) and (n not in ('again', 'again_2') or not run.preset.answers)}
-    strange = [n for n in names or () if n not in has]
-    if strange: raise DataError(f"decoders: found {strange[0]!r}, wanted some of {', '.join(has)}; 'ideal' needs a simulated study, 'again' a teacher at hand")
-    return [d for n,d in has.items() if names is None or n in names]
 
-def controls(preset, # name, or a Preset
-             seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
-             names=None, # of DECODERS; None: all that the run can have
-             **where, # root, source, subjects, targets of a study on disk, weights, answers, device, as in `core.choose_study`
-            )->list: # dict a trial: subject, run, onset, clip, classname, teacher, caption, and the text of each decoder
+def offered(run: Run, names=None) -> list:  # of Decoder, in the order of DECODERS
+    "The decoders that a run can have, all or those named. Raises `DataError` for a name that it cannot."
+    has = {
+        n: d
+        for n, d in DECODERS.items()
+        if (n != 'ideal' or run.preset.simulated) and (n not in ('again', 'again_2') or not run.preset.answers)
+    }
+    strange = [n for n in names or () if n not in has]
+    if strange:
+        raise DataError(
+            f"decoders: found {strange[0]!r}, wanted some of {', '.join(has)}; 'ideal' needs a simulated study, "
+            "'again' a teacher at hand"
+        )
+    return [d for n, d in has.items() if names is None or n in names]
+
+
+def controls(
+    preset,  # name, or a Preset
+    seed: int = 0,
+    out='',  # folder of all runs; '' is _runs in the project's root
+    names=None,  # of DECODERS; None: all that the run can have
+    **where,  # root, source, subjects, targets of a study on disk, weights, answers, device, as in `core.choose_study`
+) -> list:  # dict a trial: subject, run, onset, clip, classname, teacher, caption, and the text of each decoder
     "Decode the held-out trials in every way. Writes `<out>/<preset>/controls.jsonl`, and `controls.json` with what made it. Raises `DataError`."
-    run = Run(preset, seed, out, **where); bench, chosen = Workbench(run), offered(run, names); opened = Unsealed(bench); texts, seconds = {}, {}
+    run = Run(preset, seed, out, **where)
+    bench, chosen = Workbench(run), offered(run, names)
+    opened = Unsealed(bench)
+    texts, seconds = {}, {}
     for d in chosen:
-        start = time.time(); texts[d.name] = d.write(opened if d.oracle else bench); seconds[d.name] = round(time.time()-start, 2)
-        if len(texts[d.name])!=len(bench.test): raise DataError(f"decoder {d.name!r}: found {len(texts[d.name])} texts, wanted one for each of {len(bench.test)} test trials")
-    rows = [r|{n: s[i] for n,s in texts.items()} for i,r in enumerate(opened.rows())]
-    about = [dict(name=d.name, label=d.label, kind=d.kind, retrained=d.retrained, oracle=d.oracle, brain=d.brain, seconds=seconds[d.name]) for d in chosen]
-    write_jsonl(run.folder/'controls.jsonl', rows)
-    write_json(run.folder/'controls.json', dict(preset=run.preset.name, seed=run.seed, simulated=run.preset.simulated, question=run.preset.evaluate.question, trials=len(rows), decoders=about, **provenance()))
+        start = time.time()
+        texts[d.name] = d.write(opened if d.oracle else bench)
+        seconds[d.name] = round(time.time() - start, 2)
+        if len(texts[d.name]) != len(bench.test):
+            raise DataError(
+                f"decoder {d.name!r}: found {len(texts[d.name])} texts, wanted one for each of {len(bench.test)} "
+                "test trials"
+            )
+    rows = [r | {n: s[i] for n, s in texts.items()} for i, r in enumerate(opened.rows())]
+    about = [
+        dict(
+            name=d.name,
+            label=d.label,
+            kind=d.kind,
+            retrained=d.retrained,
+            oracle=d.oracle,
+            brain=d.brain,
+            seconds=seconds[d.name],
+        )
+        for d in chosen
+    ]
+    write_jsonl(run.folder / 'controls.jsonl', rows)
+    write_json(
+        run.folder / 'controls.json',
+        dict(
+            preset=run.preset.name,
+            seed=run.seed,
+            simulated=run.preset.simulated,
+            question=run.preset.evaluate.question,
+            trials=len(rows),
+            decoders=about,
+            **provenance(),
+        ),
+    )
     return rows

@@ -18,386 +18,649 @@ import numpy as np, psutil
 from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #564d1c25
-class BrainLLMError(Exception): "Base of every error this package raises on purpose."
+class BrainLLMError(Exception):
+    "Base of every error this package raises on purpose."
+
+
 class PresetError(BrainLLMError, KeyError):
     "An unknown preset or an unknown field of one."
+
     __str__ = Exception.__str__
-class PartMissing(BrainLLMError, FileNotFoundError): "A packaged part (weights, data) cannot be found."
-class DataError(BrainLLMError, ValueError): "A data file is missing, truncated, or disagrees with another."
-class ArtifactError(BrainLLMError, RuntimeError): "A stored artifact is damaged or half-written."
-class WallError(BrainLLMError, PermissionError): "A target subject's clip, class or text was asked for during training."
+
+
+class PartMissing(BrainLLMError, FileNotFoundError):
+    "A packaged part (weights, data) cannot be found."
+
+
+class DataError(BrainLLMError, ValueError):
+    "A data file is missing, truncated, or disagrees with another."
+
+
+class ArtifactError(BrainLLMError, RuntimeError):
+    "A stored artifact is damaged or half-written."
+
+
+class WallError(BrainLLMError, PermissionError):
+    "A target subject's clip, class or text was asked for during training."
 
 # %% ../nbs/00_core.ipynb #251f99c5
 @dataclass(frozen=True)
 class SimConfig:
     "The simulated study, written to disk as BIDS."
-    n_train:int=6          # training subjects
-    n_target:int=2         # subjects the model never sees labelled
-    runs:int=4             # task runs a subject
-    trials:int=60          # trials a run; one clip each, a blank after every 5
-    rest_volumes:int=150   # volumes of the one rest run of each training subject
-    tr:float=2.            # repetition time, s
-    voxel_mm:float=4.      # edge of a voxel, mm
-    lead_in:float=12.      # time before the first trial slot, s
-    slot:float=4.          # one trial every so many s
-    n_actions:int=12       # action classes
-    clip_size:int=128      # edge of a frame, pixels
-    clip_fps:int=8         # frames a second
-    clip_seconds:float=2.  # s
-    n_vit:int=24           # ViT components that drive voxels
-    n_text:int=24          # caption-embedding components that drive voxels
-    n_motion:int=8         # motion-energy and contrast components that drive voxels
-    shift_mm:float=6.      # largest displacement between subjects, mm
-    private:float=0.2      # share of the tuning variance that is a subject's own
-    ncsnr:float=0.5        # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
-    signal:float=1.        # multiplies every response to a film; 0 gives the floor
-    films:str='rendered'   # 'rendered', each shown once, in HAD's layout; 'urgen', 15 real clips shown to everybody again and again, in the layout of `datasets.Urgen`
-    workers:int=2          # processes that write the study
+
+    n_train: int = 6  # training subjects
+    n_target: int = 2  # subjects the model never sees labelled
+    runs: int = 4  # task runs a subject
+    trials: int = 60  # trials a run; one clip each, a blank after every 5
+    rest_volumes: int = 150  # volumes of the one rest run of each training subject
+    tr: float = 2.0  # repetition time, s
+    voxel_mm: float = 4.0  # edge of a voxel, mm
+    lead_in: float = 12.0  # time before the first trial slot, s
+    slot: float = 4.0  # one trial every so many s
+    n_actions: int = 12  # action classes
+    clip_size: int = 128  # edge of a frame, pixels
+    clip_fps: int = 8  # frames a second
+    clip_seconds: float = 2.0  # s
+    n_vit: int = 24  # ViT components that drive voxels
+    n_text: int = 24  # caption-embedding components that drive voxels
+    n_motion: int = 8  # motion-energy and contrast components that drive voxels
+    shift_mm: float = 6.0  # largest displacement between subjects, mm
+    private: float = 0.2  # share of the tuning variance that is a subject's own
+    ncsnr: float = 0.5  # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
+    signal: float = 1.0  # multiplies every response to a film; 0 gives the floor
+    # 'rendered', each shown once, in HAD's layout; 'urgen', 15 real clips shown to everybody again and again, in the
+    # layout of `datasets.Urgen`
+    films: str = 'rendered'
+    workers: int = 2  # processes that write the study
 
 # %% ../nbs/00_core.ipynb #4b7484cf
 @dataclass(frozen=True)
 class StudyConfig:
     "Whose brains, from which files, and who is held out."
-    layout:str='had'       # reader: 'had' (OpenNeuro ds004488) or 'urgen' (a BIDS study of films, one's own too)
-    root:str=''            # of the BIDS tree of measured brains; '' where `simulate` writes the study
-    source:str='volume'    # 'volume', 'ciftify', 'beta' or 'mosaic'
-    voxel_mm:int=0         # grid of the stored series, mm; 0 leaves volumes on their own
-    register:bool=False    # bring volumes of native space to MNI space
-    subjects:tuple=()      # whom to take; () is everybody who has events
-    targets:tuple=()       # subjects the model never sees labelled; () is the last n_target
-    n_target:int=2
-    test_runs:tuple=()     # instead of subjects, hold out these runs of everybody, as MOSAIC does
-    hold_out:tuple=()      # classes and clips that training never sees and that alone are evaluated
-    share_films:bool=False # everybody saw the same films, so training keeps those that targets saw
+
+    layout: str = 'had'  # reader: 'had' (OpenNeuro ds004488) or 'urgen' (a BIDS study of films, one's own too)
+    root: str = ''  # of the BIDS tree of measured brains; '' where `simulate` writes the study
+    source: str = 'volume'  # 'volume', 'ciftify', 'beta' or 'mosaic'
+    voxel_mm: int = 0  # grid of the stored series, mm; 0 leaves volumes on their own
+    register: bool = False  # bring volumes of native space to MNI space
+    subjects: tuple = ()  # whom to take; () is everybody who has events
+    targets: tuple = ()  # subjects the model never sees labelled; () is the last n_target
+    n_target: int = 2
+    test_runs: tuple = ()  # instead of subjects, hold out these runs of everybody, as MOSAIC does
+    hold_out: tuple = ()  # classes and clips that training never sees and that alone are evaluated
+    share_films: bool = False  # everybody saw the same films, so training keeps those that targets saw
+
+
 @dataclass(frozen=True)
 class DataConfig:
     "From BIDS to blocks."
-    in_frames:int=5        # T, volumes in a block
-    window_start:float=2.  # first volume of the block, s after trial onset
-    train_subjects:int=0   # how many of the training subjects Stages I and II learn from; 0 is all
-    adapt_take:float=1.    # share of the adaptation records that Stage II is given
-    adapt_share:float=0.5  # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated
+
+    in_frames: int = 5  # T, volumes in a block
+    window_start: float = 2.0  # first volume of the block, s after trial onset
+    train_subjects: int = 0  # how many of the training subjects Stages I and II learn from; 0 is all
+    adapt_take: float = 1.0  # share of the adaptation records that Stage II is given
+    adapt_share: float = (
+        0.5  # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated
+    )
+
+
 @dataclass(frozen=True)
 class BrainConfig:
     "Tokenizer, encoder and projection."
-    patch:int=6            # edge of a patch, voxels
-    dim:int=192            # D
-    depth:int=2            # encoder blocks
-    heads:int=6
-    mlp_ratio:float=1.     # as in the published SC-MBM
-    rank:int=16            # adaptor bottleneck
-    readout:int=64         # rank of the projection onto the query tokens
-    dropout:float=0.5      # in the projection, share of token values hidden while training
-    temporal:bool=False    # blocks of MinD-Video, with attention over frames
-    tokenizer:str='conv'   # 'conv', or for comparison 'flat': every voxel on its own, no tokens and no encoder
-    adaptor:str='nonlinear' # in the encoder: 'nonlinear', or for comparison 'linear' (LoRA's form) or 'none'
+
+    patch: int = 6  # edge of a patch, voxels
+    dim: int = 192  # D
+    depth: int = 2  # encoder blocks
+    heads: int = 6
+    mlp_ratio: float = 1.0  # as in the published SC-MBM
+    rank: int = 16  # adaptor bottleneck
+    readout: int = 64  # rank of the projection onto the query tokens
+    dropout: float = 0.5  # in the projection, share of token values hidden while training
+    temporal: bool = False  # blocks of MinD-Video, with attention over frames
+    tokenizer: str = 'conv'  # 'conv', or for comparison 'flat': every voxel on its own, no tokens and no encoder
+    adaptor: str = 'nonlinear'  # in the encoder: 'nonlinear', or for comparison 'linear' (LoRA's form) or 'none'
+
+
 @dataclass(frozen=True)
 class VideoConfig:
     "The Video-LLaMA: frozen ViT, Q-Former, video Q-Former, projection, frozen LLM."
-    kind:str="small"       # 'small', trained here over packaged parts; 'video-llama', from the published files under `weights`
-    vit:str="dinov2-s"     # part name or 'tiny'
-    llm:str="smollm2"
-    text:str="minilm"      # sentence encoder
-    image_size:int=112     # pixels, a multiple of 14
-    n_frames:int=4         # frames a clip
-    n_query:int=16         # L, query tokens
-    adaptor:bool=True      # adaptors in the Q-Formers, trained in Stage I
-    dim:int=192            # D_q
-    layers:int=2           # image Q-Former
-    video_layers:int=2     # video Q-Former
-    heads:int=4
-    align_steps:int=250    # warm-up: query tokens towards the LLM's embeddings of words
-    align_batch:int=64
-    patch_keep:float=0.5   # share of patches seen in a training step
-    feature_noise:float=0.3 # added to standardised features while training
-    llm_steps:int=160      # answering questions against the frozen LLM
-    llm_batch:int=8
-    lr:float=1e-3
-    llm_lr:float=1e-3
-    max_new_tokens:int=28
+
+    kind: str = (
+        "small"  # 'small', trained here over packaged parts; 'video-llama', from the published files under `weights`
+    )
+    vit: str = "dinov2-s"  # part name or 'tiny'
+    llm: str = "smollm2"
+    text: str = "minilm"  # sentence encoder
+    image_size: int = 112  # pixels, a multiple of 14
+    n_frames: int = 4  # frames a clip
+    n_query: int = 16  # L, query tokens
+    adaptor: bool = True  # adaptors in the Q-Formers, trained in Stage I
+    dim: int = 192  # D_q
+    layers: int = 2  # image Q-Former
+    video_layers: int = 2  # video Q-Former
+    heads: int = 4
+    align_steps: int = 250  # warm-up: query tokens towards the LLM's embeddings of words
+    align_batch: int = 64
+    patch_keep: float = 0.5  # share of patches seen in a training step
+    feature_noise: float = 0.3  # added to standardised features while training
+    llm_steps: int = 160  # answering questions against the frozen LLM
+    llm_batch: int = 8
+    lr: float = 1e-3
+    llm_lr: float = 1e-3
+    max_new_tokens: int = 28
 
 # %% ../nbs/00_core.ipynb #ba86be03
 @dataclass(frozen=True)
 class PretrainConfig:
     "Masked brain modelling."
-    steps:int=100
-    batch:int=16
-    lr:float=1e-4          # gentle: what tells clips apart must survive it
-    mask_ratio:float=0.75
-    decoder_dim:int=96
-    decoder_depth:int=2
-    decoder_heads:int=4
-    source:str='rest'      # what the encoder starts from: 'rest' (resting runs of the study), 'hcp' (parcels of real people), 'scmbm' or 'mindvideo' (a published file under `weights`), 'none' (at random)
+
+    steps: int = 100
+    batch: int = 16
+    lr: float = 1e-4  # gentle: what tells clips apart must survive it
+    mask_ratio: float = 0.75
+    decoder_dim: int = 96
+    decoder_depth: int = 2
+    decoder_heads: int = 4
+    # what the encoder starts from: 'rest' (resting runs of the study), 'hcp' (parcels of real people), 'scmbm' or
+    # 'mindvideo' (a published file under `weights`), 'none' (at random)
+    source: str = 'rest'
+
+
 @dataclass(frozen=True)
 class ParcelConfig:
     "Masked brain modelling on parcel series of the Human Connectome Project."
-    steps:int=2000
-    batch:int=32
-    lr:float=2e-3
-    mask_ratio:float=0.75
-    patch:int=6            # volumes in a patch, of one parcel
-    patches:int=2          # patches of a parcel in a window
-    decoder_dim:int=96
-    decoder_depth:int=1
-    decoder_heads:int=4
+
+    steps: int = 2000
+    batch: int = 32
+    lr: float = 2e-3
+    mask_ratio: float = 0.75
+    patch: int = 6  # volumes in a patch, of one parcel
+    patches: int = 2  # patches of a parcel in a window
+    decoder_dim: int = 96
+    decoder_depth: int = 1
+    decoder_heads: int = 4
+
+
 @dataclass(frozen=True)
 class Stage1Config:
     "Cross-modal alignment (§3.2)."
-    epochs:int=3
-    batch:int=64
-    lr:float=1e-4
-    weight_decay:float=0.05
-    tau:float=0.05         # starting temperature of the CLIP loss, learned
-    alpha:float=0.5        # Eq. 1, L1 against squared L2
-    beta:float=0.995       # Eq. 2, CLIP against L2-L1, which is a sum over D_q features
+
+    epochs: int = 3
+    batch: int = 64
+    lr: float = 1e-4
+    weight_decay: float = 0.05
+    tau: float = 0.05  # starting temperature of the CLIP loss, learned
+    alpha: float = 0.5  # Eq. 1, L1 against squared L2
+    beta: float = 0.995  # Eq. 2, CLIP against L2-L1, which is a sum over D_q features
+
+
 @dataclass(frozen=True)
 class Stage2Config:
     "Instruction tuning with domain adaptation (§3.2)."
-    steps:int=50
-    batch:int=16
-    adapt_batch:int=32     # unlabelled target records a step
-    lr:float=5e-4
-    lam:float=0.9          # Eq. 6, cross-entropy against domain adaptation
-    variant:str="dance"    # 'dance' (tau 0.05, source cross-entropy) or 'paper' (tau 0.5, as printed)
-    m:float=0.5            # Eq. 5, margin
+
+    steps: int = 50
+    batch: int = 16
+    adapt_batch: int = 32  # unlabelled target records a step
+    lr: float = 5e-4
+    lam: float = 0.9  # Eq. 6, cross-entropy against domain adaptation
+    variant: str = "dance"  # 'dance' (tau 0.05, source cross-entropy) or 'paper' (tau 0.5, as printed)
+    m: float = 0.5  # Eq. 5, margin
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     "Decoding and scoring."
-    question:str="What is the main thing happening in the video?"
-    batch:int=96          # answers written at once
-    permutations:int=9999
+
+    question: str = "What is the main thing happening in the video?"
+    batch: int = 96  # answers written at once
+    permutations: int = 9999
 
 # %% ../nbs/00_core.ipynb #a5b5273f
 @dataclass(frozen=True)
 class Preset:
     "Every setting of one run."
-    name:str
-    study:StudyConfig=StudyConfig()
-    sim:SimConfig=SimConfig()
-    data:DataConfig=DataConfig()
-    brain:BrainConfig=BrainConfig()
-    video:VideoConfig=VideoConfig()
-    pretrain:PretrainConfig=PretrainConfig()
-    parcels:ParcelConfig=ParcelConfig()
-    stage1:Stage1Config=Stage1Config()
-    stage2:Stage2Config=Stage2Config()
-    evaluate:EvaluateConfig=EvaluateConfig()
-    dtype:str="bfloat16"   # the LLM's
-    simulated:bool=True    # the brains are written by `simulate`
-    weights:str=""         # folder of published files, laid out as in `weights.published`
-    answers:str=""         # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
-    device:str="cpu"       # where models compute; series, tokens and kernels stay in the host's memory
-    threads:int=2          # fixed, so that sums come out in the same order
+
+    name: str
+    study: StudyConfig = StudyConfig()
+    sim: SimConfig = SimConfig()
+    data: DataConfig = DataConfig()
+    brain: BrainConfig = BrainConfig()
+    video: VideoConfig = VideoConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    parcels: ParcelConfig = ParcelConfig()
+    stage1: Stage1Config = Stage1Config()
+    stage2: Stage2Config = Stage2Config()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    dtype: str = "bfloat16"  # the LLM's
+    simulated: bool = True  # the brains are written by `simulate`
+    weights: str = ""  # folder of published files, laid out as in `weights.published`
+    answers: str = ""  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
+    device: str = "cpu"  # where models compute; series, tokens and kernels stay in the host's memory
+    threads: int = 2  # fixed, so that sums come out in the same order
 
 # %% ../nbs/00_core.ipynb #0234888d
-PAPER_SIZE = dict(brain=BrainConfig(dim=1024, depth=24, heads=16), video=VideoConfig('video-llama', image_size=224, n_frames=8, n_query=32, dim=768, max_new_tokens=300),
-    pretrain=PretrainConfig(source='scmbm'), stage1=Stage1Config(beta=0.99875), evaluate=EvaluateConfig(batch=16), simulated=False, device='cuda')
+PAPER_SIZE = dict(
+    brain=BrainConfig(dim=1024, depth=24, heads=16),
+    video=VideoConfig('video-llama', image_size=224, n_frames=8, n_query=32, dim=768, max_new_tokens=300),
+    pretrain=PretrainConfig(source='scmbm'),
+    stage1=Stage1Config(beta=0.99875),
+    evaluate=EvaluateConfig(batch=16),
+    simulated=False,
+    device='cuda',
+)
 PRESETS = {
     'sim-had': Preset('sim-had'),
-    'sim-urgen': Preset('sim-urgen', study=StudyConfig('urgen', share_films=True), sim=SimConfig(n_train=2, films='urgen', clip_seconds=3., slot=5.)),
-    'had': Preset('had', study=StudyConfig(source='ciftify', voxel_mm=3, targets=('07', '14', '21', '28')), stage2=Stage2Config(steps=1200), **PAPER_SIZE),
+    'sim-urgen': Preset(
+        'sim-urgen',
+        study=StudyConfig('urgen', share_films=True),
+        sim=SimConfig(n_train=2, films='urgen', clip_seconds=3.0, slot=5.0),
+    ),
+    'had': Preset(
+        'had',
+        study=StudyConfig(source='ciftify', voxel_mm=3, targets=('07', '14', '21', '28')),
+        stage2=Stage2Config(steps=1200),
+        **PAPER_SIZE,
+    ),
     'urgen': Preset('urgen', study=StudyConfig('urgen', voxel_mm=3, share_films=True), **PAPER_SIZE),
-    'haxby': Preset('haxby', study=StudyConfig('haxby'), data=DataConfig(in_frames=3), brain=BrainConfig(patch=4), video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
-        pretrain=PretrainConfig(source='hcp'), stage1=Stage1Config(epochs=2), stage2=Stage2Config(steps=12, lam=1., lr=2e-4),
-        evaluate=EvaluateConfig(question='What is the person looking at?'), simulated=False),
-    'tiny': Preset('tiny',
-        sim=SimConfig(n_train=2, runs=2, trials=10, rest_volumes=20, voxel_mm=12., n_actions=3, clip_size=56, n_vit=4, n_text=4, n_motion=3, workers=1),
+    'haxby': Preset(
+        'haxby',
+        study=StudyConfig('haxby'),
+        data=DataConfig(in_frames=3),
+        brain=BrainConfig(patch=4),
+        video=VideoConfig(n_query=2, dim=576, llm_steps=240, max_new_tokens=14),
+        pretrain=PretrainConfig(source='hcp'),
+        stage1=Stage1Config(epochs=2),
+        stage2=Stage2Config(steps=12, lam=1.0, lr=2e-4),
+        evaluate=EvaluateConfig(question='What is the person looking at?'),
+        simulated=False,
+    ),
+    'tiny': Preset(
+        'tiny',
+        sim=SimConfig(
+            n_train=2,
+            runs=2,
+            trials=10,
+            rest_volumes=20,
+            voxel_mm=12.0,
+            n_actions=3,
+            clip_size=56,
+            n_vit=4,
+            n_text=4,
+            n_motion=3,
+            workers=1,
+        ),
         brain=BrainConfig(patch=4, dim=24, depth=2, heads=2, rank=4, readout=8),
-        video=VideoConfig(vit='tiny', llm='tiny', text='tiny', image_size=28, n_frames=2, n_query=4, dim=24, layers=2, video_layers=1, heads=2, align_steps=4, align_batch=8, llm_steps=4, llm_batch=4, max_new_tokens=8),
+        video=VideoConfig(
+            vit='tiny',
+            llm='tiny',
+            text='tiny',
+            image_size=28,
+            n_frames=2,
+            n_query=4,
+            dim=24,
+            layers=2,
+            video_layers=1,
+            heads=2,
+            align_steps=4,
+            align_batch=8,
+            llm_steps=4,
+            llm_batch=4,
+            max_new_tokens=8,
+        ),
         pretrain=PretrainConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
         parcels=ParcelConfig(steps=4, batch=4, decoder_dim=16, decoder_depth=1, decoder_heads=2),
-        stage1=Stage1Config(epochs=2, batch=8), stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),
-        evaluate=EvaluateConfig(batch=8, permutations=99), dtype='float32')}
-for name in ('had', 'urgen'): PRESETS[f'{name}-small'] = Preset(f'{name}-small', study=PRESETS[name].study, pretrain=PretrainConfig(source='hcp'), simulated=False)
-PRESETS['tiny-had'] = replace(PRESETS['tiny'], name='tiny-had', study=PRESETS['had'].study, pretrain=replace(PRESETS['tiny'].pretrain, source='none'), simulated=False)
-PRESETS['sim-urgen-unseen'] = replace(PRESETS['sim-urgen'], name='sim-urgen-unseen', study=replace(PRESETS['sim-urgen'].study, hold_out=('007_F.avi', '017_F.avi', '035_M.avi')))
-PRESETS['tiny-urgen'] = replace(PRESETS['tiny'], name='tiny-urgen', study=PRESETS['sim-urgen'].study, sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3., slot=5.))
+        stage1=Stage1Config(epochs=2, batch=8),
+        stage2=Stage2Config(steps=4, batch=4, adapt_batch=8),
+        evaluate=EvaluateConfig(batch=8, permutations=99),
+        dtype='float32',
+    ),
+}
+for name in ('had', 'urgen'):
+    PRESETS[f'{name}-small'] = Preset(
+        f'{name}-small', study=PRESETS[name].study, pretrain=PretrainConfig(source='hcp'), simulated=False
+    )
+PRESETS['tiny-had'] = replace(
+    PRESETS['tiny'],
+    name='tiny-had',
+    study=PRESETS['had'].study,
+    pretrain=replace(PRESETS['tiny'].pretrain, source='none'),
+    simulated=False,
+)
+PRESETS['sim-urgen-unseen'] = replace(
+    PRESETS['sim-urgen'],
+    name='sim-urgen-unseen',
+    study=replace(PRESETS['sim-urgen'].study, hold_out=('007_F.avi', '017_F.avi', '035_M.avi')),
+)
+PRESETS['tiny-urgen'] = replace(
+    PRESETS['tiny'],
+    name='tiny-urgen',
+    study=PRESETS['sim-urgen'].study,
+    sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3.0, slot=5.0),
+)
 
-def get_preset(name:str, # one of PRESETS
-               **changes, # 'stage1__epochs=3' changes a leaf; two underscores go down one level
-              )->Preset:
+
+def get_preset(
+    name: str,  # one of PRESETS
+    **changes,  # 'stage1__epochs=3' changes a leaf; two underscores go down one level
+) -> Preset:
     "The preset called `name`, with `changes`. Raises `PresetError` with the names that exist."
-    if name not in PRESETS: raise PresetError(f"preset {name!r} does not exist; choose one of {', '.join(PRESETS)}")
+    if name not in PRESETS:
+        raise PresetError(f"preset {name!r} does not exist; choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
-    for k,v in changes.items(): preset = _change(preset, k.split('__'), v, f'{name}.{k}')
+    for k, v in changes.items():
+        preset = _change(preset, k.split('__'), v, f'{name}.{k}')
     return preset
+
 
 def _change(node, path, value, where):
     names = [f.name for f in dataclasses.fields(node)]
-    if path[0] not in names: raise PresetError(f"{where}: no field {path[0]!r}; this level has {', '.join(names)}")
+    if path[0] not in names:
+        raise PresetError(f"{where}: no field {path[0]!r}; this level has {', '.join(names)}")
     old = getattr(node, path[0])
-    if len(path)>1 and not dataclasses.is_dataclass(old): raise PresetError(f"{where}: {path[0]!r} is a plain value and has nothing below it")
-    if len(path)==1 and (not isinstance(value, type(old)) and not (isinstance(old, float) and isinstance(value, int))):
-        raise PresetError(f"{where}: found {value!r} ({type(value).__name__}), wanted {type(old).__name__} like {old!r}")
-    return replace(node, **{path[0]: _change(old, path[1:], value, where) if len(path)>1 else value})
+    if len(path) > 1 and not dataclasses.is_dataclass(old):
+        raise PresetError(f"{where}: {path[0]!r} is a plain value and has nothing below it")
+    if len(path) == 1 and (
+        not isinstance(value, type(old)) and not (isinstance(old, float) and isinstance(value, int))
+    ):
+        raise PresetError(
+            f"{where}: found {value!r} ({type(value).__name__}), wanted {type(old).__name__} like {old!r}"
+        )
+    return replace(node, **{path[0]: _change(old, path[1:], value, where) if len(path) > 1 else value})
 
 # %% ../nbs/00_core.ipynb #48946c19
-def choose_study(preset:Preset, root:str='', # of the BIDS tree
-                 source:str='', # 'volume', 'ciftify', 'beta' or 'mosaic'
-                 subjects:str='', targets:str='', # names parted by commas, as in '01,02,07'
-                 **more:str, # weights, answers, device: fields of `Preset`
-                )->Preset:
+def choose_study(
+    preset: Preset,
+    root: str = '',  # of the BIDS tree
+    source: str = '',  # 'volume', 'ciftify', 'beta' or 'mosaic'
+    subjects: str = '',
+    targets: str = '',  # names parted by commas, as in '01,02,07'
+    **more: str,  # weights, answers, device: fields of `Preset`
+) -> Preset:
     "The preset with what is said of its study, and where its files are. Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."
-    names = lambda v: (f'{v:02d}',) if isinstance(v, int) else tuple(n.strip().removeprefix('sub-') for n in v.split(',') if n.strip()) # papermill -p targets 04 gives the number 4
-    said = dict(root=root, source=source, subjects=names(subjects), targets=names(targets)); said = {k: v for k,v in said.items() if v}
-    if said and (preset.simulated or preset.study.layout=='haxby'): raise PresetError(f"preset {preset.name!r}: found {', '.join(said)} for a study that this preset makes itself, wanted none; take preset had or urgen for a study on disk")
-    study = replace(preset.study, **said); strangers = set(study.targets)-set(study.subjects) if study.subjects else ()
-    if strangers: raise PresetError(f"targets: found {', '.join(sorted(strangers))}, wanted some of the subjects {', '.join(study.subjects)}; name targets among them, as in -p targets {study.subjects[-1]}")
-    strange = set(more)-{'weights', 'answers', 'device'}
-    if strange: raise PresetError(f"{', '.join(sorted(strange))}: nothing of this name can be said of a run; wanted root, source, subjects, targets, weights, answers or device")
-    return replace(preset, study=study, **{k: v for k,v in more.items() if v})
+    names = lambda v: (
+        (f'{v:02d}',)
+        if isinstance(v, int)
+        else tuple(n.strip().removeprefix('sub-') for n in v.split(',') if n.strip())
+    )  # papermill -p targets 04 gives the number 4
+    said = dict(root=root, source=source, subjects=names(subjects), targets=names(targets))
+    said = {k: v for k, v in said.items() if v}
+    if said and (preset.simulated or preset.study.layout == 'haxby'):
+        raise PresetError(
+            f"preset {preset.name!r}: found {', '.join(said)} for a study that this preset makes itself, wanted "
+            "none; take preset had or urgen for a study on disk"
+        )
+    study = replace(preset.study, **said)
+    strangers = set(study.targets) - set(study.subjects) if study.subjects else ()
+    if strangers:
+        raise PresetError(
+            f"targets: found {', '.join(sorted(strangers))}, wanted some of the subjects "
+            f"{', '.join(study.subjects)}; name targets among them, as in -p targets {study.subjects[-1]}"
+        )
+    strange = set(more) - {'weights', 'answers', 'device'}
+    if strange:
+        raise PresetError(
+            f"{', '.join(sorted(strange))}: nothing of this name can be said of a run; wanted root, source, "
+            "subjects, targets, weights, answers or device"
+        )
+    return replace(preset, study=study, **{k: v for k, v in more.items() if v})
 
 # %% ../nbs/00_core.ipynb #edbd426f
-def project_root()->Path: # the nearest folder upwards that has settings.ini, else the working folder
+def project_root() -> Path:  # the nearest folder upwards that has settings.ini, else the working folder
     "Root of the checkout, or the working folder when the package is used on its own."
     here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p/'settings.ini').exists() and (p/'nbs').exists()), here)
+    return next((p for p in (here, *here.parents) if (p / 'settings.ini').exists() and (p / 'nbs').exists()), here)
 
 # %% ../nbs/00_core.ipynb #fa3d9957
-def kept_json(what:str, # 'ablation', 'compare'
-              preset:str, # its name
-              out='', # folder of all runs; '' is _runs in the project's root
-             ): # as it was written, or None
+def kept_json(
+    what: str,  # 'ablation', 'compare'
+    preset: str,  # its name
+    out='',  # folder of all runs; '' is _runs in the project's root
+):  # as it was written, or None
     "What a run of this preset left, or else what is committed under `data/`."
-    runs = Path(out) if out else project_root()/'_runs'
-    found = next((f for f in (runs/preset/f'{what}.json', project_root()/'data'/what/f'{preset}.json') if f.exists()), None)
+    runs = Path(out) if out else project_root() / '_runs'
+    found = next(
+        (f for f in (runs / preset / f'{what}.json', project_root() / 'data' / what / f'{preset}.json') if f.exists()),
+        None,
+    )
     return json.loads(found.read_text()) if found else None
 
 # %% ../nbs/00_core.ipynb #df8fdd07
-def seed_all(seed:int, # any int
-             threads:int|None=None, # torch threads; None leaves them
-            )->'torch.Generator': # a CPU generator of its own
+def seed_all(
+    seed: int,  # any int
+    threads: int | None = None,  # torch threads; None leaves them
+) -> 'torch.Generator':  # a CPU generator of its own
     "Seed python, numpy and torch, and make torch deterministic."
-    import torch # here, so that rooms which only count words do without it
-    random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True); torch.utils.deterministic.fill_uninitialized_memory = False # deterministic, without overwriting every new tensor first
-    if threads: torch.set_num_threads(threads)
+    import torch  # here, so that rooms which only count words do without it
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # deterministic, without overwriting every new tensor first
+    )
+    if threads:
+        torch.set_num_threads(threads)
     return torch.Generator().manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #32bafdc7
 @contextmanager
-def whole_file(path): # where -> Path to write to
+def whole_file(path):  # where -> Path to write to
     "A file to write that takes the place of `path` when it is whole."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     yield tmp
     os.replace(tmp, path)
 
-def write_text(path, # where
-               text:str):
-    "Write `text` to `path` whole or not at all."
-    with whole_file(path) as tmp: tmp.write_text(text)
 
-def a_few(names, most:int=6)->str: # the first few, in the order given
+def write_text(
+    path,  # where
+    text: str,
+):
+    "Write `text` to `path` whole or not at all."
+    with whole_file(path) as tmp:
+        tmp.write_text(text)
+
+
+def a_few(names, most: int = 6) -> str:  # the first few, in the order given
     "Names for a message."
     names = list(names)
-    return ', '.join(names[:most])+(f' and {len(names)-most} more' if len(names)>most else '') or 'none'
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '') or 'none'
 
-def write_json(path, obj): "Write `obj` as JSON, whole or not at all."; write_text(path, json.dumps(obj, indent=1, sort_keys=True)+'\n')
-def write_jsonl(path, rows): "Write one JSON object a line, whole or not at all."; write_text(path, ''.join(json.dumps(r, sort_keys=True)+'\n' for r in rows))
-def read_jsonl(path)->list: # one dict a line
+
+def write_json(path, obj):
+    "Write `obj` as JSON, whole or not at all."
+    write_text(path, json.dumps(obj, indent=1, sort_keys=True) + '\n')
+
+
+def write_jsonl(path, rows):
+    "Write one JSON object a line, whole or not at all."
+    write_text(path, ''.join(json.dumps(r, sort_keys=True) + '\n' for r in rows))
+
+
+def read_jsonl(path) -> list:  # one dict a line
     "Read a JSONL file; a torn line raises `DataError` with its number."
     rows = []
-    for i,line in enumerate(Path(path).read_text().splitlines(), 1):
-        try: rows.append(json.loads(line))
-        except json.JSONDecodeError as e: raise DataError(f"{path}, line {i}: not JSON ({e.msg}); remove the file and run again") from None
+    for i, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as e:
+            raise DataError(f"{path}, line {i}: not JSON ({e.msg}); remove the file and run again") from None
     return rows
 
-def file_hash(path, # a file
-             )->str: # sha256, hex
+
+def file_hash(
+    path,  # a file
+) -> str:  # sha256, hex
     "sha256 of a file's bytes."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #c714dd91
-def code_hash(*modules:str, # names of rooms, e.g. 'models', 'stage1'
-             )->str: # 12 hex digits
+def code_hash(
+    *modules: str,  # names of rooms, e.g. 'models', 'stage1'
+) -> str:  # 12 hex digits
     "Digest of the code of rooms of this package, blind to comments, docstrings and layout."
     h = hashlib.sha256()
     for m in modules:
         tree = ast.parse(Path(importlib.util.find_spec(f'brainllm.{m}').origin).read_text())
         for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)) and ast.get_docstring(node, clean=False) is not None: node.body = node.body[1:]
+            if (
+                isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module))
+                and ast.get_docstring(node, clean=False) is not None
+            ):
+                node.body = node.body[1:]
         h.update(ast.dump(tree).encode())
     return h.hexdigest()[:12]
 
-def digest(obj, # dataclasses, dicts, lists, numbers, strings, paths
-          )->str: # 12 hex digits
+
+def digest(
+    obj,  # dataclasses, dicts, lists, numbers, strings, paths
+) -> str:  # 12 hex digits
     "A short digest of a value."
     return hashlib.sha256(json.dumps(obj, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-def _plain(o): return dataclasses.asdict(o) if dataclasses.is_dataclass(o) else str(o)
+
+def _plain(o):
+    return dataclasses.asdict(o) if dataclasses.is_dataclass(o) else str(o)
 
 # %% ../nbs/00_core.ipynb #ae8f8846
 class Store:
     "Folders of built artifacts, each whole and verified, or absent."
-    def __init__(self,
-                 root, # folder, made when needed
-                ): self.root, self.verified, self.log = Path(root), set(), []
-    def path(self, name:str, key:str)->Path: return self.root/f'{name}-{key}'
-    def get(self, name:str, # what it is
-            build, # called with an empty folder to fill
-            inputs:dict, # everything that decides the result
-           )->Path: # the folder
+
+    def __init__(
+        self,
+        root,  # folder, made when needed
+    ):
+        self.root, self.verified, self.log = Path(root), set(), []
+
+    def path(self, name: str, key: str) -> Path:
+        return self.root / f'{name}-{key}'
+
+    def get(
+        self,
+        name: str,  # what it is
+        build,  # called with an empty folder to fill
+        inputs: dict,  # everything that decides the result
+    ) -> Path:  # the folder
         "The artifact for these inputs: found and verified, or built. Raises `ArtifactError` when the stored one is damaged."
         path = self.path(name, digest(inputs))
-        if path.exists(): self.verify(path); how = 'reused'
-        else: self._build(path, name, build, inputs); how = 'built'
-        if path not in [p for *_,p in self.log]: self.log.append((name, how, path)); print(f'{name}: {how}, {path.name}')
+        if path.exists():
+            self.verify(path)
+            how = 'reused'
+        else:
+            self._build(path, name, build, inputs)
+            how = 'built'
+        if path not in [p for *_, p in self.log]:
+            self.log.append((name, how, path))
+            print(f'{name}: {how}, {path.name}')
         return path
+
     def _build(self, path, name, build, inputs):
         self.root.mkdir(parents=True, exist_ok=True)
-        tmp = self.root/f'.partial-{path.name}-{os.getpid()}'
-        shutil.rmtree(tmp, ignore_errors=True); tmp.mkdir()
+        tmp = self.root / f'.partial-{path.name}-{os.getpid()}'
+        shutil.rmtree(tmp, ignore_errors=True)
+        tmp.mkdir()
         start = time.time()
         try:
-            with PeakMemory() as memory: build(tmp)
-        except BaseException: shutil.rmtree(tmp); raise
+            with PeakMemory() as memory:
+                build(tmp)
+        except BaseException:
+            shutil.rmtree(tmp)
+            raise
         files = {str(p.relative_to(tmp)): file_hash(p) for p in sorted(tmp.rglob('*')) if p.is_file()}
-        write_json(tmp/'manifest.json', dict(name=name, inputs=json.loads(json.dumps(inputs, default=_plain)), files=files,
-                   seconds=round(time.time()-start, 2), peak_gb=memory.gb, **provenance()))
-        try: os.rename(tmp, path); self.verified.add(path)
-        except OSError: # another process was quicker: its artifact is as good, when it is whole
+        write_json(
+            tmp / 'manifest.json',
+            dict(
+                name=name,
+                inputs=json.loads(json.dumps(inputs, default=_plain)),
+                files=files,
+                seconds=round(time.time() - start, 2),
+                peak_gb=memory.gb,
+                **provenance(),
+            ),
+        )
+        try:
+            os.rename(tmp, path)
+            self.verified.add(path)
+        except OSError:  # another process was quicker: its artifact is as good, when it is whole
             if not path.exists(): raise
-            shutil.rmtree(tmp); self.verify(path)
+            shutil.rmtree(tmp)
+            self.verify(path)
+
     def verify(self, path):
         "Compare every file of an artifact with its manifest."
         if path in self.verified: return
-        if not (path/'manifest.json').exists(): raise ArtifactError(f"{path}: no manifest.json, so it is not whole; delete this folder and run again")
-        try: files = json.loads((path/'manifest.json').read_text())['files']
-        except (json.JSONDecodeError, KeyError): raise ArtifactError(f"{path}/manifest.json cannot be read; delete {path} and run again") from None
-        for f,want in files.items():
-            found = file_hash(path/f) if (path/f).exists() else 'nothing'
-            if found!=want: raise ArtifactError(f"{path/f}: found {found[:12]}, wanted {want[:12]} (sha256); the file was damaged after it was written. Delete {path} and run again")
+        if not (path / 'manifest.json').exists():
+            raise ArtifactError(f"{path}: no manifest.json, so it is not whole; delete this folder and run again")
+        try:
+            files = json.loads((path / 'manifest.json').read_text())['files']
+        except (json.JSONDecodeError, KeyError):
+            raise ArtifactError(f"{path}/manifest.json cannot be read; delete {path} and run again") from None
+        for f, want in files.items():
+            found = file_hash(path / f) if (path / f).exists() else 'nothing'
+            if found != want:
+                raise ArtifactError(
+                    f"{path / f}: found {found[:12]}, wanted {want[:12]} (sha256); the file was damaged after it was "
+                    f"written. Delete {path} and run again"
+                )
         self.verified.add(path)
+
 
 class PeakMemory:
     "While it is open, the most memory that this process and its children held together: resident sets added up five times a second, in `gb`."
+
     def __enter__(self):
-        self.gb, self._done = 0., threading.Event(); self._thread = threading.Thread(target=self._watch, daemon=True); self._thread.start()
+        self.gb, self._done = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
         return self
+
     def _watch(self):
         me = psutil.Process()
         while True:
             total = 0
             for p in (me, *me.children(recursive=True)):
-                try: total += p.memory_info().rss
-                except psutil.NoSuchProcess: pass # it ended in between
-            self.gb = max(self.gb, round(total/1e9, 3))
-            if self._done.wait(.2): return
-    def __exit__(self, *error): self._done.set(); self._thread.join()
+                try:
+                    total += p.memory_info().rss
+                except psutil.NoSuchProcess:
+                    pass  # it ended in between
+            self.gb = max(self.gb, round(total / 1e9, 3))
+            if self._done.wait(0.2): return
+
+    def __exit__(self, *error):
+        self._done.set()
+        self._thread.join()
 
 # %% ../nbs/00_core.ipynb #cbbaf19b
-def provenance()->dict: # commit, dirty, versions
+def provenance() -> dict:  # commit, dirty, versions
     "Where a number came from: the commit, whether the package had changes since, and the versions that matter."
+
     def git(*a):
-        try: return subprocess.run(['git', *a], cwd=project_root(), capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError): return ''
-    versions = {p: importlib.metadata.version(p) for p in ('torch','transformers','peft','nilearn','nibabel','sacrebleu','bert-score','rouge-score')}
-    return dict(commit=git('rev-parse', '--short=12', 'HEAD') or 'unknown', dirty=bool(git('status', '--porcelain', '--', 'brainllm')), versions=versions)
+        try:
+            return subprocess.run(
+                ['git', *a], cwd=project_root(), capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ''
+
+    versions = {
+        p: importlib.metadata.version(p)
+        for p in ('torch', 'transformers', 'peft', 'nilearn', 'nibabel', 'sacrebleu', 'bert-score', 'rouge-score')
+    }
+    return dict(
+        commit=git('rev-parse', '--short=12', 'HEAD') or 'unknown',
+        dirty=bool(git('status', '--porcelain', '--', 'brainllm')),
+        versions=versions,
+    )
 
 # %% ../nbs/00_core.ipynb #8fed46f4
-def progress(it, # anything iterable
-             desc:str, # what is being done
-             total:int|None=None, **kw):
+def progress(
+    it,  # anything iterable
+    desc: str,  # what is being done
+    total: int | None = None,
+    **kw,
+):
     "A progress bar with the time left."
-    return tqdm(it, desc=desc, total=total, mininterval=1., dynamic_ncols=False, ncols=90, **kw)
+    return tqdm(it, desc=desc, total=total, mininterval=1.0, dynamic_ncols=False, ncols=90, **kw)

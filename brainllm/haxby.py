@@ -34,353 +34,774 @@ from .stage2 import Stage2, tune
 @dataclass(frozen=True)
 class Picture:
     "A category in words."
-    kind:str   # what sort of thing it is
-    noun:str   # what it is called
-    names:str  # regular expression: the words that name it in an answer
-    article:str='a '
 
-PICTURES = dict(bottle=Picture('container', 'bottle', r'bottles?'), cat=Picture('animal', 'cat', r'cats?|kittens?'), chair=Picture('furniture', 'chair', r'chairs?'),
-                face=Picture('human', 'face', r'faces?'), house=Picture('building', 'house', r'houses?'), scissors=Picture('tool', 'scissors', r'scissors', ''),
-                scrambledpix=Picture('pattern', 'scrambled picture', r'scrambled|scramble'), shoe=Picture('clothing', 'shoe', r'shoes?'))
+    kind: str  # what sort of thing it is
+    noun: str  # what it is called
+    names: str  # regular expression: the words that name it in an answer
+    article: str = 'a '
 
-QUESTIONS = {'What is the person looking at?': ('The person is looking at {article}{noun}.', 'The person looks at {article}{noun}.'),
-             'What is in the picture?': ('The picture shows {article}{noun}.', 'It is a picture of {article}{noun}.'),
-             'Describe what this person sees.': ('The person sees {article}{noun}.', 'They see {article}{noun}.'),
-             'What sort of thing does the person see?': ('{kind}: {article}{noun}.',)}
 
-def pieces(category:str)->list: # of the description, one for each of L = 2 tokens
+PICTURES = dict(
+    bottle=Picture('container', 'bottle', r'bottles?'),
+    cat=Picture('animal', 'cat', r'cats?|kittens?'),
+    chair=Picture('furniture', 'chair', r'chairs?'),
+    face=Picture('human', 'face', r'faces?'),
+    house=Picture('building', 'house', r'houses?'),
+    scissors=Picture('tool', 'scissors', r'scissors', ''),
+    scrambledpix=Picture('pattern', 'scrambled picture', r'scrambled|scramble'),
+    shoe=Picture('clothing', 'shoe', r'shoes?'),
+)
+
+QUESTIONS = {
+    'What is the person looking at?': (
+        'The person is looking at {article}{noun}.',
+        'The person looks at {article}{noun}.',
+    ),
+    'What is in the picture?': ('The picture shows {article}{noun}.', 'It is a picture of {article}{noun}.'),
+    'Describe what this person sees.': ('The person sees {article}{noun}.', 'They see {article}{noun}.'),
+    'What sort of thing does the person see?': ('{kind}: {article}{noun}.',),
+}
+
+
+def pieces(category: str) -> list:  # of the description, one for each of L = 2 tokens
     "A category's description in pieces."
     return [PICTURES[category].kind, PICTURES[category].noun]
 
-def describe(category:str)->str: # the description as a sentence
+
+def describe(category: str) -> str:  # the description as a sentence
     "A category's description for the sentence encoder."
     p = PICTURES[category]
     return f'A picture of {p.article}{p.noun} ({p.kind}).'
 
-def named(text:str)->str|None: # a category, or None
-    "The rule: the one category whose word stands in the text, as a whole word in any case; None where there is none or more than one."
-    found = [c for c,p in PICTURES.items() if re.search(rf'\b(?:{p.names})\b', text.lower())]
-    return found[0] if len(found)==1 else None
 
-def instruct(categories:list, seed:int)->list: # {'question', 'answer'} for each
+def named(text: str) -> str | None:  # a category, or None
+    "The rule: the one category whose word stands in the text, as a whole word in any case; None where there is none or more than one."
+    found = [c for c, p in PICTURES.items() if re.search(rf'\b(?:{p.names})\b', text.lower())]
+    return found[0] if len(found) == 1 else None
+
+
+def instruct(categories: list, seed: int) -> list:  # {'question', 'answer'} for each
     "A random question and one of its answers, for each record."
-    rng = np.random.default_rng(seed); out = []
+    rng = np.random.default_rng(seed)
+    out = []
     for c in categories:
-        q = list(QUESTIONS)[rng.integers(len(QUESTIONS))]; a = QUESTIONS[q][rng.integers(len(QUESTIONS[q]))]
+        q = list(QUESTIONS)[rng.integers(len(QUESTIONS))]
+        a = QUESTIONS[q][rng.integers(len(QUESTIONS[q]))]
         out.append(dict(question=q, answer=a.format(**asdict(PICTURES[c]))))
     return out
 
 # %% ../nbs/08_haxby.ipynb #3d77e61b
 class HaxbyRun(Run):
     "Artifacts of preset `haxby`. `.dataset`, `.series`, `.trials` as in `Run`; the encoder may start from HCP, from the simulated rest of `sim-had`, or at random."
+
     @cached_property
-    def dataset(self): return HaxbySlice()
+    def dataset(self):
+        return HaxbySlice()
+
     @cached_property
-    def series(self)->RunStore:
+    def series(self) -> RunStore:
         d = self.dataset
-        return RunStore(self.store.get('series', d.store, dict(bold=file_hash(d.session.bold), attributes=file_hash(d.root/'attributes_literal.txt'), mask=file_hash(d.session.mask), code=code_hash('data', 'datasets'))))
+        return RunStore(
+            self.store.get(
+                'series',
+                d.store,
+                dict(
+                    bold=file_hash(d.session.bold),
+                    attributes=file_hash(d.root / 'attributes_literal.txt'),
+                    mask=file_hash(d.session.mask),
+                    code=code_hash('data', 'datasets'),
+                ),
+            )
+        )
+
     @property
-    def resting(self): return Run('sim-had', self.seed, self.root, study_seed=0)
+    def resting(self):
+        return Run('sim-had', self.seed, self.root, study_seed=0)
+
     @property
-    def response(self)->np.ndarray: # a picture block is longer than the window, so the expected response is a plateau
-        return np.ones(self.preset.data.in_frames, np.float32)/self.preset.data.in_frames**.5
-    def blocks(self, trials, window_start)->Blocks: # s from the volume to the first of its window
+    def response(
+        self,
+    ) -> np.ndarray:  # a picture block is longer than the window, so the expected response is a plateau
+        return np.ones(self.preset.data.in_frames, np.float32) / self.preset.data.in_frames**0.5
+
+    def blocks(self, trials, window_start) -> Blocks:  # s from the volume to the first of its window
         return Blocks(self.series, trials, self.preset.data.in_frames, window_start, 'object')
-    def fold(self, left_out:int)->Split: # .train: Trial of eleven runs, .test: SealedTrial of the one
+
+    def fold(self, left_out: int) -> Split:  # .train: Trial of eleven runs, .test: SealedTrial of the one
         "Everything of a run is left out, what was shown in it sealed."
         each = volumes(self.trials, self.series.tr)
-        return Split([t for t in each if t.run!=left_out], [], [seal(t) for t in each if t.run==left_out], ['01'], ['01'], [])
+        return Split(
+            [t for t in each if t.run != left_out], [], [seal(t) for t in each if t.run == left_out], ['01'], ['01'], []
+        )
 
-def choose_window(run:HaxbyRun, train:list)->float: # s from a volume to the first of its window
+
+def choose_window(run: HaxbyRun, train: list) -> float:  # s from a volume to the first of its window
     "The beginning from which ridge tells the categories of left-out training runs best."
-    y, groups = torch.tensor([CATEGORIES.index(t.classname) for t in train]), [t.run for t in train]; target, right = F.one_hot(y).float(), {}
-    for start in (-run.series.tr, 0., run.series.tr):
-        x = run.blocks(train, start); x = x.voxels(range(len(x))).flatten(1); kernel = unit_kernel(x-x.mean(0))
-        right[start] = (cross_fitted(kernel, target, groups, choose_penalty(kernel, target, groups)).argmax(1)==y).float().mean().item()
+    y, groups = torch.tensor([CATEGORIES.index(t.classname) for t in train]), [t.run for t in train]
+    target, right = F.one_hot(y).float(), {}
+    for start in (-run.series.tr, 0.0, run.series.tr):
+        x = run.blocks(train, start)
+        x = x.voxels(range(len(x))).flatten(1)
+        kernel = unit_kernel(x - x.mean(0))
+        right[start] = (
+            (cross_fitted(kernel, target, groups, choose_penalty(kernel, target, groups)).argmax(1) == y)
+            .float()
+            .mean()
+            .item()
+        )
     return max(right, key=right.get)
 
-def volumes(blocks:list, tr:float)->list: # Trial for each volume of each block
+
+def volumes(blocks: list, tr: float) -> list:  # Trial for each volume of each block
     "The volumes during which a block was shown."
-    return [replace(t, onset=t.onset+k*tr, duration=tr, index=t.index*100+k) for t in blocks for k in range(round(t.duration/tr))]
+    return [
+        replace(t, onset=t.onset + k * tr, duration=tr, index=t.index * 100 + k)
+        for t in blocks
+        for k in range(round(t.duration / tr))
+    ]
 
 # %% ../nbs/08_haxby.ipynb #99b6c638
 class TextAligner(Aligner):
     "The brain's side of Stage I and a linear map from brain tokens to sentence embeddings."
-    def __init__(self, run:Run, dim_text:int):
-        super().__init__(run); v = run.preset.video
-        self.sentence = nn.Linear(v.n_query*v.dim, dim_text)
-    def trained(self)->dict: return super().trained()|dict(sentence=list(self.sentence.parameters()))
 
-def one_of_each(labels:list, groups:int, times:int, seed:int)->list: # index tensors (8*groups,)
+    def __init__(self, run: Run, dim_text: int):
+        super().__init__(run)
+        v = run.preset.video
+        self.sentence = nn.Linear(v.n_query * v.dim, dim_text)
+
+    def trained(self) -> dict:
+        return super().trained() | dict(sentence=list(self.sentence.parameters()))
+
+
+def one_of_each(labels: list, groups: int, times: int, seed: int) -> list:  # index tensors (8*groups,)
     "Batches of groups that hold one record of each label, `times` over the rarest label's records."
-    rng, names = np.random.default_rng(seed), sorted(set(labels)); out = []
-    members = {n: np.flatnonzero(np.array(labels)==n) for n in names}; size = min(map(len, members.values()))
+    rng, names = np.random.default_rng(seed), sorted(set(labels))
+    out = []
+    members = {n: np.flatnonzero(np.array(labels) == n) for n in names}
+    size = min(map(len, members.values()))
     for _ in range(times):
         rows = np.stack([rng.permutation(members[n])[:size] for n in names], 1)
-        out += [torch.from_numpy(rows[i:i+groups].ravel()) for i in range(0, size//groups*groups, groups)]
+        out += [torch.from_numpy(rows[i : i + groups].ravel()) for i in range(0, size // groups * groups, groups)]
     return out
 
-def text_step(model:TextAligner, bold:Tensor, # (B, T, X, Y, Z), one of each category in turn
-              x:Tensor, # (B, L, D_llm) words of the descriptions
-              sentences:Tensor, # (B, D_text) their sentence embeddings
-              n:int, cfg): # categories; Stage1Config -> loss, {'clip', 'l2l1', 'tau'}
+
+def text_step(
+    model: TextAligner,
+    bold: Tensor,  # (B, T, X, Y, Z), one of each category in turn
+    x: Tensor,  # (B, L, D_llm) words of the descriptions
+    sentences: Tensor,  # (B, D_text) their sentence embeddings
+    n: int,
+    cfg,  # categories; Stage1Config -> loss, {'clip', 'l2l1', 'tau'}
+):
     "Eq. 2 with text in the place of the video: contrast of sentences, reconstruction of words."
-    z = model.brain(bold); tau = model.temperature(); said = model.sentence(z.flatten(1))
-    clip = torch.stack([clip_loss(a, b, tau) for a,b in zip(said.split(n), sentences.split(n))]).mean(); recon = l2l1_loss(z, x, cfg.alpha)
-    return cfg.beta*clip+(1-cfg.beta)*recon, dict(clip=clip.item(), l2l1=recon.item(), tau=tau.item())
+    z = model.brain(bold)
+    tau = model.temperature()
+    said = model.sentence(z.flatten(1))
+    clip = torch.stack([clip_loss(a, b, tau) for a, b in zip(said.split(n), sentences.split(n))]).mean()
+    recon = l2l1_loss(z, x, cfg.alpha)
+    return cfg.beta * clip + (1 - cfg.beta) * recon, dict(clip=clip.item(), l2l1=recon.item(), tau=tau.item())
 
 # %% ../nbs/08_haxby.ipynb #a9096c5a
-def mixtures(words:Tensor, # (8, L, D)
-             n:int, seed:int)->tuple: # (n, L, D), (n,) which is strongest
+def mixtures(
+    words: Tensor,  # (8, L, D)
+    n: int,
+    seed: int,
+) -> tuple:  # (n, L, D), (n,) which is strongest
     "Random mixtures about the mean description, as long as a description on average."
-    g = torch.Generator().manual_seed(seed); k = torch.randint(len(words), (n,), generator=g)
-    a = F.one_hot(k, len(words))+.6*torch.rand(n, 1, generator=g)*torch.randn(n, len(words), generator=g)
-    z = torch.einsum('nk,kld->nld', F.normalize(a-a.mean(1, keepdim=True), dim=1), words-words.mean(0))
-    return words.mean(0)+z, a.argmax(1)
+    g = torch.Generator().manual_seed(seed)
+    k = torch.randint(len(words), (n,), generator=g)
+    a = F.one_hot(k, len(words)) + 0.6 * torch.rand(n, 1, generator=g) * torch.randn(n, len(words), generator=g)
+    z = torch.einsum('nk,kld->nld', F.normalize(a - a.mean(1, keepdim=True), dim=1), words - words.mean(0))
+    return words.mean(0) + z, a.argmax(1)
 
-def new_reader(run:HaxbyRun, centre:Tensor)->Stage2:
+
+def new_reader(run: HaxbyRun, centre: Tensor) -> Stage2:
     "A bridge that is the identity."
-    identity = nn.Linear(run.preset.video.dim, run.llm.dim); nn.init.eye_(identity.weight); nn.init.zeros_(identity.bias); seed_all(run.seed)
+    identity = nn.Linear(run.preset.video.dim, run.llm.dim)
+    nn.init.eye_(identity.weight)
+    nn.init.zeros_(identity.bias)
+    seed_all(run.seed)
     return Stage2(identity, len(CATEGORIES), centre)
 
-def load_reader(run:HaxbyRun)->Stage2: # .words (8, L, D_llm), the descriptions in the order of CATEGORIES
+
+def load_reader(run: HaxbyRun) -> Stage2:  # .words (8, L, D_llm), the descriptions in the order of CATEGORIES
     "The bridge after the reading lesson, given when that was not done before."
-    p = run.preset; words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], p.video.n_query); model = new_reader(run, words.mean(0))
+    p = run.preset
+    words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], p.video.n_query)
+    model = new_reader(run, words.mean(0))
+
     def build(folder):
-        z, y = mixtures(words, 4000, run.seed); cfg = replace(p.stage2, steps=p.video.llm_steps, batch=p.video.llm_batch, lr=p.video.llm_lr, lam=1.)
+        z, y = mixtures(words, 4000, run.seed)
+        cfg = replace(p.stage2, steps=p.video.llm_steps, batch=p.video.llm_batch, lr=p.video.llm_lr, lam=1.0)
         log = tune(model, run.llm, z, instruct([CATEGORIES[k] for k in y], run.seed), y, z, cfg, run.seed)
-        save_file(model.state_dict(), folder/'model.safetensors'); write_json(folder/'log.json', log)
-    folder = run.store.get('reader', build, dict(video=p.video, stage2=p.stage2, llm=run.part('llm').name, dtype=p.dtype, seed=run.seed, code=code_hash('haxby', 'stage2', 'models', 'losses')))
-    model.load_state_dict(load_file(folder/'model.safetensors')); model.words, model.folder = words, folder
+        save_file(model.state_dict(), folder / 'model.safetensors')
+        write_json(folder / 'log.json', log)
+
+    folder = run.store.get(
+        'reader',
+        build,
+        dict(
+            video=p.video,
+            stage2=p.stage2,
+            llm=run.part('llm').name,
+            dtype=p.dtype,
+            seed=run.seed,
+            code=code_hash('haxby', 'stage2', 'models', 'losses'),
+        ),
+    )
+    model.load_state_dict(load_file(folder / 'model.safetensors'))
+    model.words, model.folder = words, folder
     return model
+
 
 @dataclass
 class Decoder:
     "What one fold has trained."
-    stage1:TextAligner
-    stage2:Stage2
-    words:Tensor         # (8, L, D_llm), the descriptions in the order of CATEGORIES
-    window_start:float   # s
-    log:dict
 
-def align_text(run:HaxbyRun, split:Split, words:Tensor, start:float)->tuple: # TextAligner, {'penalty', 'stage1'}
+    stage1: TextAligner
+    stage2: Stage2
+    words: Tensor  # (8, L, D_llm), the descriptions in the order of CATEGORIES
+    window_start: float  # s
+    log: dict
+
+
+def align_text(run: HaxbyRun, split: Split, words: Tensor, start: float) -> tuple:  # TextAligner, {'penalty', 'stage1'}
     "Stage I from the training runs alone."
-    cfg, blocks, y = run.preset.stage1, run.blocks(split.train, start), [CATEGORIES.index(t.classname) for t in split.train]; sentences = torch.from_numpy(run.text([describe(c) for c in CATEGORIES]))
-    model = TextAligner(run, sentences.shape[1]); penalty = start_projection(model, encoder_tokens(model, blocks), words[y], [t.run for t in split.train])
-    step = lambda bold, i: text_step(model, bold, words[[y[k] for k in i]], sentences[[y[k] for k in i]], len(CATEGORIES), cfg)
-    log = align(model, blocks, step, one_of_each(y, cfg.batch//len(CATEGORIES), cfg.epochs, run.seed), cfg, run.seed)
+    cfg, blocks, y = (
+        run.preset.stage1,
+        run.blocks(split.train, start),
+        [CATEGORIES.index(t.classname) for t in split.train],
+    )
+    sentences = torch.from_numpy(run.text([describe(c) for c in CATEGORIES]))
+    model = TextAligner(run, sentences.shape[1])
+    penalty = start_projection(model, encoder_tokens(model, blocks), words[y], [t.run for t in split.train])
+    step = lambda bold, i: text_step(
+        model, bold, words[[y[k] for k in i]], sentences[[y[k] for k in i]], len(CATEGORIES), cfg
+    )
+    log = align(model, blocks, step, one_of_each(y, cfg.batch // len(CATEGORIES), cfg.epochs, run.seed), cfg, run.seed)
     return model.eval(), dict(penalty=penalty, stage1=log)
 
-def train_fold(run:HaxbyRun, split:Split)->Decoder:
+
+def train_fold(run: HaxbyRun, split: Split) -> Decoder:
     "Both stages, from the training runs alone."
-    train, two = split.train, load_reader(run); start, y = choose_window(run, train), [CATEGORIES.index(t.classname) for t in train]; model, log = align_text(run, split, two.words, start)
-    source, worth = finish_projection(model, encoder_tokens(model, run.blocks(train, start)), two.words[y], [t.run for t in train])
-    tuned = tune(two, run.llm, source, instruct([t.classname for t in train], run.seed), torch.tensor(y), source, run.preset.stage2, run.seed)
-    return Decoder(model, two.eval(), two.words, start, log|dict(window_start=start, stage2=tuned, explained=worth['explained'], gain=model.projection.gain.item()))
+    train, two = split.train, load_reader(run)
+    start, y = choose_window(run, train), [CATEGORIES.index(t.classname) for t in train]
+    model, log = align_text(run, split, two.words, start)
+    source, worth = finish_projection(
+        model, encoder_tokens(model, run.blocks(train, start)), two.words[y], [t.run for t in train]
+    )
+    tuned = tune(
+        two,
+        run.llm,
+        source,
+        instruct([t.classname for t in train], run.seed),
+        torch.tensor(y),
+        source,
+        run.preset.stage2,
+        run.seed,
+    )
+    return Decoder(
+        model,
+        two.eval(),
+        two.words,
+        start,
+        log | dict(window_start=start, stage2=tuned, explained=worth['explained'], gain=model.projection.gain.item()),
+    )
+
 
 @torch.no_grad()
-def say(run:HaxbyRun, decoder:Decoder, z:Tensor)->list[str]: # (n, L, D_llm) -> n texts
+def say(run: HaxbyRun, decoder: Decoder, z: Tensor) -> list[str]:  # (n, L, D_llm) -> n texts
     "Free, greedy answers to the preset's question."
     p, said = run.preset, decoder.stage2(z)
-    return [t for e in said.split(p.evaluate.batch) for t in run.llm.answer(e, [p.evaluate.question]*len(e), p.video.max_new_tokens)]
+    return [
+        t
+        for e in said.split(p.evaluate.batch)
+        for t in run.llm.answer(e, [p.evaluate.question] * len(e), p.video.max_new_tokens)
+    ]
 
-def weights(words:Tensor, z:Tensor)->Tensor: # (8, L, D_llm), (n, L, D_llm) -> (n, 8)
+
+def weights(words: Tensor, z: Tensor) -> Tensor:  # (8, L, D_llm), (n, L, D_llm) -> (n, 8)
     "How much of each description is in brain tokens, before any text: least squares about the mean."
-    flat = lambda t: (t-words.mean(0)).flatten(1)
-    return flat(z)@torch.linalg.pinv(flat(words))
+    flat = lambda t: (t - words.mean(0)).flatten(1)
+    return flat(z) @ torch.linalg.pinv(flat(words))
 
 # %% ../nbs/08_haxby.ipynb #2647232d
-def ridge_classes(x:np.ndarray, y:list, groups:list, # (n, P), n, n
-                  new:np.ndarray)->Tensor: # (m, 8) decision values
+def ridge_classes(
+    x: np.ndarray,
+    y: list,
+    groups: list,  # (n, P), n, n
+    new: np.ndarray,
+) -> Tensor:  # (m, 8) decision values
     "scikit-learn's ridge classifier, its penalty by leaving out one group after the other."
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
-    search = GridSearchCV(RidgeClassifier(), dict(alpha=[10., 100., 1000., 10000.]), cv=LeaveOneGroupOut()).fit(x, y, groups=groups)
+
+    search = GridSearchCV(RidgeClassifier(), dict(alpha=[10.0, 100.0, 1000.0, 10000.0]), cv=LeaveOneGroupOut()).fit(
+        x, y, groups=groups
+    )
     return torch.from_numpy(search.decision_function(new))
 
-def ridge_sentences(x:Tensor, e:Tensor, groups:list, new:Tensor, # (n, P), (n, D), n, (m, P)
-                    targets:Tensor)->Tensor: # (8, D) -> (m, 8) cosines about the mean
-    "Ridge to sentence embeddings."
-    kernel, cross = unit_kernel(x-x.mean(0), new-x.mean(0))
-    return F.normalize(ridge_predict(kernel, cross, e, choose_penalty(kernel, e, groups)), dim=1)@F.normalize(targets-e.mean(0), dim=1).T
 
-def matched_noise(x:Tensor, n:int, seed:int)->Tensor: # (m, P) -> (n, P)
+def ridge_sentences(
+    x: Tensor,
+    e: Tensor,
+    groups: list,
+    new: Tensor,  # (n, P), (n, D), n, (m, P)
+    targets: Tensor,
+) -> Tensor:  # (8, D) -> (m, 8) cosines about the mean
+    "Ridge to sentence embeddings."
+    kernel, cross = unit_kernel(x - x.mean(0), new - x.mean(0))
+    return (
+        F.normalize(ridge_predict(kernel, cross, e, choose_penalty(kernel, e, groups)), dim=1)
+        @ F.normalize(targets - e.mean(0), dim=1).T
+    )
+
+
+def matched_noise(x: Tensor, n: int, seed: int) -> Tensor:  # (m, P) -> (n, P)
     "Gaussian noise with the covariance of the rows of x."
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(n, len(x), generator=g)@(x-x.mean(0))/len(x)**.5
+    return torch.randn(n, len(x), generator=g) @ (x - x.mean(0)) / len(x) ** 0.5
 
 # %% ../nbs/08_haxby.ipynb #ded11e4a
-ROWS = dict(brain='decoded from the brain: free text', tokens='the same brain tokens, strongest description, no text', ridge='ridge classifier, the volume itself', ridge_late='ridge classifier, the volume two TRs later', ridge_windows='ridge classifier, the same windows',
-            linear='linear decoder into sentence space', shuffled='control: brains shuffled within the run', no_brain='control: no brain tokens', mean_brain='control: the mean brain token', noise="control: noise with the brain's covariance")
+ROWS = dict(
+    brain='decoded from the brain: free text',
+    tokens='the same brain tokens, strongest description, no text',
+    ridge='ridge classifier, the volume itself',
+    ridge_late='ridge classifier, the volume two TRs later',
+    ridge_windows='ridge classifier, the same windows',
+    linear='linear decoder into sentence space',
+    shuffled='control: brains shuffled within the run',
+    no_brain='control: no brain tokens',
+    mean_brain='control: the mean brain token',
+    noise="control: noise with the brain's covariance",
+)
 
-def decode_fold(run:HaxbyRun, left_out:int, folder:Path):
+
+def decode_fold(run: HaxbyRun, left_out: int, folder: Path):
     "Train on eleven runs, decode the twelfth in every way, and write volumes.jsonl, blocks.jsonl, lean.npy, log.json and the trained part."
-    split = run.fold(left_out); decoder = train_fold(run, split); first = decoder.stage1
-    train, test = run.blocks(split.train, decoder.window_start), run.blocks(split.test, decoder.window_start); groups, size = [t.run for t in split.train], len(split.test)//len(CATEGORIES)
-    z = brain_tokens(first, test); mean = lambda t: t.unflatten(0, (-1, size)).mean(1)
-    flat = lambda b: b.voxels(range(len(b))).flatten(1); x, new = flat(train), flat(test); y = [CATEGORIES.index(t.classname) for t in split.train]
-    noise = torch.zeros(len(new), *test[0].shape); noise.flatten(2)[:, :, run.series.inside] = matched_noise(x, len(new), 100*run.seed+left_out).view(len(new), -1, run.series.n_voxels)
-    with torch.no_grad(): zn = first.brain(noise)
-    centre = decoder.words.mean(0, keepdim=True); constant = dict(no_brain=run.llm.answer(None, [run.preset.evaluate.question], run.preset.video.max_new_tokens), mean_brain=say(run, decoder, centre))
-    texts = {k: dict(volume=say(run, decoder, t), block=say(run, decoder, mean(t))) for k,t in dict(brain=z, noise=zn).items()}
-    for k,t in constant.items(): texts[k] = dict(volume=t*len(z), block=t*(len(z)//size))
-    rng = np.random.default_rng([run.seed, left_out]); texts['shuffled'] = {k: [v[i] for i in rng.permutation(len(v))] for k,v in texts['brain'].items()}
-    single = lambda trials, shift: (lambda b: b.voxels(range(len(b)))[:, 0].numpy())(run.blocks(trials, shift*run.series.tr))
+    split = run.fold(left_out)
+    decoder = train_fold(run, split)
+    first = decoder.stage1
+    train, test = run.blocks(split.train, decoder.window_start), run.blocks(split.test, decoder.window_start)
+    groups, size = [t.run for t in split.train], len(split.test) // len(CATEGORIES)
+    z = brain_tokens(first, test)
+    mean = lambda t: t.unflatten(0, (-1, size)).mean(1)
+    flat = lambda b: b.voxels(range(len(b))).flatten(1)
+    x, new = flat(train), flat(test)
+    y = [CATEGORIES.index(t.classname) for t in split.train]
+    noise = torch.zeros(len(new), *test[0].shape)
+    noise.flatten(2)[:, :, run.series.inside] = matched_noise(x, len(new), 100 * run.seed + left_out).view(
+        len(new), -1, run.series.n_voxels
+    )
+    with torch.no_grad():
+        zn = first.brain(noise)
+    centre = decoder.words.mean(0, keepdim=True)
+    constant = dict(
+        no_brain=run.llm.answer(None, [run.preset.evaluate.question], run.preset.video.max_new_tokens),
+        mean_brain=say(run, decoder, centre),
+    )
+    texts = {
+        k: dict(volume=say(run, decoder, t), block=say(run, decoder, mean(t)))
+        for k, t in dict(brain=z, noise=zn).items()
+    }
+    for k, t in constant.items():
+        texts[k] = dict(volume=t * len(z), block=t * (len(z) // size))
+    rng = np.random.default_rng([run.seed, left_out])
+    texts['shuffled'] = {k: [v[i] for i in rng.permutation(len(v))] for k, v in texts['brain'].items()}
+    single = lambda trials, shift: (lambda b: b.voxels(range(len(b)))[:, 0].numpy())(
+        run.blocks(trials, shift * run.series.tr)
+    )
     e = torch.from_numpy(run.text([describe(c) for c in CATEGORIES]))
-    values = dict(ridge=ridge_classes(single(split.train, 0), y, groups, single(split.test, 0)), ridge_late=ridge_classes(single(split.train, 2), y, groups, single(split.test, 2)), ridge_windows=ridge_classes(x.numpy(), y, groups, new.numpy()), linear=ridge_sentences(x, e[y], groups, new, e), tokens=weights(decoder.words, z))
-    said = {k: {level: [named(s) for s in v] for level,v in t.items()} for k,t in texts.items()}
-    said |= {k: dict(volume=pick(v), block=pick(mean(v))) for k,v in values.items()}
+    values = dict(
+        ridge=ridge_classes(single(split.train, 0), y, groups, single(split.test, 0)),
+        ridge_late=ridge_classes(single(split.train, 2), y, groups, single(split.test, 2)),
+        ridge_windows=ridge_classes(x.numpy(), y, groups, new.numpy()),
+        linear=ridge_sentences(x, e[y], groups, new, e),
+        tokens=weights(decoder.words, z),
+    )
+    said = {k: {level: [named(s) for s in v] for level, v in t.items()} for k, t in texts.items()}
+    said |= {k: dict(volume=pick(v), block=pick(mean(v))) for k, v in values.items()}
     key = unseal(split.test, volumes(run.trials, run.series.tr))
-    for level,step in dict(volume=1, block=size).items():
-        write_jsonl(folder/f'{level}s.jsonl', [dict(run=left_out, block=t.index//100, volume=t.index%100 if step==1 else None, shown=t.classname, text={k: v[level][i] for k,v in texts.items()}, named={k: v[level][i] for k,v in said.items()})
-                                               for i,t in enumerate(key[::step])])
-    np.save(folder/'lean.npy', lean(decoder, test)); write_json(folder/'log.json', decoder.log)
-    save_file({k: v.contiguous() for k,v in (first.learned()|{f'stage2.{k}': v for k,v in decoder.stage2.state_dict().items()}).items()}, folder/'model.safetensors')
+    for level, step in dict(volume=1, block=size).items():
+        write_jsonl(
+            folder / f'{level}s.jsonl',
+            [
+                dict(
+                    run=left_out,
+                    block=t.index // 100,
+                    volume=t.index % 100 if step == 1 else None,
+                    shown=t.classname,
+                    text={k: v[level][i] for k, v in texts.items()},
+                    named={k: v[level][i] for k, v in said.items()},
+                )
+                for i, t in enumerate(key[::step])
+            ],
+        )
+    np.save(folder / 'lean.npy', lean(decoder, test))
+    write_json(folder / 'log.json', decoder.log)
+    save_file(
+        {
+            k: v.contiguous()
+            for k, v in (first.learned() | {f'stage2.{k}': v for k, v in decoder.stage2.state_dict().items()}).items()
+        },
+        folder / 'model.safetensors',
+    )
 
-def pick(values): return [CATEGORIES[k] for k in values.argmax(1).tolist()]
 
-def lean(decoder:Decoder, blocks)->np.ndarray: # (X, Y, Z)
+def pick(values):
+    return [CATEGORIES[k] for k in values.argmax(1).tolist()]
+
+
+def lean(decoder: Decoder, blocks) -> np.ndarray:  # (X, Y, Z)
     "How much the weight of the strongest description changes with each voxel: mean absolute gradient over volumes."
     bold = blocks.batch(range(len(blocks))).requires_grad_(True)
-    return torch.autograd.grad(weights(decoder.words, decoder.stage1.brain(bold)).max(1).values.sum(), bold)[0].abs().mean((0, 1)).numpy()
+    return (
+        torch.autograd.grad(weights(decoder.words, decoder.stage1.brain(bold)).max(1).values.sum(), bold)[0]
+        .abs()
+        .mean((0, 1))
+        .numpy()
+    )
 
 # %% ../nbs/08_haxby.ipynb #6270477e
-def exchange(hits:np.ndarray, # (R, 8, 8): of run r, how often what was said in block i names what was shown in block j
-             n:int=9999, seed:int=0)->tuple: # observed sum, (n,) under permutation of blocks within runs
+def exchange(
+    hits: np.ndarray,  # (R, 8, 8): of run r, how often what was said in block i names what was shown in block j
+    n: int = 9999,
+    seed: int = 0,
+) -> tuple:  # observed sum, (n,) under permutation of blocks within runs
     "The statistic and its distribution when the blocks of each run change their labels."
     rng, null = np.random.default_rng(seed), np.zeros(n, np.int64)
     for m in hits:
-        order = rng.permuted(np.tile(np.arange(len(m)), (n, 1)), axis=1); null += m[np.arange(len(m)), order].sum(1)
+        order = rng.permuted(np.tile(np.arange(len(m)), (n, 1)), axis=1)
+        null += m[np.arange(len(m)), order].sum(1)
     return int(np.trace(hits, axis1=1, axis2=2).sum()), null
 
-def accuracy(rows:list, # of volumes.jsonl or blocks.jsonl, all runs
-             name:str, # of ROWS
-             n:int=9999, seed:int=0)->dict: # 'accuracy', 'interval', 'p', 'chance', 'by_run'
+
+def accuracy(
+    rows: list,  # of volumes.jsonl or blocks.jsonl, all runs
+    name: str,  # of ROWS
+    n: int = 9999,
+    seed: int = 0,
+) -> dict:  # 'accuracy', 'interval', 'p', 'chance', 'by_run'
     "Share of right names, its interval by run, and what chance gives."
     shown, said = {}, {}
-    for r in rows: shown.setdefault(r['run'], {})[r['block']] = r['shown']; said.setdefault((r['run'], r['block']), []).append(r['named'][name])
-    hits = np.array([[[said[run, i].count(c) for c in blocks.values()] for i in blocks] for run,blocks in shown.items()])
-    observed, null = exchange(hits, n, seed); by_run = np.trace(hits, axis1=1, axis2=2)/[sum(len(said[run, i]) for i in blocks) for run,blocks in shown.items()]
+    for r in rows:
+        shown.setdefault(r['run'], {})[r['block']] = r['shown']
+        said.setdefault((r['run'], r['block']), []).append(r['named'][name])
+    hits = np.array(
+        [[[said[run, i].count(c) for c in blocks.values()] for i in blocks] for run, blocks in shown.items()]
+    )
+    observed, null = exchange(hits, n, seed)
+    by_run = np.trace(hits, axis1=1, axis2=2) / [
+        sum(len(said[run, i]) for i in blocks) for run, blocks in shown.items()
+    ]
     boot = np.random.default_rng(seed).choice(by_run, (n, len(by_run))).mean(1)
-    return dict(accuracy=observed/len(rows), interval=np.quantile(boot, (.025, .975)).tolist(), p=(1+int((null>=observed).sum()))/(1+n), chance=(np.quantile(null, (.025, .975))/len(rows)).tolist(), by_run=by_run.tolist())
+    return dict(
+        accuracy=observed / len(rows),
+        interval=np.quantile(boot, (0.025, 0.975)).tolist(),
+        p=(1 + int((null >= observed).sum())) / (1 + n),
+        chance=(np.quantile(null, (0.025, 0.975)) / len(rows)).tolist(),
+        by_run=by_run.tolist(),
+    )
 
-def vote(rows:list, name:str)->list: # rows of blocks, by what most of a block's volumes name
+
+def vote(rows: list, name: str) -> list:  # rows of blocks, by what most of a block's volumes name
     "One row a block: the category that most of its volumes name, of two equal ones the earlier; None where no volume names one."
     out = {}
-    for r in rows: out.setdefault((r['run'], r['block'], r['shown']), []).append(r['named'][name])
-    return [dict(run=run, block=b, shown=shown, named={name: next((c for c,_ in Counter(x for x in said if x).most_common(1)), None)}) for (run, b, shown),said in out.items()]
+    for r in rows:
+        out.setdefault((r['run'], r['block'], r['shown']), []).append(r['named'][name])
+    return [
+        dict(
+            run=run,
+            block=b,
+            shown=shown,
+            named={name: next((c for c, _ in Counter(x for x in said if x).most_common(1)), None)},
+        )
+        for (run, b, shown), said in out.items()
+    ]
 
-def confusion(rows:list, name:str='brain')->list: # 8 lists of 9: shown x named, the last column none
+
+def confusion(rows: list, name: str = 'brain') -> list:  # 8 lists of 9: shown x named, the last column none
     "How often what was shown was named as what."
-    return [[sum(r['shown']==a and r['named'][name]==b for r in rows) for b in (*CATEGORIES, None)] for a in CATEGORIES]
+    return [
+        [sum(r['shown'] == a and r['named'][name] == b for r in rows) for b in (*CATEGORIES, None)] for a in CATEGORIES
+    ]
 
 # %% ../nbs/08_haxby.ipynb #05e2be70
-def run(preset='haxby', # name, or a Preset
-        seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
-        source:str|None=None, # what the encoder starts from; None: as the preset says
-       )->tuple: # result dict, rows of volumes, rows of blocks
+def run(
+    preset='haxby',  # name, or a Preset
+    seed: int = 0,
+    out='',  # folder of all runs; '' is _runs in the project's root
+    source: str | None = None,  # what the encoder starts from; None: as the preset says
+) -> tuple:  # result dict, rows of volumes, rows of blocks
     "All folds, found or run. Writes `<out>/haxby/result.json`, `volumes.jsonl` and `blocks.jsonl`, unless `source` is given."
     preset = preset if not isinstance(preset, str) else get_preset(preset)
-    if source: preset = replace(preset, pretrain=replace(preset.pretrain, source=source))
-    r = HaxbyRun(preset, seed, out); start, code = load_brain(r)[0].folder.name, code_hash('haxby', 'stage1', 'stage2', 'models', 'adaptors', 'losses', 'pretrain')
+    if source:
+        preset = replace(preset, pretrain=replace(preset.pretrain, source=source))
+    r = HaxbyRun(preset, seed, out)
+    start, code = (
+        load_brain(r)[0].folder.name,
+        code_hash('haxby', 'stage1', 'stage2', 'models', 'adaptors', 'losses', 'pretrain'),
+    )
     runs = sorted({t.run for t in r.trials})
-    folders = [r.store.get(f'fold{k:02d}', lambda d: decode_fold(r, k, d), dict(preset=preset, start=start, series=r.series.folder.name, llm=r.part('llm').name, seed=seed, left_out=k, code=code)) for k in runs]
-    rows = {level: [x for f in folders for x in read_jsonl(f/f'{level}s.jsonl')] for level in ('volume', 'block')}; manifests = [json.loads((f/'manifest.json').read_text()) for f in folders]
-    result = summary(rows, preset.evaluate.permutations, seed)|dict(preset=preset.name, seed=seed, simulated=False, source=preset.pretrain.source, question=preset.evaluate.question, labels=ROWS, lean=np.mean([np.load(f/'lean.npy') for f in folders], 0)[..., 0].round(6).tolist(),
-        folds=[{k: json.loads((f/'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')} for f in folders], inputs={n: p.name for n,_,p in r.parts.log+r.store.log}, seconds=round(sum(m['seconds'] for m in manifests), 1), trained_at=sorted({m['commit'] for m in manifests}), peak_gb=max(m['peak_gb'] for m in manifests), **provenance())
+    folders = [
+        r.store.get(
+            f'fold{k:02d}',
+            lambda d: decode_fold(r, k, d),
+            dict(
+                preset=preset,
+                start=start,
+                series=r.series.folder.name,
+                llm=r.part('llm').name,
+                seed=seed,
+                left_out=k,
+                code=code,
+            ),
+        )
+        for k in runs
+    ]
+    rows = {level: [x for f in folders for x in read_jsonl(f / f'{level}s.jsonl')] for level in ('volume', 'block')}
+    manifests = [json.loads((f / 'manifest.json').read_text()) for f in folders]
+    result = summary(rows, preset.evaluate.permutations, seed) | dict(
+        preset=preset.name,
+        seed=seed,
+        simulated=False,
+        source=preset.pretrain.source,
+        question=preset.evaluate.question,
+        labels=ROWS,
+        lean=np.mean([np.load(f / 'lean.npy') for f in folders], 0)[..., 0].round(6).tolist(),
+        folds=[
+            {k: json.loads((f / 'log.json').read_text())[k] for k in ('window_start', 'penalty', 'explained', 'gain')}
+            for f in folders
+        ],
+        inputs={n: p.name for n, _, p in r.parts.log + r.store.log},
+        seconds=round(sum(m['seconds'] for m in manifests), 1),
+        trained_at=sorted({m['commit'] for m in manifests}),
+        peak_gb=max(m['peak_gb'] for m in manifests),
+        **provenance(),
+    )
     if source is None:
-        for level,lines in rows.items(): write_jsonl(r.folder/f'{level}s.jsonl', lines)
-        write_json(r.folder/'result.json', result)
+        for level, lines in rows.items():
+            write_jsonl(r.folder / f'{level}s.jsonl', lines)
+        write_json(r.folder / 'result.json', result)
     return result, rows['volume'], rows['block']
 
-def summary(rows:dict, n:int, seed:int)->dict: # {'volume': rows, 'block': rows} -> accuracies of every row, confusions
+
+def summary(
+    rows: dict, n: int, seed: int
+) -> dict:  # {'volume': rows, 'block': rows} -> accuracies of every row, confusions
     "Accuracy of every decoder and control by volume, by block, and by the vote of a block's volumes."
-    levels = rows|dict(vote=None); names = list(rows['volume'][0]['named'])
-    score = {k: {level: accuracy(vote(rows['volume'], k) if level=='vote' else lines, k, n, seed) for level,lines in levels.items()} for k in ROWS if k in names}
-    return dict(rows=score, confusion={level: confusion(lines) for level,lines in rows.items()}, trials={level: len(lines) for level,lines in rows.items()})
+    levels = rows | dict(vote=None)
+    names = list(rows['volume'][0]['named'])
+    score = {
+        k: {
+            level: accuracy(vote(rows['volume'], k) if level == 'vote' else lines, k, n, seed)
+            for level, lines in levels.items()
+        }
+        for k in ROWS
+        if k in names
+    }
+    return dict(
+        rows=score,
+        confusion={level: confusion(lines) for level, lines in rows.items()},
+        trials={level: len(lines) for level, lines in rows.items()},
+    )
 
 # %% ../nbs/08_haxby.ipynb #89092975
-def token_rows(run:HaxbyRun, left_out=None)->dict: # runs, None: all twelve in turn -> 'volume', 'block': rows with subject, run, shown, brain
+def token_rows(
+    run: HaxbyRun, left_out=None
+) -> dict:  # runs, None: all twelve in turn -> 'volume', 'block': rows with subject, run, shown, brain
     "The strongest description in the brain tokens of left-out runs, without training anything behind Stage I."
-    words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], run.preset.video.n_query); rows = dict(volume=[], block=[])
+    words = word_targets(run.llm, [pieces(c) for c in CATEGORIES], run.preset.video.n_query)
+    rows = dict(volume=[], block=[])
     for k in left_out or sorted({t.run for t in run.trials}):
-        split = run.fold(k); start = choose_window(run, split.train); model = align_text(run, split, words, start)[0]
-        w = weights(words, brain_tokens(model, run.blocks(split.test, start))); y = [t.classname for t in unseal(split.test, volumes(run.trials, run.series.tr))]; size = len(y)//len(CATEGORIES)
-        for level,said,shown in (('volume', pick(w), y), ('block', pick(w.unflatten(0, (-1, size)).mean(1)), y[::size])): rows[level] += [dict(subject='01', run=k, shown=b, brain=a) for a,b in zip(said, shown)]
+        split = run.fold(k)
+        start = choose_window(run, split.train)
+        model = align_text(run, split, words, start)[0]
+        w = weights(words, brain_tokens(model, run.blocks(split.test, start)))
+        y = [t.classname for t in unseal(split.test, volumes(run.trials, run.series.tr))]
+        size = len(y) // len(CATEGORIES)
+        for level, said, shown in (
+            ('volume', pick(w), y),
+            ('block', pick(w.unflatten(0, (-1, size)).mean(1)), y[::size]),
+        ):
+            rows[level] += [dict(subject='01', run=k, shown=b, brain=a) for a, b in zip(said, shown)]
     return rows
 
-def _right(rows:list)->np.ndarray: return np.array([r['brain']==r['shown'] for r in rows], float)
 
-def token_accuracy(run:HaxbyRun)->dict: # 'volume', 'block'
+def _right(rows: list) -> np.ndarray:
+    return np.array([r['brain'] == r['shown'] for r in rows], float)
+
+
+def token_accuracy(run: HaxbyRun) -> dict:  # 'volume', 'block'
     "How often the strongest description is right."
-    return {level: float(_right(rows).mean()) for level,rows in token_rows(run).items()}
+    return {level: float(_right(rows).mean()) for level, rows in token_rows(run).items()}
 
-def _stage1_code(): return code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')
 
-PARTS = tuple(v for v in VARIATIONS if all(k.startswith(('brain', 'stage1', 'pretrain')) for k in v.changes)) # films, Q-Formers, other people: there are none here
+def _stage1_code():
+    return code_hash('haxby', 'stage1', 'models', 'adaptors', 'losses', 'pretrain')
 
-def measure_tokens(run:HaxbyRun, left_out=None)->Path: # runs, as `token_rows` -> folder, as `ablation.measure` makes it
+
+PARTS = tuple(
+    v for v in VARIATIONS if all(k.startswith(('brain', 'stage1', 'pretrain')) for k in v.changes)
+)  # films, Q-Formers, other people: there are none here
+
+
+def measure_tokens(
+    run: HaxbyRun, left_out=None
+) -> Path:  # runs, as `token_rows` -> folder, as `ablation.measure` makes it
     "What is said of every volume and block by the tokens, kept. A block's result counts for each of its volumes, which are equally many in all."
+
     def build(folder):
-        rows = token_rows(run, left_out); volume, block = map(_right, rows.values())
-        write_jsonl(folder/'texts.jsonl', rows['volume']); write_json(folder/'scores.json', dict(totals={}, items=dict(volume=(100*volume).tolist(), block=(100*block.repeat(len(volume)//len(block))).tolist())))
-    return run.store.get('part', build, dict(preset=run.preset, seed=run.seed, left_out=left_out, start=load_brain(run)[0].folder.name, series=run.series.folder.name, code=_stage1_code()))
+        rows = token_rows(run, left_out)
+        volume, block = map(_right, rows.values())
+        write_jsonl(folder / 'texts.jsonl', rows['volume'])
+        write_json(
+            folder / 'scores.json',
+            dict(
+                totals={},
+                items=dict(
+                    volume=(100 * volume).tolist(), block=(100 * block.repeat(len(volume) // len(block))).tolist()
+                ),
+            ),
+        )
 
-def parts(seeds=(0, 1, 2), out='', names=None, measure=measure_tokens, **changes)->dict: # as `ablation.ablate`
+    return run.store.get(
+        'part',
+        build,
+        dict(
+            preset=run.preset,
+            seed=run.seed,
+            left_out=left_out,
+            start=load_brain(run)[0].folder.name,
+            series=run.series.folder.name,
+            code=_stage1_code(),
+        ),
+    )
+
+
+def parts(seeds=(0, 1, 2), out='', names=None, measure=measure_tokens, **changes) -> dict:  # as `ablation.ablate`
     "What each part of the brain's side is worth on measured BOLD; intervals over runs. Writes `<out>/haxby/ablation.json`."
-    return ablate('haxby', seeds, out, names, variations=PARTS, new=HaxbyRun, measure=measure, over_what='run', **changes)
+    return ablate(
+        'haxby', seeds, out, names, variations=PARTS, new=HaxbyRun, measure=measure, over_what='run', **changes
+    )
 
-def clip_identification(run:Run)->float:
+
+def clip_identification(run: Run) -> float:
     "2-way identification of clips by the brain tokens of unseen people, mean over people."
     from brainllm.adaptors import adaptors_off
     from brainllm.stage1 import load_stage1, token_identification
     from brainllm.video import encode
-    model, key = load_stage1(run), unseal(run.split.test, run.trials); z = brain_tokens(model, run.blocks(run.split.test)); out = []
-    with adaptors_off(model): x = encode(model.video, run.clip_features(key))
+
+    model, key = load_stage1(run), unseal(run.split.test, run.trials)
+    z = brain_tokens(model, run.blocks(run.split.test))
+    out = []
+    with adaptors_off(model):
+        x = encode(model.video, run.clip_features(key))
     for s in run.split.targets:
-        i = [k for k,t in enumerate(key) if t.subject==s]; out.append(token_identification(z[i], x[i]))
+        i = [k for k, t in enumerate(key) if t.subject == s]
+        out.append(token_identification(z[i], x[i]))
     return float(np.mean(out))
 
-def starts(seeds=(0, 1, 2), sources=('none', 'rest', 'hcp'), out='')->list[dict]: # one for each study, source and seed
+
+def starts(
+    seeds=(0, 1, 2), sources=('none', 'rest', 'hcp'), out=''
+) -> list[dict]:  # one for each study, source and seed
     "Train from every start. Each row is kept as soon as it is there; writes `<out>/haxby/starts.json`."
     rows = []
     for seed in seeds:
         for source in sources:
             for study in ('haxby', 'sim-had'):
-                preset = get_preset(study, pretrain__source=source); r = HaxbyRun(preset, seed, out) if study=='haxby' else Run(preset, seed, out, study_seed=0)
-                measure = token_accuracy if study=='haxby' else (lambda r: dict(identification=clip_identification(r)))
-                folder = r.store.get('start', lambda d: write_json(d/'row.json', measure(r)), dict(preset=preset, seed=seed, start=load_brain(r)[0].folder.name, code=_stage1_code()))
-                rows.append(dict(study=study, source=source, seed=seed, simulated=study!='haxby', **json.loads((folder/'row.json').read_text()), **{k: json.loads((folder/'manifest.json').read_text())[k] for k in ('commit', 'seconds')}))
-    write_json(HaxbyRun('haxby', 0, out).folder/'starts.json', rows)
+                preset = get_preset(study, pretrain__source=source)
+                r = HaxbyRun(preset, seed, out) if study == 'haxby' else Run(preset, seed, out, study_seed=0)
+                measure = (
+                    token_accuracy if study == 'haxby' else (lambda r: dict(identification=clip_identification(r)))
+                )
+                folder = r.store.get(
+                    'start',
+                    lambda d: write_json(d / 'row.json', measure(r)),
+                    dict(preset=preset, seed=seed, start=load_brain(r)[0].folder.name, code=_stage1_code()),
+                )
+                rows.append(
+                    dict(
+                        study=study,
+                        source=source,
+                        seed=seed,
+                        simulated=study != 'haxby',
+                        **json.loads((folder / 'row.json').read_text()),
+                        **{k: json.loads((folder / 'manifest.json').read_text())[k] for k in ('commit', 'seconds')},
+                    )
+                )
+    write_json(HaxbyRun('haxby', 0, out).folder / 'starts.json', rows)
     return rows
 
-def main(argv=None): # arguments; None: of the command line
+
+def main(argv=None):  # arguments; None: of the command line
     "Run all folds of preset haxby and print the table; or, with --starts, compare starts of the encoder; or, with --parts, see what each part is worth."
     import argparse
+
     parser = argparse.ArgumentParser(prog='python -m brainllm.haxby', description=main.__doc__)
-    parser.add_argument('--seed', type=int, default=0); parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given"); parser.add_argument('--starts', action='store_true'); parser.add_argument('--parts', default='', metavar='SEEDS', help='change one part at a time, with these seeds')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given")
+    parser.add_argument('--starts', action='store_true')
+    parser.add_argument('--parts', default='', metavar='SEEDS', help='change one part at a time, with these seeds')
     args = parser.parse_args(argv)
-    if args.starts: print(starts_table(starts(out=args.out)))
-    elif args.parts: print(ablation_table(parts([int(s) for s in args.parts.split(',')], args.out)))
-    else: print(haxby_table(run('haxby', args.seed, args.out)[0]))
+    if args.starts:
+        print(starts_table(starts(out=args.out)))
+    elif args.parts:
+        print(ablation_table(parts([int(s) for s in args.parts.split(',')], args.out)))
+    else:
+        print(haxby_table(run('haxby', args.seed, args.out)[0]))
 
 # %% ../nbs/08_haxby.ipynb #adc4dc68
-def haxby_table(result:dict)->Table: # of `run`
+def haxby_table(result: dict) -> Table:  # of `run`
     "Accuracy of every decoder and control, with what chance gives."
     body = []
     for name in [n for n in ROWS if n in result['rows']]:
-        levels = result['rows'][name]; v, b, w = levels['volume'], levels['block'], levels['vote']
-        body.append((result['labels'][name], 100*v['accuracy'], '{:.0f} to {:.0f}'.format(*(100*x for x in v['interval'])), f"{v['p']:.4f}", 100*b['accuracy'], '{:.0f} to {:.0f}'.format(*(100*x for x in b['interval'])), f"{b['p']:.4f}", 100*w['accuracy']))
-    chance = {k: '{:.1f} to {:.1f}'.format(*(100*x for x in result['rows']['brain'][k]['chance'])) for k in ('volume', 'block')}
-    return Table(('Decoder', 'Volume', 'interval', 'p', 'Block', 'interval', 'p', 'Block by vote'), tuple(body), f"Eight-way accuracy in percent, {result['trials']['volume']} volumes and {result['trials']['block']} blocks of 12 left-out runs; measured BOLD, seed {result['seed']}, encoder started from {result['source']}, "
-                 f"commit {result['commit']}. Chance 12.5; uninformed decoders lie in {chance['volume']} (volumes) and {chance['block']} (blocks) 95 times of 100.")
+        levels = result['rows'][name]
+        v, b, w = levels['volume'], levels['block'], levels['vote']
+        body.append(
+            (
+                result['labels'][name],
+                100 * v['accuracy'],
+                '{:.0f} to {:.0f}'.format(*(100 * x for x in v['interval'])),
+                f"{v['p']:.4f}",
+                100 * b['accuracy'],
+                '{:.0f} to {:.0f}'.format(*(100 * x for x in b['interval'])),
+                f"{b['p']:.4f}",
+                100 * w['accuracy'],
+            )
+        )
+    chance = {
+        k: '{:.1f} to {:.1f}'.format(*(100 * x for x in result['rows']['brain'][k]['chance']))
+        for k in ('volume', 'block')
+    }
+    return Table(
+        ('Decoder', 'Volume', 'interval', 'p', 'Block', 'interval', 'p', 'Block by vote'),
+        tuple(body),
+        f"Eight-way accuracy in percent, {result['trials']['volume']} volumes and {result['trials']['block']} blocks "
+        f"of 12 left-out runs; measured BOLD, seed {result['seed']}, encoder started from {result['source']}, "
+        f"commit {result['commit']}. Chance 12.5; uninformed decoders lie in {chance['volume']} (volumes) and "
+        f"{chance['block']} (blocks) 95 times of 100.",
+    )
 
-def starts_table(rows:list)->Table: # of `starts`
+
+def starts_table(rows: list) -> Table:  # of `starts`
     "Each start of the encoder, mean and range over seeds."
-    names = dict(none='at random', rest='simulated rest', hcp='resting people (HCP)'); span = lambda v: f'{100*np.mean(v):.1f} ({100*min(v):.1f} to {100*max(v):.1f})'
-    cell = lambda study, source, k: span([r[k] for r in rows if r['study']==study and r['source']==source])
-    body = tuple((names[s], cell('haxby', s, 'volume'), cell('haxby', s, 'block'), cell('sim-had', s, 'identification')) for s in names if any(r['source']==s for r in rows))
-    return Table(('Encoder starts', 'haxby (measured): volume', 'haxby (measured): block', 'sim-had (simulated): 2-way'), body, f"Brain tokens of left-out runs and of unseen people, before any text; percent, mean and range over seeds {', '.join(str(s) for s in sorted({r['seed'] for r in rows}))}.")
+    names = dict(none='at random', rest='simulated rest', hcp='resting people (HCP)')
+    span = lambda v: f'{100 * np.mean(v):.1f} ({100 * min(v):.1f} to {100 * max(v):.1f})'
+    cell = lambda study, source, k: span([r[k] for r in rows if r['study'] == study and r['source'] == source])
+    body = tuple(
+        (names[s], cell('haxby', s, 'volume'), cell('haxby', s, 'block'), cell('sim-had', s, 'identification'))
+        for s in names
+        if any(r['source'] == s for r in rows)
+    )
+    return Table(
+        ('Encoder starts', 'haxby (measured): volume', 'haxby (measured): block', 'sim-had (simulated): 2-way'),
+        body,
+        "Brain tokens of left-out runs and of unseen people, before any text; percent, mean and range over seeds "
+        f"{', '.join(str(s) for s in sorted({r['seed'] for r in rows}))}.",
+    )
 
 # %% ../nbs/08_haxby.ipynb #35f9f211
-if __name__=='__main__' and __spec__: main() # a notebook has no __spec__
+if __name__ == '__main__' and __spec__:
+    main()  # a notebook has no __spec__

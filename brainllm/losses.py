@@ -14,43 +14,66 @@ from torch import Tensor, nn
 from .core import BrainLLMError
 
 # %% ../nbs/03_losses.ipynb #c2c3d04c
-class LossError(BrainLLMError, ValueError): "An argument of a loss has a shape, type or value that the loss is not defined for."
+class LossError(BrainLLMError, ValueError):
+    "An argument of a loss has a shape, type or value that the loss is not defined for."
 
-def _number(value): return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+def _number(value):
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
+
+
 def _positive(name, value):
-    if not 0<_number(value)<math.inf: raise LossError(f"{name}: found {_number(value)}, wanted a temperature > 0")
+    if not 0 < _number(value) < math.inf:
+        raise LossError(f"{name}: found {_number(value)}, wanted a temperature > 0")
+
 
 def _fraction(name, value):
-    if not 0<=_number(value)<=1: raise LossError(f"{name}: found {_number(value)}, wanted a weight between 0 and 1")
+    if not 0 <= _number(value) <= 1:
+        raise LossError(f"{name}: found {_number(value)}, wanted a weight between 0 and 1")
+
 
 def _matrix(name, x, width=None):
-    if x.ndim!=2: raise LossError(f"{name}: found shape {tuple(x.shape)}, wanted (rows, features)")
-    if width is not None and x.shape[1]!=width: raise LossError(f"{name}: found {x.shape[1]} features, wanted {width} like the features f")
+    if x.ndim != 2:
+        raise LossError(f"{name}: found shape {tuple(x.shape)}, wanted (rows, features)")
+    if width is not None and x.shape[1] != width:
+        raise LossError(f"{name}: found {x.shape[1]} features, wanted {width} like the features f")
+
 
 def _rows(index, n, b):
-    if index.shape!=(b,) or index.is_floating_point() or index.dtype==torch.bool:
-        raise LossError(f"index: found shape {tuple(index.shape)} and {index.dtype}, wanted ({b},) and whole numbers, one memory row for each sample")
-    if b and not (0<=int(index.min()) and int(index.max())<n):
-        raise LossError(f"index: found {int(index.min())} to {int(index.max())}, wanted rows 0 to {n-1} of the memory")
+    if index.shape != (b,) or index.is_floating_point() or index.dtype == torch.bool:
+        raise LossError(
+            f"index: found shape {tuple(index.shape)} and {index.dtype}, wanted ({b},) and whole numbers, one memory "
+            "row for each sample"
+        )
+    if b and not (0 <= int(index.min()) and int(index.max()) < n):
+        raise LossError(
+            f"index: found {int(index.min())} to {int(index.max())}, wanted rows 0 to {n - 1} of the memory"
+        )
 
 # %% ../nbs/03_losses.ipynb #80bdb8d6
-def _full(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _full(x):
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
-def cosine(a:Tensor, # (A, D)
-           b:Tensor, # (B, D)
-          )->Tensor: # (A, B)
+
+def cosine(
+    a: Tensor,  # (A, D)
+    b: Tensor,  # (B, D)
+) -> Tensor:  # (A, B)
     "Cosine of every row of a with every row of b, in float32 or better whatever autocast says."
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(_full(a), dim=1) @ F.normalize(_full(b), dim=1).T
 
 # %% ../nbs/03_losses.ipynb #3907b6ab
-def clip_loss(a:Tensor, # predicted embeddings (brain), (B, D); rows are normalised inside
-              b:Tensor, # video embeddings of the same rows, (B, D)
-              tau:float|Tensor=0.05, # temperature, > 0; a tensor when it is learned
-             )->Tensor: # scalar
+def clip_loss(
+    a: Tensor,  # predicted embeddings (brain), (B, D); rows are normalised inside
+    b: Tensor,  # video embeddings of the same rows, (B, D)
+    tau: float | Tensor = 0.05,  # temperature, > 0; a tensor when it is learned
+) -> Tensor:  # scalar
     "Contrastive loss of Stage I (§3.2): the paper's sum over both directions, twice the usual mean of the two. Raises `LossError`."
-    _positive('tau', tau); _matrix('a', a)
-    if a.shape!=b.shape: raise LossError(f"b: found shape {tuple(b.shape)}, wanted {tuple(a.shape)} like a")
+    _positive('tau', tau)
+    _matrix('a', a)
+    if a.shape != b.shape:
+        raise LossError(f"b: found shape {tuple(b.shape)}, wanted {tuple(a.shape)} like a")
     logits = cosine(a, b) / tau
     truth = torch.arange(len(a), device=a.device)
     return F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)
@@ -58,180 +81,230 @@ def clip_loss(a:Tensor, # predicted embeddings (brain), (B, D); rows are normali
 # %% ../nbs/03_losses.ipynb #881bac87
 class Temperature(nn.Module):
     "A learned temperature, kept positive by storing log(1/tau)."
-    def __init__(self,
-                 tau:float=0.05, # start, > 0
-                 lowest:float=0.01, # never below this; 0.01 is CLIP's limit
-                ):
+
+    def __init__(
+        self,
+        tau: float = 0.05,  # start, > 0
+        lowest: float = 0.01,  # never below this; 0.01 is CLIP's limit
+    ):
         super().__init__()
-        _positive('tau', tau); _positive('lowest', lowest)
+        _positive('tau', tau)
+        _positive('lowest', lowest)
         self.lowest, self.log_scale = lowest, nn.Parameter(torch.tensor(-math.log(tau)))
-    def forward(self)->Tensor: # scalar
+
+    def forward(self) -> Tensor:  # scalar
         "The temperature now."
         return torch.exp(-self.log_scale).clamp(min=self.lowest)
 
 # %% ../nbs/03_losses.ipynb #7973e314
-def l2l1_loss(z:Tensor, # brain tokens, (N, L, D)
-              x:Tensor, # video tokens, (N, L, D)
-              alpha:float=0.5, # 0: squared L2 alone, 1: L1 alone
-             )->Tensor: # scalar
+def l2l1_loss(
+    z: Tensor,  # brain tokens, (N, L, D)
+    x: Tensor,  # video tokens, (N, L, D)
+    alpha: float = 0.5,  # 0: squared L2 alone, 1: L1 alone
+) -> Tensor:  # scalar
     "Reconstruction loss, Eq. 1: norms are sums over the D features, then the mean over N and L. Raises `LossError`."
     _fraction('alpha', alpha)
-    if z.shape!=x.shape or z.ndim<2: raise LossError(f"x: found shape {tuple(x.shape)} against z {tuple(z.shape)}, wanted two equal shapes (N, L, D)")
-    d = _full(z)-_full(x)
-    return ((1-alpha)*d.square().sum(-1) + alpha*d.abs().sum(-1)).mean()
+    if z.shape != x.shape or z.ndim < 2:
+        raise LossError(
+            f"x: found shape {tuple(x.shape)} against z {tuple(z.shape)}, wanted two equal shapes (N, L, D)"
+        )
+    d = _full(z) - _full(x)
+    return ((1 - alpha) * d.square().sum(-1) + alpha * d.abs().sum(-1)).mean()
 
 # %% ../nbs/03_losses.ipynb #6ddeeb37
-def stage1_loss(z:Tensor, # brain tokens, (B, L, D)
-                x:Tensor, # video tokens of the same records, (B, L, D)
-                tau:float|Tensor, # temperature of the contrastive loss, > 0
-                alpha:float=0.5, # Eq. 1: L1 against squared L2
-                beta:float=0.5, # Eq. 2: contrastive against reconstruction
-                pool:str='flat', # 'flat' lays the L tokens end to end, 'mean' averages them
-                against:Tensor|None=None, # (B, L, D), what z is contrasted with; None is x
-                centre:Tensor|float=0., # (L, D), taken off both sides of the contrast
-               )->tuple: # total (scalar with gradient), {'clip', 'l2l1'} (scalars without)
+def stage1_loss(
+    z: Tensor,  # brain tokens, (B, L, D)
+    x: Tensor,  # video tokens of the same records, (B, L, D)
+    tau: float | Tensor,  # temperature of the contrastive loss, > 0
+    alpha: float = 0.5,  # Eq. 1: L1 against squared L2
+    beta: float = 0.5,  # Eq. 2: contrastive against reconstruction
+    pool: str = 'flat',  # 'flat' lays the L tokens end to end, 'mean' averages them
+    against: Tensor | None = None,  # (B, L, D), what z is contrasted with; None is x
+    centre: Tensor | float = 0.0,  # (L, D), taken off both sides of the contrast
+) -> tuple:  # total (scalar with gradient), {'clip', 'l2l1'} (scalars without)
     "Loss of Stage I, Eq. 2. Raises `LossError`."
     _fraction('beta', beta)
-    if pool not in ('flat', 'mean'): raise LossError(f"pool: found {pool!r}, wanted 'flat' or 'mean'")
+    if pool not in ('flat', 'mean'):
+        raise LossError(f"pool: found {pool!r}, wanted 'flat' or 'mean'")
     recon = l2l1_loss(z, x, alpha)
-    a, b = (t.flatten(1) if pool=='flat' else t.mean(1) for t in (z-centre, (x if against is None else against)-centre))
+    a, b = (
+        t.flatten(1) if pool == 'flat' else t.mean(1)
+        for t in (z - centre, (x if against is None else against) - centre)
+    )
     clip = clip_loss(a, b, tau)
-    return beta*clip + (1-beta)*recon, dict(clip=clip.detach(), l2l1=recon.detach())
+    return beta * clip + (1 - beta) * recon, dict(clip=clip.detach(), l2l1=recon.detach())
 
 # %% ../nbs/03_losses.ipynb #fbb8cf6e
-def answer_loss(logits:Tensor, # (B, T, vocab); row t predicts label t, unless shift
-                labels:Tensor, # (B, T) token ids; -100 where no answer token stands
-                shift:bool=False, # True when both run over the same sequence, so that row t predicts label t+1
-               )->Tensor: # scalar, nats a token
+def answer_loss(
+    logits: Tensor,  # (B, T, vocab); row t predicts label t, unless shift
+    labels: Tensor,  # (B, T) token ids; -100 where no answer token stands
+    shift: bool = False,  # True when both run over the same sequence, so that row t predicts label t+1
+) -> Tensor:  # scalar, nats a token
     "Cross-entropy on answer tokens, Eq. 3, mean over the tokens whose label is not -100. Raises `LossError`."
-    if logits.ndim!=3 or labels.shape!=logits.shape[:2]:
-        raise LossError(f"labels: found {tuple(labels.shape)} against logits {tuple(logits.shape)}, wanted (B, T) and (B, T, vocab)")
-    if shift: logits, labels = logits[:, :-1], labels[:, 1:]
-    if not (labels!=-100).any(): raise LossError("labels: every label is -100, so there is no answer token to learn from")
+    if logits.ndim != 3 or labels.shape != logits.shape[:2]:
+        raise LossError(
+            f"labels: found {tuple(labels.shape)} against logits {tuple(logits.shape)}, wanted (B, T) and (B, T, vocab)"
+        )
+    if shift:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    if not (labels != -100).any():
+        raise LossError("labels: every label is -100, so there is no answer token to learn from")
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
 
 # %% ../nbs/03_losses.ipynb #43f398f1
-def entropy(logits:Tensor, # (..., K); -inf excludes a column exactly
-            eps:float=0., # inside the logarithm, p log(p+eps); DANCE has 1e-5
-           )->Tensor: # (...), nats
+def entropy(
+    logits: Tensor,  # (..., K); -inf excludes a column exactly
+    eps: float = 0.0,  # inside the logarithm, p log(p+eps); DANCE has 1e-5
+) -> Tensor:  # (...), nats
     "Entropy of softmax(logits) over the last axis, safe where logits are -inf."
     logp = _full(logits).log_softmax(-1)
     p = logp.exp()
-    logp = (p+eps).log() if eps else logp.masked_fill(logp==-math.inf, 0.)
-    return -(p*logp).sum(-1)
+    logp = (p + eps).log() if eps else logp.masked_fill(logp == -math.inf, 0.0)
+    return -(p * logp).sum(-1)
 
 # %% ../nbs/03_losses.ipynb #c1c467f2
 class MemoryBank(nn.Module):
     "One l2-normalised feature for each target training sample; `memory` (N, D) is a buffer, so it moves and is saved with the module."
-    def __init__(self,
-                 n:int, # N, target training samples
-                 dim:int, # D, width of a feature
-                 momentum:float=0., # share of the old row that stays; 0 overwrites
-                ):
+
+    def __init__(
+        self,
+        n: int,  # N, target training samples
+        dim: int,  # D, width of a feature
+        momentum: float = 0.0,  # share of the old row that stays; 0 overwrites
+    ):
         super().__init__()
-        if n<1 or dim<1: raise LossError(f"n, dim: found {n}, {dim}, wanted at least one row and one feature")
-        if not 0<=momentum<1: raise LossError(f"momentum: found {momentum}, wanted 0 <= momentum < 1; at 1 nothing would ever be written")
+        if n < 1 or dim < 1:
+            raise LossError(f"n, dim: found {n}, {dim}, wanted at least one row and one feature")
+        if not 0 <= momentum < 1:
+            raise LossError(f"momentum: found {momentum}, wanted 0 <= momentum < 1; at 1 nothing would ever be written")
         self.momentum = momentum
         self.register_buffer('memory', torch.zeros(n, dim))
+
     @torch.no_grad()
-    def update(self, index:Tensor, # (B,) rows to write
-               f:Tensor, # (B, D) their features, normalised inside
-              ):
+    def update(
+        self,
+        index: Tensor,  # (B,) rows to write
+        f: Tensor,  # (B, D) their features, normalised inside
+    ):
         "Write features after the optimiser's step. A row given twice gets the mean of its normalised features. Raises `LossError`."
-        _matrix('f', f, self.memory.shape[1]); _rows(index, len(self.memory), len(f))
+        _matrix('f', f, self.memory.shape[1])
+        _rows(index, len(self.memory), len(f))
         rows, where = index.to(self.memory.device).unique(return_inverse=True)
         f = F.normalize(f.to(self.memory), dim=1)
         new = F.normalize(torch.zeros_like(self.memory[rows]).index_add_(0, where, f), dim=1)
-        self.memory[rows] = F.normalize(self.momentum*self.memory[rows] + (1-self.momentum)*new, dim=1)
+        self.memory[rows] = F.normalize(self.momentum * self.memory[rows] + (1 - self.momentum) * new, dim=1)
 
 # %% ../nbs/03_losses.ipynb #43e1f39e
-def nc_loss(f:Tensor, # target features, (B, D)
-            memory:Tensor, # memory bank, (N, D); no gradient is taken through it
-            class_weight:Tensor, # class weights, (K, D)
-            index:Tensor, # (B,) the memory row that belongs to each sample
-            tau:float|Tensor, # temperature, > 0
-            in_batch:bool=False, # add DANCE's columns for the other members of the batch
-            eps:float=0., # inside the logarithm; DANCE has 1e-5
-           )->Tensor: # scalar
+def nc_loss(
+    f: Tensor,  # target features, (B, D)
+    memory: Tensor,  # memory bank, (N, D); no gradient is taken through it
+    class_weight: Tensor,  # class weights, (K, D)
+    index: Tensor,  # (B,) the memory row that belongs to each sample
+    tau: float | Tensor,  # temperature, > 0
+    in_batch: bool = False,  # add DANCE's columns for the other members of the batch
+    eps: float = 0.0,  # inside the logarithm; DANCE has 1e-5
+) -> Tensor:  # scalar
     "Neighbourhood clustering, Eq. 4: mean entropy over [memory, classes], all normalised, the own row excluded exactly. Raises `LossError`."
-    _positive('tau', tau); _matrix('f', f)
-    _matrix('memory', memory, f.shape[1]); _matrix('class_weight', class_weight, f.shape[1]); _rows(index, len(memory), len(f))
-    if len(f)==0 or len(memory)+len(class_weight)<2: raise LossError(f"f, memory: found {len(f)} samples and {len(memory)+len(class_weight)} columns, wanted at least one sample and two columns")
-    own = torch.arange(len(memory), device=f.device)==index.to(f.device)[:,None]
+    _positive('tau', tau)
+    _matrix('f', f)
+    _matrix('memory', memory, f.shape[1])
+    _matrix('class_weight', class_weight, f.shape[1])
+    _rows(index, len(memory), len(f))
+    if len(f) == 0 or len(memory) + len(class_weight) < 2:
+        raise LossError(
+            f"f, memory: found {len(f)} samples and {len(memory) + len(class_weight)} columns, wanted at least one "
+            "sample and two columns"
+        )
+    own = torch.arange(len(memory), device=f.device) == index.to(f.device)[:, None]
     columns = [cosine(f, memory.detach()).masked_fill(own, -math.inf), cosine(f, class_weight)]
     if in_batch:
         columns.append(cosine(f, f).masked_fill(torch.eye(len(f), dtype=torch.bool, device=f.device), -math.inf))
-    return entropy(torch.cat(columns, 1)/tau, eps).mean()
+    return entropy(torch.cat(columns, 1) / tau, eps).mean()
 
 # %% ../nbs/03_losses.ipynb #58432bd5
-def class_logits(f:Tensor, # features, (B, D)
-                 class_weight:Tensor, # (K, D)
-                 tau:float|None=None, # cosine head at this temperature (DANCE); None is the plain linear layer as printed
-                )->Tensor: # (B, K)
+def class_logits(
+    f: Tensor,  # features, (B, D)
+    class_weight: Tensor,  # (K, D)
+    tau: float | None = None,  # cosine head at this temperature (DANCE); None is the plain linear layer as printed
+) -> Tensor:  # (B, K)
     "Logits of the class head g. Raises `LossError`."
-    _matrix('f', f); _matrix('class_weight', class_weight, f.shape[1])
+    _matrix('f', f)
+    _matrix('class_weight', class_weight, f.shape[1])
     if tau is None: return f @ class_weight.T
     _positive('tau', tau)
     return cosine(f, class_weight) / tau
 
 # %% ../nbs/03_losses.ipynb #4d1b86c3
-def es_loss(logits:Tensor, # class logits of target samples, (B, K)
-            rho:float, # entropy between sure and unsure, nats; DANCE has log(K)/2, see half_log
-            m:float, # margin, nats
-           )->Tensor: # scalar
+def es_loss(
+    logits: Tensor,  # class logits of target samples, (B, K)
+    rho: float,  # entropy between sure and unsure, nats; DANCE has log(K)/2, see half_log
+    m: float,  # margin, nats
+) -> Tensor:  # scalar
     "Entropy separation, Eq. 5: mean of -|H-rho| where that exceeds the margin, 0 inside it. Raises `LossError`."
     _matrix('logits', logits)
-    if not float(m)>=0: raise LossError(f"m: found {m}, wanted a margin >= 0")
-    distance = (entropy(logits)-rho).abs()
-    return torch.where(distance>m, -distance, torch.zeros_like(distance)).mean()
+    if not float(m) >= 0: raise LossError(f"m: found {m}, wanted a margin >= 0")
+    distance = (entropy(logits) - rho).abs()
+    return torch.where(distance > m, -distance, torch.zeros_like(distance)).mean()
 
-def half_log(k:int, # classes
-            )->float: # nats
+
+def half_log(
+    k: int,  # classes
+) -> float:  # nats
     "DANCE's rho: half the entropy of a uniform guess among k classes."
-    return math.log(k)/2
+    return math.log(k) / 2
 
 # %% ../nbs/03_losses.ipynb #8c8625cc
 @dataclass(frozen=True)
 class Variant:
     "Where the two readings of the domain adaptation of Stage II differ."
-    tau:float          # temperature of Eq. 4 and of the cosine head
-    in_batch:bool      # Eq. 4 also over the other members of the batch
-    source_ce:bool     # class cross-entropy on labelled source samples
-    cosine_head:bool   # class logits are cosines / tau; else the plain linear layer
-    eta:float          # weight of NC + ES beside the source cross-entropy
-    eps:float=0.       # inside Eq. 4's logarithm; 1e-5 for parity with DANCE's code
+
+    tau: float  # temperature of Eq. 4 and of the cosine head
+    in_batch: bool  # Eq. 4 also over the other members of the batch
+    source_ce: bool  # class cross-entropy on labelled source samples
+    cosine_head: bool  # class logits are cosines / tau; else the plain linear layer
+    eta: float  # weight of NC + ES beside the source cross-entropy
+    eps: float = 0.0  # inside Eq. 4's logarithm; 1e-5 for parity with DANCE's code
+
 
 VARIANTS = {
-    'paper': Variant(tau=0.5, in_batch=False, source_ce=False, cosine_head=False, eta=1.),
-    'dance': Variant(tau=0.05, in_batch=True, source_ce=True, cosine_head=True, eta=0.05)}
+    'paper': Variant(tau=0.5, in_batch=False, source_ce=False, cosine_head=False, eta=1.0),
+    'dance': Variant(tau=0.05, in_batch=True, source_ce=True, cosine_head=True, eta=0.05),
+}
 
 # %% ../nbs/03_losses.ipynb #5f965ab3
-def adaptation_loss(f:Tensor, # target features after the bridge, (B, D)
-                    index:Tensor, # (B,) their memory rows
-                    memory:Tensor, # (N, D)
-                    class_weight:Tensor, # (K, D)
-                    variant:Variant, # one of VARIANTS
-                    m:float=0.5, # margin of Eq. 5, nats
-                    rho:float|None=None, # Eq. 5; None is log(K)/2
-                    source:Tensor|None=None, # source features, (S, D); needed where variant.source_ce
-                    source_label:Tensor|None=None, # (S,) their classes
-                   )->tuple: # total, {'nc', 'es', 'source'} without gradient
+def adaptation_loss(
+    f: Tensor,  # target features after the bridge, (B, D)
+    index: Tensor,  # (B,) their memory rows
+    memory: Tensor,  # (N, D)
+    class_weight: Tensor,  # (K, D)
+    variant: Variant,  # one of VARIANTS
+    m: float = 0.5,  # margin of Eq. 5, nats
+    rho: float | None = None,  # Eq. 5; None is log(K)/2
+    source: Tensor | None = None,  # source features, (S, D); needed where variant.source_ce
+    source_label: Tensor | None = None,  # (S,) their classes
+) -> tuple:  # total, {'nc', 'es', 'source'} without gradient
     "Domain adaptation of Stage II: NC + ES on unlabelled target features, and in DANCE the class cross-entropy on the source. Raises `LossError`."
-    v = variant; head = v.tau if v.cosine_head else None
+    v = variant
+    head = v.tau if v.cosine_head else None
     nc = nc_loss(f, memory, class_weight, index, v.tau, v.in_batch, v.eps)
     es = es_loss(class_logits(f, class_weight, head), half_log(len(class_weight)) if rho is None else rho, m)
-    parts, total = dict(nc=nc.detach(), es=es.detach()), v.eta*(nc+es)
+    parts, total = dict(nc=nc.detach(), es=es.detach()), v.eta * (nc + es)
     if v.source_ce:
-        if source is None or source_label is None: raise LossError("source: found None, wanted source features and their classes, because this variant trains the class weights on them")
+        if source is None or source_label is None:
+            raise LossError(
+                "source: found None, wanted source features and their classes, because this variant trains the class "
+                "weights on them"
+            )
         ce = F.cross_entropy(class_logits(source, class_weight, head), source_label)
-        parts['source'], total = ce.detach(), total+ce
+        parts['source'], total = ce.detach(), total + ce
     return total, parts
 
 # %% ../nbs/03_losses.ipynb #26c8d86e
-def stage2_loss(answer:Tensor, # Eq. 3, scalar
-                adaptation:Tensor, # domain adaptation, scalar
-                lam:float, # 1: answers alone, 0: adaptation alone
-               )->Tensor: # scalar
+def stage2_loss(
+    answer: Tensor,  # Eq. 3, scalar
+    adaptation: Tensor,  # domain adaptation, scalar
+    lam: float,  # 1: answers alone, 0: adaptation alone
+) -> Tensor:  # scalar
     "Loss of Stage II, Eq. 6. Raises `LossError`."
     _fraction('lam', lam)
-    return lam*answer + (1-lam)*adaptation
+    return lam * answer + (1 - lam) * adaptation

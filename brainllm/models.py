@@ -16,518 +16,837 @@ from torch import nn, Tensor
 from .core import BrainLLMError, DataError
 
 # %% ../nbs/02_models.ipynb #3e548655
-class ShapeError(BrainLLMError, ValueError): "A tensor has another shape than the model was built for."
+class ShapeError(BrainLLMError, ValueError):
+    "A tensor has another shape than the model was built for."
 
 # %% ../nbs/02_models.ipynb #4cf4d27f
 class FMRITokenizer(nn.Module):
     "3-D convolution (kernel = stride = patch, time in the channels) over the patches that hold brain. (B, T, X, Y, Z) -> (B, N, D); paper §3.1."
-    def __init__(self,
-                 in_frames:int, # T, volumes in a block
-                 grid:tuple, # (X, Y, Z), voxels
-                 patch:int|tuple, # edge of a patch, voxels
-                 dim:int, # D, width of a token
-                 mask=None, # (X, Y, Z) bool, True in the brain; None keeps everything
-                 affine=None, # (4, 4) voxel -> mm; None gives `coords` in voxels
-                 response=None, # (T,) expected time course of a response; filters start as that times orthogonal patterns; None starts at random
-                ):
+
+    def __init__(
+        self,
+        in_frames: int,  # T, volumes in a block
+        grid: tuple,  # (X, Y, Z), voxels
+        patch: int | tuple,  # edge of a patch, voxels
+        dim: int,  # D, width of a token
+        mask=None,  # (X, Y, Z) bool, True in the brain; None keeps everything
+        affine=None,  # (4, 4) voxel -> mm; None gives `coords` in voxels
+        # (T,) expected time course of a response; filters start as that times orthogonal patterns; None starts at
+        # random
+        response=None,
+    ):
         super().__init__()
-        self.in_frames, self.grid, self.patch = in_frames, tuple(grid), (patch,)*3 if isinstance(patch, int) else tuple(patch)
-        if len(self.grid)!=3 or min(self.grid)<1 or min(self.patch)<1: raise ShapeError(f"grid {grid} and patch {patch}: wanted three positive sizes each")
+        self.in_frames, self.grid, self.patch = (
+            in_frames,
+            tuple(grid),
+            (patch,) * 3 if isinstance(patch, int) else tuple(patch),
+        )
+        if len(self.grid) != 3 or min(self.grid) < 1 or min(self.patch) < 1:
+            raise ShapeError(f"grid {grid} and patch {patch}: wanted three positive sizes each")
         mask = torch.ones(self.grid, dtype=torch.bool) if mask is None else torch.as_tensor(np.asarray(mask)).bool()
-        if tuple(mask.shape)!=self.grid: raise ShapeError(f"mask: found shape {tuple(mask.shape)}, wanted the grid {self.grid}")
-        if not mask.any(): raise ShapeError("mask: holds no voxel; give the brain mask on the grid of the blocks")
-        self.mask, self.affine = mask.clone(), None if affine is None else torch.as_tensor(np.asarray(affine)).double() # kept as they were given, for `share`
+        if tuple(mask.shape) != self.grid:
+            raise ShapeError(f"mask: found shape {tuple(mask.shape)}, wanted the grid {self.grid}")
+        if not mask.any():
+            raise ShapeError("mask: holds no voxel; give the brain mask on the grid of the blocks")
+        self.mask, self.affine = (
+            mask.clone(),
+            None if affine is None else torch.as_tensor(np.asarray(affine)).double(),
+        )  # kept as they were given, for `share`
         self.conv = nn.Conv3d(in_frames, dim, self.patch, self.patch)
-        if response is not None: self._expect(torch.as_tensor(response).float())
+        if response is not None:
+            self._expect(torch.as_tensor(response).float())
         index, inside = _patch_index(mask, self.patch)
-        self.register_buffer('index', index, persistent=False)   # (N, P) flat voxel of each place, 0 where outside
-        self.register_buffer('inside', inside, persistent=False) # (N, P) True in the mask
+        self.register_buffer('index', index, persistent=False)  # (N, P) flat voxel of each place, 0 where outside
+        self.register_buffer('inside', inside, persistent=False)  # (N, P) True in the mask
         self.register_buffer('coords', _centres(mask, self.patch, affine), persistent=False)
+
     @torch.no_grad()
     def _expect(self, response):
-        if response.shape!=(self.in_frames,): raise ShapeError(f"response: found shape {tuple(response.shape)}, wanted ({self.in_frames},), one value for each volume of a block")
+        if response.shape != (self.in_frames,):
+            raise ShapeError(
+                f"response: found shape {tuple(response.shape)}, wanted ({self.in_frames},), one value for each "
+                "volume of a block"
+            )
         pattern = nn.init.orthogonal_(torch.empty(len(self.conv.weight), math.prod(self.patch)))
-        self.conv.weight.copy_((pattern[:, None]*response[None, :, None]).view_as(self.conv.weight)); self.conv.bias.zero_()
+        self.conv.weight.copy_((pattern[:, None] * response[None, :, None]).view_as(self.conv.weight))
+        self.conv.bias.zero_()
+
     @property
-    def size(self)->tuple: return len(self.index), self.conv.out_channels # N, D
-    def patches(self,
-                bold:Tensor, # (B, T, X, Y, Z)
-               )->Tensor: # (B, N, T, P), zero outside the mask
+    def size(self) -> tuple:
+        return len(self.index), self.conv.out_channels  # N, D
+
+    def patches(
+        self,
+        bold: Tensor,  # (B, T, X, Y, Z)
+    ) -> Tensor:  # (B, N, T, P), zero outside the mask
         "The voxels of each kept patch. Raises `ShapeError`."
-        if bold.ndim!=5 or tuple(bold.shape[1:])!=(self.in_frames, *self.grid):
-            raise ShapeError(f"bold: found shape {tuple(bold.shape)}, wanted (B, {self.in_frames}, {', '.join(map(str, self.grid))}), that is (B, T, X, Y, Z)")
+        if bold.ndim != 5 or tuple(bold.shape[1:]) != (self.in_frames, *self.grid):
+            raise ShapeError(
+                f"bold: found shape {tuple(bold.shape)}, wanted (B, {self.in_frames}, "
+                f"{', '.join(map(str, self.grid))}), that is (B, T, X, Y, Z)"
+            )
         x = bold.flatten(2)[:, :, self.index.flatten()].unflatten(2, self.index.shape)
-        return torch.where(self.inside, x, 0.).transpose(1, 2)
-    def forward(self,
-                bold:Tensor, # (B, T, X, Y, Z), z-scored per voxel
-               )->Tensor: # (B, N, D)
+        return torch.where(self.inside, x, 0.0).transpose(1, 2)
+
+    def forward(
+        self,
+        bold: Tensor,  # (B, T, X, Y, Z), z-scored per voxel
+    ) -> Tensor:  # (B, N, D)
         "One token for each patch that holds brain. Raises `ShapeError`."
         return F.linear(self.patches(bold).flatten(2), self.conv.weight.flatten(1), self.conv.bias)
-    def extra_repr(self): return f"grid={self.grid}, patch={self.patch}, tokens={len(self.index)}"
+
+    def extra_repr(self):
+        return f"grid={self.grid}, patch={self.patch}, tokens={len(self.index)}"
 
 # %% ../nbs/02_models.ipynb #cebf9893
-def _patch_index(mask, patch): # -> (N, P) flat index, (N, P) inside
-    pad = [(-s)%p for s,p in zip(mask.shape, patch)]
+def _patch_index(mask, patch):  # -> (N, P) flat index, (N, P) inside
+    pad = [(-s) % p for s, p in zip(mask.shape, patch)]
     flat = F.pad(torch.arange(mask.numel()).reshape(mask.shape), (0, pad[2], 0, pad[1], 0, pad[0]))
     full = F.pad(mask, (0, pad[2], 0, pad[1], 0, pad[0]))
-    cut = lambda t: t.unfold(0, patch[0], patch[0]).unfold(1, patch[1], patch[1]).unfold(2, patch[2], patch[2]).reshape(-1, math.prod(patch))
+    cut = lambda t: (
+        t.unfold(0, patch[0], patch[0])
+        .unfold(1, patch[1], patch[1])
+        .unfold(2, patch[2], patch[2])
+        .reshape(-1, math.prod(patch))
+    )
     index, inside = cut(flat), cut(full)
     keep = inside.any(1)
     return torch.where(inside[keep], index[keep], 0), inside[keep]
 
-def _centres(mask, patch, affine): # -> (N, 3)
+
+def _centres(mask, patch, affine):  # -> (N, 3)
     index, inside = _patch_index(mask, patch)
-    x,y,z = mask.shape
-    ijk = torch.stack([index//(y*z), index//z%y, index%z], -1).double()
-    centre = (ijk*inside[...,None]).sum(1)/inside.sum(1, keepdim=True)
-    if affine is not None: centre = centre@torch.as_tensor(np.asarray(affine)).double()[:3,:3].T+torch.as_tensor(np.asarray(affine)).double()[:3,3]
+    x, y, z = mask.shape
+    ijk = torch.stack([index // (y * z), index // z % y, index % z], -1).double()
+    centre = (ijk * inside[..., None]).sum(1) / inside.sum(1, keepdim=True)
+    if affine is not None:
+        centre = (
+            centre @ torch.as_tensor(np.asarray(affine)).double()[:3, :3].T
+            + torch.as_tensor(np.asarray(affine)).double()[:3, 3]
+        )
     return centre.float()
 
 # %% ../nbs/02_models.ipynb #6f3d351b
 class FlatVoxels(nn.Module):
     "The voxels of the mask as one token, for comparison with a tokenizer. (B, T, X, Y, Z) -> (B, 1, V)."
-    def __init__(self, in_frames:int, # T
-                 mask, # (X, Y, Z) bool
-                 response=None): # (T,) weights at the start; None is the mean
+
+    def __init__(
+        self,
+        in_frames: int,  # T
+        mask,  # (X, Y, Z) bool
+        response=None,  # (T,) weights at the start; None is the mean
+    ):
         super().__init__()
-        mask = torch.as_tensor(np.asarray(mask)).bool(); self.grid, self.in_frames = tuple(mask.shape), in_frames
+        mask = torch.as_tensor(np.asarray(mask)).bool()
+        self.grid, self.in_frames = tuple(mask.shape), in_frames
         self.register_buffer('voxels', mask.flatten().nonzero()[:, 0], persistent=False)
-        self.weight = nn.Parameter(torch.full((in_frames,), 1/in_frames) if response is None else torch.as_tensor(response).float().clone())
+        self.weight = nn.Parameter(
+            torch.full((in_frames,), 1 / in_frames) if response is None else torch.as_tensor(response).float().clone()
+        )
+
     @property
-    def size(self)->tuple: return 1, len(self.voxels) # N, D
-    def forward(self, bold:Tensor)->Tensor: # (B, T, X, Y, Z) -> (B, 1, V)
+    def size(self) -> tuple:
+        return 1, len(self.voxels)  # N, D
+
+    def forward(self, bold: Tensor) -> Tensor:  # (B, T, X, Y, Z) -> (B, 1, V)
         "Raises `ShapeError`."
-        if bold.ndim!=5 or tuple(bold.shape[1:])!=(self.in_frames, *self.grid): raise ShapeError(f"bold: found shape {tuple(bold.shape)}, wanted (B, {self.in_frames}, {', '.join(map(str, self.grid))}), that is (B, T, X, Y, Z)")
+        if bold.ndim != 5 or tuple(bold.shape[1:]) != (self.in_frames, *self.grid):
+            raise ShapeError(
+                f"bold: found shape {tuple(bold.shape)}, wanted (B, {self.in_frames}, "
+                f"{', '.join(map(str, self.grid))}), that is (B, T, X, Y, Z)"
+            )
         return torch.einsum('btv,t->bv', bold.flatten(2)[:, :, self.voxels], self.weight)[:, None]
 
 # %% ../nbs/02_models.ipynb #1150dea8
 class Attention(nn.Module):
     "Multi-head self-attention with a fused qkv. (B, N, D) -> (B, N, D)."
-    def __init__(self, dim:int, heads:int):
+
+    def __init__(self, dim: int, heads: int):
         super().__init__()
-        if dim%heads: raise ShapeError(f"dim {dim} is not a multiple of heads {heads}")
-        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3*dim), nn.Linear(dim, dim)
+        if dim % heads: raise ShapeError(f"dim {dim} is not a multiple of heads {heads}")
+        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
     def forward(self, x):
-        q,k,v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
 
 class Mlp(nn.Module):
     "Two linear layers with an exact GELU between."
-    def __init__(self, dim:int, hidden:int):
+
+    def __init__(self, dim: int, hidden: int):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-    def forward(self, x): return self.fc2(F.gelu(self.fc1(x)))
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
 
 class Block(nn.Module):
     "One pre-norm transformer block, as in MinD-Vis."
-    def __init__(self, dim:int, heads:int, mlp_ratio:float=1.):
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 1.0):
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, heads)
-        self.norm2, self.mlp = nn.LayerNorm(dim), Mlp(dim, int(dim*mlp_ratio))
+        self.norm2, self.mlp = nn.LayerNorm(dim), Mlp(dim, int(dim * mlp_ratio))
+
     def forward(self, x):
-        x = x+self.attn(self.norm1(x))
-        return x+self.mlp(self.norm2(x))
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
 
 # %% ../nbs/02_models.ipynb #7267d772
-def sincos_1d(n:int, # positions
-              dim:int, # even
-             )->Tensor: # (n, dim): sines in the first half, cosines in the second
+def sincos_1d(
+    n: int,  # positions
+    dim: int,  # even
+) -> Tensor:  # (n, dim): sines in the first half, cosines in the second
     "Fixed 1-D positions of MinD-Vis: w_k = 10000^(-k/(dim/2))."
-    w = 10000.**(-torch.arange(dim//2, dtype=torch.float64)/(dim/2))
-    a = torch.arange(n, dtype=torch.float64)[:,None]*w
+    w = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    a = torch.arange(n, dtype=torch.float64)[:, None] * w
     return torch.cat([a.sin(), a.cos()], 1).float()
 
-def sincos_3d(coords:Tensor, # (N, 3), mm
-              dim:int)->Tensor: # (N, dim)
+
+def sincos_3d(
+    coords: Tensor,  # (N, 3), mm
+    dim: int,
+) -> Tensor:  # (N, dim)
     "Sines and cosines of the coordinates of super-voxels; wavelengths from 400 mm down to 12 mm."
-    k = math.ceil(dim/6)
-    w = 2*math.pi/torch.logspace(math.log10(400), math.log10(12), k)
-    a = (coords.float()[:,:,None]*w).flatten(1)
+    k = math.ceil(dim / 6)
+    w = 2 * math.pi / torch.logspace(math.log10(400), math.log10(12), k)
+    a = (coords.float()[:, :, None] * w).flatten(1)
     return torch.cat([a.sin(), a.cos()], 1)[:, :dim]
 
 # %% ../nbs/02_models.ipynb #b1a2bf8b
 class BrainEncoder(nn.Module):
     "SC-MBM transformer over super-voxel tokens. (B, N, D) -> (B, N, D); paper §3.1, blocks of MinD-Vis."
-    def __init__(self,
-                 dim:int, # D
-                 depth:int, # blocks
-                 heads:int, # attention heads
-                 mlp_ratio:float=1., # hidden width of the MLP over D; 1.0 as published
-                 coords=None, # (N, 3) token centres in mm; None adds no positions
-                 block=None, # class of the blocks; None is `Block`, `TemporalBlock` is MinD-Video's
-                ):
+
+    def __init__(
+        self,
+        dim: int,  # D
+        depth: int,  # blocks
+        heads: int,  # attention heads
+        mlp_ratio: float = 1.0,  # hidden width of the MLP over D; 1.0 as published
+        coords=None,  # (N, 3) token centres in mm; None adds no positions
+        block=None,  # class of the blocks; None is `Block`, `TemporalBlock` is MinD-Video's
+    ):
         super().__init__()
-        self.blocks, self.norm = nn.ModuleList([(block or Block)(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
-        self.register_buffer('pos', None if coords is None else sincos_3d(torch.as_tensor(coords), dim), persistent=False)
-    def embed(self, tokens, keep=None): # adds positions; keep (B, n) picks those of visible tokens
+        self.blocks, self.norm = (
+            nn.ModuleList([(block or Block)(dim, heads, mlp_ratio) for _ in range(depth)]),
+            nn.LayerNorm(dim),
+        )
+        self.register_buffer(
+            'pos', None if coords is None else sincos_3d(torch.as_tensor(coords), dim), persistent=False
+        )
+
+    def embed(self, tokens, keep=None):  # adds positions; keep (B, n) picks those of visible tokens
         if self.pos is None: return tokens
-        if keep is None and tokens.shape[1]!=len(self.pos): raise ShapeError(f"tokens: found N={tokens.shape[1]}, wanted {len(self.pos)}, the tokenizer's patches")
-        return tokens+(self.pos if keep is None else self.pos[keep])
-    def forward(self,
-                tokens:Tensor, # (B, N, D)
-                keep=None, # (B, n) which positions the tokens stand at, when some are masked
-               )->Tensor: # (B, N, D)
+        if keep is None and tokens.shape[1] != len(self.pos):
+            raise ShapeError(f"tokens: found N={tokens.shape[1]}, wanted {len(self.pos)}, the tokenizer's patches")
+        return tokens + (self.pos if keep is None else self.pos[keep])
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, N, D)
+        keep=None,  # (B, n) which positions the tokens stand at, when some are masked
+    ) -> Tensor:  # (B, N, D)
         "Positions, blocks, final norm. Raises `ShapeError` when the tokens are not those of the positions."
         x = self.embed(tokens, keep)
-        for b in self.blocks: x = b(x)
+        for b in self.blocks:
+            x = b(x)
         return self.norm(x)
 
 # %% ../nbs/02_models.ipynb #1384af2b
-def random_mask(noise:Tensor, # (B, L), any numbers; the smallest are kept
-                mask_ratio:float): # -> keep (B, n), restore (B, L), mask (B, L) with 1 = removed
+def random_mask(
+    noise: Tensor,  # (B, L), any numbers; the smallest are kept
+    mask_ratio: float,  # -> keep (B, n), restore (B, L), mask (B, L) with 1 = removed
+):
     "MinD-Vis masking: keep the first int(L(1-ratio)) of the argsort of the noise."
-    L = noise.shape[1]; n = int(L*(1-mask_ratio))
-    shuffle = noise.argsort(1); restore = shuffle.argsort(1)
-    mask = torch.ones_like(noise); mask[:, :n] = 0
+    L = noise.shape[1]
+    n = int(L * (1 - mask_ratio))
+    shuffle = noise.argsort(1)
+    restore = shuffle.argsort(1)
+    mask = torch.ones_like(noise)
+    mask[:, :n] = 0
     return shuffle[:, :n], restore, mask.gather(1, restore)
 
-def gather_tokens(x:Tensor, index:Tensor)->Tensor: # (B, N, D), (B, n) -> (B, n, D)
+
+def gather_tokens(x: Tensor, index: Tensor) -> Tensor:  # (B, N, D), (B, n) -> (B, n, D)
     "The tokens at `index` of each row."
-    return x.gather(1, index[...,None].expand(-1, -1, x.shape[-1]))
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
 
 class MaskedBrainModel(nn.Module):
     "SC-MBM (MinD-Vis, class MAEforFMRI): masked autoencoder over a list of voxels. Names and shapes are those of the published checkpoints."
-    def __init__(self, num_voxels:int, patch:int, dim:int, depth:int, heads:int, mlp_ratio:float, decoder_dim:int, decoder_depth:int, decoder_heads:int):
+
+    def __init__(
+        self,
+        num_voxels: int,
+        patch: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        decoder_dim: int,
+        decoder_depth: int,
+        decoder_heads: int,
+    ):
         super().__init__()
-        self.patch, L = patch, num_voxels//patch
+        self.patch, L = patch, num_voxels // patch
         self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv1d(1, dim, patch, patch)))
-        self.cls_token, self.mask_token = nn.Parameter(torch.randn(1, 1, dim)*.02), nn.Parameter(torch.randn(1, 1, decoder_dim)*.02)
+        self.cls_token, self.mask_token = (
+            nn.Parameter(torch.randn(1, 1, dim) * 0.02),
+            nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02),
+        )
         table = lambda d: nn.Parameter(torch.cat([torch.zeros(1, d), sincos_1d(L, d)])[None], requires_grad=False)
         self.pos_embed, self.decoder_pos_embed = table(dim), table(decoder_dim)
         self.blocks, self.norm = nn.ModuleList([Block(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
         self.decoder_embed = nn.Linear(dim, decoder_dim)
-        self.decoder_blocks, self.decoder_norm = nn.ModuleList([Block(decoder_dim, decoder_heads, mlp_ratio) for _ in range(decoder_depth)]), nn.LayerNorm(decoder_dim)
+        self.decoder_blocks, self.decoder_norm = (
+            nn.ModuleList([Block(decoder_dim, decoder_heads, mlp_ratio) for _ in range(decoder_depth)]),
+            nn.LayerNorm(decoder_dim),
+        )
         self.decoder_pred = nn.Linear(decoder_dim, patch)
-    def encode(self, x, keep=None): # (B, 1, V) -> (B, n+1, D), class token first
+
+    def encode(self, x, keep=None):  # (B, 1, V) -> (B, n+1, D), class token first
         "Patches, or those at `keep` (B, n) alone, through the encoder."
-        x = self.patch_embed.proj(x).transpose(1, 2)+self.pos_embed[:, 1:]
-        if keep is not None: x = gather_tokens(x, keep)
-        x = torch.cat([(self.cls_token+self.pos_embed[:, :1]).expand(len(x), -1, -1), x], 1)
-        for b in self.blocks: x = b(x)
+        x = self.patch_embed.proj(x).transpose(1, 2) + self.pos_embed[:, 1:]
+        if keep is not None:
+            x = gather_tokens(x, keep)
+        x = torch.cat([(self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1), x], 1)
+        for b in self.blocks:
+            x = b(x)
         return self.norm(x)
-    def decode(self, x, restore): # (B, n+1, D), (B, L) -> (B, L, patch)
+
+    def decode(self, x, restore):  # (B, n+1, D), (B, L) -> (B, L, patch)
         "Every patch restored from the visible ones; `restore` is `random_mask`'s."
         x = self.decoder_embed(x)
-        hidden = self.mask_token.expand(len(x), restore.shape[1]+1-x.shape[1], -1)
-        x = torch.cat([x[:, :1], gather_tokens(torch.cat([x[:, 1:], hidden], 1), restore)], 1)+self.decoder_pos_embed
-        for b in self.decoder_blocks: x = b(x)
+        hidden = self.mask_token.expand(len(x), restore.shape[1] + 1 - x.shape[1], -1)
+        x = torch.cat([x[:, :1], gather_tokens(torch.cat([x[:, 1:], hidden], 1), restore)], 1) + self.decoder_pos_embed
+        for b in self.decoder_blocks:
+            x = b(x)
         return self.decoder_pred(self.decoder_norm(x))[:, 1:]
-    def forward(self,
-                x:Tensor, # (B, 1, V)
-                mask_ratio:float=.75, # share removed
-                noise=None, # (B, L); drawn when not given
-               ): # loss (), pred (B, L, patch), mask (B, L) with 1 = removed
+
+    def forward(
+        self,
+        x: Tensor,  # (B, 1, V)
+        mask_ratio: float = 0.75,  # share removed
+        noise=None,  # (B, L); drawn when not given
+    ):  # loss (), pred (B, L, patch), mask (B, L) with 1 = removed
         "Mean squared error to the raw voxels of the removed patches. Raises `ShapeError`."
-        L = self.pos_embed.shape[1]-1
-        if x.ndim!=3 or x.shape[1]!=1 or x.shape[2]//self.patch!=L: raise ShapeError(f"x: found {tuple(x.shape)}, wanted (B, 1, V) with V in {L*self.patch}..{(L+1)*self.patch-1}")
+        L = self.pos_embed.shape[1] - 1
+        if x.ndim != 3 or x.shape[1] != 1 or x.shape[2] // self.patch != L:
+            raise ShapeError(
+                f"x: found {tuple(x.shape)}, wanted (B, 1, V) with V in {L * self.patch}..{(L + 1) * self.patch - 1}"
+            )
         noise = torch.rand(len(x), L, device=x.device) if noise is None else noise
         keep, restore, mask = random_mask(noise, mask_ratio)
         pred = self.decode(self.encode(x, keep), restore)
-        target = x[:, 0, :L*self.patch].unflatten(1, (L, self.patch))
-        return (((pred-target)**2).mean(-1)*mask).sum()/mask.sum().clamp(min=1), pred, mask
+        target = x[:, 0, : L * self.patch].unflatten(1, (L, self.patch))
+        return (((pred - target) ** 2).mean(-1) * mask).sum() / mask.sum().clamp(min=1), pred, mask
 
 # %% ../nbs/02_models.ipynb #26156615
 class TemporalBlock(Block):
     "MinD-Video's block (class BlockTemp): attention inside a frame, over the frames, MLP. (B*frames, L, D) -> (B*frames, L, D), the frames of a record in a row."
-    def __init__(self, dim:int, heads:int, mlp_ratio:float=1.):
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 1.0):
         super().__init__(dim, heads, mlp_ratio)
         self.norm_temp, self.attn_temp = nn.LayerNorm(dim), Attention(dim, heads)
-    def forward(self, x, frames:int=1): # (B*frames, L, D) -> the same
+
+    def forward(self, x, frames: int = 1):  # (B*frames, L, D) -> the same
         "Attention within a frame, then at each place over the frames, then the MLP."
-        x = x+self.attn(self.norm1(x))
-        over = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) # (B*L, frames, D)
-        over = over+self.attn_temp(self.norm_temp(over))
+        x = x + self.attn(self.norm1(x))
+        over = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)  # (B*L, frames, D)
+        over = over + self.attn_temp(self.norm_temp(over))
         x = over.unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
-        return x+self.mlp(self.norm2(x))
+        return x + self.mlp(self.norm2(x))
 
 # %% ../nbs/02_models.ipynb #55dd246a
 class ProjectionHead(nn.Module):
     "MinD-Video's head. (B, n, D) -> (B, out_tokens, out_dim)."
-    def __init__(self, tokens:int, dim:int, out_tokens:int=1, out_dim:int=768, norm:bool=False):
+
+    def __init__(self, tokens: int, dim: int, out_tokens: int = 1, out_dim: int = 768, norm: bool = False):
         super().__init__()
-        self.channel_mapper, self.projection = nn.Linear(tokens, out_tokens, bias=False), nn.Linear(dim, out_dim, bias=False)
-        self.fc, self.layer_norm = nn.Linear(out_dim, out_dim, bias=False), nn.LayerNorm(out_dim) if norm else nn.Identity()
-    def forward(self, x): # (B, n, D) -> (B, out_tokens, out_dim)
+        self.channel_mapper, self.projection = (
+            nn.Linear(tokens, out_tokens, bias=False),
+            nn.Linear(dim, out_dim, bias=False),
+        )
+        self.fc, self.layer_norm = (
+            nn.Linear(out_dim, out_dim, bias=False),
+            nn.LayerNorm(out_dim) if norm else nn.Identity(),
+        )
+
+    def forward(self, x):  # (B, n, D) -> (B, out_tokens, out_dim)
         "Tokens mapped to fewer, then to the width that is asked for."
         x = self.projection(self.channel_mapper(x.transpose(1, 2)).transpose(1, 2))
-        return self.layer_norm(self.fc(F.gelu(x))+x)
+        return self.layer_norm(self.fc(F.gelu(x)) + x)
+
 
 class VoxelEncoder(nn.Module):
     "The encoder over voxels downstream of masked modelling: MinD-Vis (class fmri_encoder), or MinD-Video (class fMRIEncoder) with `temporal` and a head."
-    def __init__(self,
-                 num_voxels:int, # V; the last V mod patch of them are ignored
-                 patch:int, # voxels in a patch
-                 dim:int, # D
-                 depth:int, # blocks
-                 heads:int, # attention heads
-                 mlp_ratio:float=1., # hidden width of the MLP over D
-                 window:int=1, # frames in a record
-                 temporal:bool=False, # attention over the frames in every block
-                 pool:bool=False, # one token: the norm of the mean
-                 head:dict|None=None, # out_tokens, out_dim, norm of `ProjectionHead`; None has no head
-                ):
+
+    def __init__(
+        self,
+        num_voxels: int,  # V; the last V mod patch of them are ignored
+        patch: int,  # voxels in a patch
+        dim: int,  # D
+        depth: int,  # blocks
+        heads: int,  # attention heads
+        mlp_ratio: float = 1.0,  # hidden width of the MLP over D
+        window: int = 1,  # frames in a record
+        temporal: bool = False,  # attention over the frames in every block
+        pool: bool = False,  # one token: the norm of the mean
+        head: dict | None = None,  # out_tokens, out_dim, norm of `ProjectionHead`; None has no head
+    ):
         super().__init__()
-        L = num_voxels//patch
+        L = num_voxels // patch
         self.patch, self.window, self.temporal, self.pool = patch, window, temporal, pool
         self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv1d(1, dim, patch, patch)))
         self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, dim), sincos_1d(L, dim)])[None], requires_grad=False)
         block = TemporalBlock if temporal else Block
         self.blocks, self.norm = nn.ModuleList([block(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
-        self.proj_head, self.logit_scale = (None, None) if head is None else (ProjectionHead(window*L, dim, **head), nn.Parameter(torch.ones([])))
-    def tokens(self,
-               x:Tensor, # (B, window, V)
-              )->Tensor: # (B, window*L, D), frame by frame; (B, window, D) when pooled
+        self.proj_head, self.logit_scale = (
+            (None, None) if head is None else (ProjectionHead(window * L, dim, **head), nn.Parameter(torch.ones([])))
+        )
+
+    def tokens(
+        self,
+        x: Tensor,  # (B, window, V)
+    ) -> Tensor:  # (B, window*L, D), frame by frame; (B, window, D) when pooled
         "What the blocks make of the patches. Raises `ShapeError`."
-        L = self.pos_embed.shape[1]-1
-        if x.ndim!=3 or x.shape[1]!=self.window or x.shape[2]//self.patch!=L: raise ShapeError(f"x: found {tuple(x.shape)}, wanted (B, {self.window}, V), records of {self.window} frame(s), with V in {L*self.patch}..{(L+1)*self.patch-1}")
-        h = self.patch_embed.proj(x.flatten(0, 1)[:, None]).transpose(1, 2)+self.pos_embed[:, 1:]
-        for b in self.blocks: h = b(h, self.window) if self.temporal else b(h)
+        L = self.pos_embed.shape[1] - 1
+        if x.ndim != 3 or x.shape[1] != self.window or x.shape[2] // self.patch != L:
+            raise ShapeError(
+                f"x: found {tuple(x.shape)}, wanted (B, {self.window}, V), records of {self.window} frame(s), with V "
+                f"in {L * self.patch}..{(L + 1) * self.patch - 1}"
+            )
+        h = self.patch_embed.proj(x.flatten(0, 1)[:, None]).transpose(1, 2) + self.pos_embed[:, 1:]
+        for b in self.blocks:
+            h = b(h, self.window) if self.temporal else b(h)
         h = self.norm(h.mean(1, keepdim=True) if self.pool else h)
         return h.unflatten(0, (-1, self.window)).flatten(1, 2)
-    def forward(self,
-                x:Tensor, # (B, window, V)
-               )->Tensor: # as `tokens`; (B, out_tokens, out_dim) with a head
+
+    def forward(
+        self,
+        x: Tensor,  # (B, window, V)
+    ) -> Tensor:  # as `tokens`; (B, out_tokens, out_dim) with a head
         "Tokens, through the head where there is one. Raises `ShapeError`."
         return self.tokens(x) if self.proj_head is None else self.proj_head(self.tokens(x))
 
 # %% ../nbs/02_models.ipynb #1f2dd55a
-def voxel_encoder(model:MaskedBrainModel, # e.g. from `weights.load_scmbm`
-                  pool:bool=False, # one token: the norm of the mean
-                 )->VoxelEncoder: # with copies of the weights
+def voxel_encoder(
+    model: MaskedBrainModel,  # e.g. from `weights.load_scmbm`
+    pool: bool = False,  # one token: the norm of the mean
+) -> VoxelEncoder:  # with copies of the weights
     "The downstream encoder of a masked model (MinD-Vis, class fmri_encoder). The published loader, when it pools, leaves every norm of every block at its initial value; here all are kept."
     dim, patch = model.norm.normalized_shape[0], model.patch
-    encoder = VoxelEncoder((model.pos_embed.shape[1]-1)*patch, patch, dim, 0, 1, pool=pool)
-    for part in ('patch_embed', 'pos_embed', 'blocks', 'norm'): setattr(encoder, part, copy.deepcopy(getattr(model, part)))
+    encoder = VoxelEncoder((model.pos_embed.shape[1] - 1) * patch, patch, dim, 0, 1, pool=pool)
+    for part in ('patch_embed', 'pos_embed', 'blocks', 'norm'):
+        setattr(encoder, part, copy.deepcopy(getattr(model, part)))
     return encoder.train(model.training)
 
 # %% ../nbs/02_models.ipynb #a0566632
-def encoder_from(model, # MaskedBrainModel, VoxelEncoder or BrainEncoder
-                 coords=None, # (N, 3) token centres in mm; None adds no positions
-                )->BrainEncoder:
+def encoder_from(
+    model,  # MaskedBrainModel, VoxelEncoder or BrainEncoder
+    coords=None,  # (N, 3) token centres in mm; None adds no positions
+) -> BrainEncoder:
     "A brain encoder with copies of a model's blocks and norm; blocks with attention over frames see one frame. Raises `ShapeError`."
-    if not all(isinstance(getattr(model, k, None), nn.Module) for k in ('blocks', 'norm')): raise ShapeError(f"model: found {type(model).__name__}, wanted one with blocks and norm: MaskedBrainModel, VoxelEncoder or BrainEncoder")
+    if not all(isinstance(getattr(model, k, None), nn.Module) for k in ('blocks', 'norm')):
+        raise ShapeError(
+            f"model: found {type(model).__name__}, wanted one with blocks and norm: MaskedBrainModel, VoxelEncoder "
+            "or BrainEncoder"
+        )
     encoder = BrainEncoder(model.norm.normalized_shape[0], 0, 1, coords=coords)
     encoder.blocks, encoder.norm = copy.deepcopy(model.blocks), copy.deepcopy(model.norm)
     return encoder.train(model.training)
 
 # %% ../nbs/02_models.ipynb #eab1f2b5
-PENALTIES = (.003, .01, .03, .1, .3, 1., 3., 10.)
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
-def unit_kernel(x:Tensor, # (n, P), centred on the records that are fitted
-                others=None, # (m, P), centred on the same
-               ): # (n, n), or that and (m, n); float64, mean diagonal 1
+
+def unit_kernel(
+    x: Tensor,  # (n, P), centred on the records that are fitted
+    others=None,  # (m, P), centred on the same
+):  # (n, n), or that and (m, n); float64, mean diagonal 1
     "Inner products of records."
-    kernel = (x@x.T).double(); scale = kernel.diagonal().mean()
-    return kernel/scale if others is None else (kernel/scale, (others@x.T).double()/scale)
+    kernel = (x @ x.T).double()
+    scale = kernel.diagonal().mean()
+    return kernel / scale if others is None else (kernel / scale, (others @ x.T).double() / scale)
 
-def ridge_weights(kernel:Tensor, # (n, n)
-                  y:Tensor, # (n, ...)
-                  penalty:float)->Tensor: # (n, M), float64: what each record weighs in a prediction
+
+def ridge_weights(
+    kernel: Tensor,  # (n, n)
+    y: Tensor,  # (n, ...)
+    penalty: float,
+) -> Tensor:  # (n, M), float64: what each record weighs in a prediction
     "Kernel ridge regression on centred targets."
     flat = y.double().flatten(1)
-    return torch.linalg.solve(kernel+penalty*torch.eye(len(kernel), dtype=kernel.dtype), flat-flat.mean(0))
+    return torch.linalg.solve(kernel + penalty * torch.eye(len(kernel), dtype=kernel.dtype), flat - flat.mean(0))
 
-def ridge_predict(kernel:Tensor, # (n, n)
-                  cross:Tensor, # (m, n) of new records against them
-                  y:Tensor, # (n, ...)
-                  penalty:float)->Tensor: # (m, ...), about the mean of y
+
+def ridge_predict(
+    kernel: Tensor,  # (n, n)
+    cross: Tensor,  # (m, n) of new records against them
+    y: Tensor,  # (n, ...)
+    penalty: float,
+) -> Tensor:  # (m, ...), about the mean of y
     "What ridge regression says of new records."
-    return (cross@ridge_weights(kernel, y, penalty)).float().view(-1, *y.shape[1:])
+    return (cross @ ridge_weights(kernel, y, penalty)).float().view(-1, *y.shape[1:])
 
-def cross_fitted(kernel:Tensor, # (n, n)
-                 y:Tensor, # (n, ...)
-                 groups:list, # n, the subject of each record
-                 penalty:float)->Tensor: # (n, ...): each record as seen from the other groups
+
+def cross_fitted(
+    kernel: Tensor,  # (n, n)
+    y: Tensor,  # (n, ...)
+    groups: list,  # n, the subject of each record
+    penalty: float,
+) -> Tensor:  # (n, ...): each record as seen from the other groups
     "What ridge says of each subject when it was fitted on all others. One group alone raises `ShapeError`."
     names, out = sorted(set(groups)), torch.empty_like(y, dtype=torch.float32)
-    if len(names)<2: raise ShapeError(f"groups: found {names} alone, wanted two subjects or more, so that each can be left out")
+    if len(names) < 2:
+        raise ShapeError(f"groups: found {names} alone, wanted two subjects or more, so that each can be left out")
     for g in names:
-        o = torch.tensor([k==g for k in groups])
-        out[o] = ridge_predict(kernel[~o][:, ~o], kernel[o][:, ~o], y[~o], penalty)+y[~o].float().mean(0)
+        o = torch.tensor([k == g for k in groups])
+        out[o] = ridge_predict(kernel[~o][:, ~o], kernel[o][:, ~o], y[~o], penalty) + y[~o].float().mean(0)
     return out
 
-def choose_penalty(kernel:Tensor, y:Tensor, groups:list, # (n, n), (n, ...), n
-                   penalties=PENALTIES)->float:
+
+def choose_penalty(
+    kernel: Tensor,
+    y: Tensor,
+    groups: list,  # (n, n), (n, ...), n
+    penalties=PENALTIES,
+) -> float:
     "The penalty whose predictions for left-out subjects point best, by mean cosine about the mean: how long they are is set afterwards."
-    flat = lambda t: (t-y.mean(0)).flatten(1).float()
-    return max(penalties, key=lambda a: F.cosine_similarity(flat(cross_fitted(kernel, y, groups, a)), flat(y)).mean().item())
+    flat = lambda t: (t - y.mean(0)).flatten(1).float()
+    return max(
+        penalties, key=lambda a: F.cosine_similarity(flat(cross_fitted(kernel, y, groups, a)), flat(y)).mean().item()
+    )
+
 
 class Projection(nn.Module):
     "All tokens to `readout` numbers, those to the query tokens; linear, about the mean. (B, N, D) -> (B, L, D_q)."
-    def __init__(self,
-                 n_tokens:int, # N
-                 n_query:int, # L, tokens of the video Q-Former
-                 dim:int, # D
-                 dim_query:int, # D_q
-                 readout:int=64, # rank
-                 dropout:float=0., # share of token values hidden while training
-                ):
+
+    def __init__(
+        self,
+        n_tokens: int,  # N
+        n_query: int,  # L, tokens of the video Q-Former
+        dim: int,  # D
+        dim_query: int,  # D_q
+        readout: int = 64,  # rank
+        dropout: float = 0.0,  # share of token values hidden while training
+    ):
         super().__init__()
-        self.drop, self.mix, self.out = nn.Dropout(dropout), nn.Linear(n_tokens*dim, readout, bias=False), nn.Linear(readout, n_query*dim_query, bias=False)
-        self.offset = nn.Parameter(torch.zeros(n_query, dim_query)) # tokens of an average clip
-        for name,value in dict(mean=torch.zeros(n_tokens*dim), scale=torch.tensor((n_tokens*dim)**.5), gain=torch.tensor(1.)).items(): self.register_buffer(name, value)
-    def centred(self, tokens:Tensor)->Tensor: # (B, N, D) -> (B, N*D), a record of length one on average
-        return (tokens.flatten(1)-self.mean)/self.scale
-    def forward(self, tokens:Tensor)->Tensor: # (B, N, D) -> (B, L, D_q)
+        self.drop, self.mix, self.out = (
+            nn.Dropout(dropout),
+            nn.Linear(n_tokens * dim, readout, bias=False),
+            nn.Linear(readout, n_query * dim_query, bias=False),
+        )
+        self.offset = nn.Parameter(torch.zeros(n_query, dim_query))  # tokens of an average clip
+        for name, value in dict(
+            mean=torch.zeros(n_tokens * dim), scale=torch.tensor((n_tokens * dim) ** 0.5), gain=torch.tensor(1.0)
+        ).items():
+            self.register_buffer(name, value)
+
+    def centred(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, N*D), a record of length one on average
+        return (tokens.flatten(1) - self.mean) / self.scale
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, L, D_q)
         "Query tokens; `gain` stretches them about those of an average clip."
-        return self.offset+self.gain*self.out(self.mix(self.drop(self.centred(tokens)))).view(-1, *self.offset.shape)
+        return self.offset + self.gain * self.out(self.mix(self.drop(self.centred(tokens)))).view(
+            -1, *self.offset.shape
+        )
+
     @torch.no_grad()
-    def start(self, tokens:Tensor, # (n, N, D) of training records
-              y:Tensor, # (n, L, D_q)
-              penalty:float):
+    def start(
+        self,
+        tokens: Tensor,  # (n, N, D) of training records
+        y: Tensor,  # (n, L, D_q)
+        penalty: float,
+    ):
         "Become the ridge regression from tokens to `y`, to the rank of the readout."
-        self.mean.copy_(tokens.flatten(1).mean(0)); self.scale.fill_((tokens.flatten(1)-self.mean).square().sum(1).mean().sqrt()); self.offset.copy_(y.mean(0))
-        x = self.centred(tokens); kernel = unit_kernel(x); dual = ridge_weights(kernel, y, penalty)
-        main = torch.linalg.svd(kernel@dual, full_matrices=False).Vh[:len(self.mix.weight)]
-        self.mix.weight.zero_(); self.out.weight.zero_(); r = len(main)
-        self.mix.weight[:r] = (dual@main.T).float().T@x; self.out.weight[:, :r] = main.T.float()
+        self.mean.copy_(tokens.flatten(1).mean(0))
+        self.scale.fill_((tokens.flatten(1) - self.mean).square().sum(1).mean().sqrt())
+        self.offset.copy_(y.mean(0))
+        x = self.centred(tokens)
+        kernel = unit_kernel(x)
+        dual = ridge_weights(kernel, y, penalty)
+        main = torch.linalg.svd(kernel @ dual, full_matrices=False).Vh[: len(self.mix.weight)]
+        self.mix.weight.zero_()
+        self.out.weight.zero_()
+        r = len(main)
+        self.mix.weight[:r] = (dual @ main.T).float().T @ x
+        self.out.weight[:, :r] = main.T.float()
 
 # %% ../nbs/02_models.ipynb #f7b0e57f
 IMAGE = '<ImageHere>'
-SYSTEM = 'You are able to understand the visual content that the user provides. Follow the instructions carefully and explain your answers in detail.'
-PROMPTS = {'chatml': '<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n', 'vicuna': '{system}###Human: {user}###Assistant:', 'llama2': '[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]'}
-ENDS = {'chatml': '<|im_end|>', 'vicuna': '###', 'llama2': '</s>'} # what closes an answer
+SYSTEM = (
+    'You are able to understand the visual content that the user provides. Follow the instructions carefully and '
+    'explain your answers in detail.'
+)
+PROMPTS = {
+    'chatml': '<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n',
+    'vicuna': '{system}###Human: {user}###Assistant:',
+    'llama2': '[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]',
+}
+ENDS = {'chatml': '<|im_end|>', 'vicuna': '###', 'llama2': '</s>'}  # what closes an answer
 
-def render_prompt(kind:str, # one of PROMPTS
-                  question:str,
-                  when:str='', # when the frames were seen, for a model that was tuned on it; '' leaves it out
-                  system:str=SYSTEM, # what comes before the question; 'chatml' has none
-                  video:bool=True)->str: # with one <ImageHere>; False leaves the bracket out
+
+def render_prompt(
+    kind: str,  # one of PROMPTS
+    question: str,
+    when: str = '',  # when the frames were seen, for a model that was tuned on it; '' leaves it out
+    system: str = SYSTEM,  # what comes before the question; 'chatml' has none
+    video: bool = True,
+) -> str:  # with one <ImageHere>; False leaves the bracket out
     "The prompt as Video-LLaMA's published demo renders it (its conversation_video.py), or as ChatML. Raises `DataError`."
-    if kind not in PROMPTS: raise DataError(f"prompt: found {kind!r}, wanted one of {', '.join(PROMPTS)}")
-    if IMAGE in question+system: raise DataError(f"question: {question[:60]!r} holds {IMAGE}, the mark of the video; take it out")
-    return PROMPTS[kind].format(system=system, user=' '.join(filter(None, [f'<Video>{IMAGE}</Video>' if video else '', when, question])))
+    if kind not in PROMPTS:
+        raise DataError(f"prompt: found {kind!r}, wanted one of {', '.join(PROMPTS)}")
+    if IMAGE in question + system:
+        raise DataError(f"question: {question[:60]!r} holds {IMAGE}, the mark of the video; take it out")
+    return PROMPTS[kind].format(
+        system=system, user=' '.join(filter(None, [f'<Video>{IMAGE}</Video>' if video else '', when, question]))
+    )
 
 # %% ../nbs/02_models.ipynb #7ca46ca2
-def stop_sequences(tok, # a tokenizer
-                   mark:str='###')->list[list[int]]: # each one ends an answer
+def stop_sequences(
+    tok,  # a tokenizer
+    mark: str = '###',
+) -> list[list[int]]:  # each one ends an answer
     "How the tokenizer writes the mark at the start of a text and after a line break; for LLaMA's 835 and 2277, 29937."
     ids = lambda t: tok(t, add_special_tokens=False).input_ids
-    after, line = ids('\n'+mark), ids('\n')
-    found = [ids(mark)]+([after[len(line):]] if after[:len(line)]==line else [])
+    after, line = ids('\n' + mark), ids('\n')
+    found = [ids(mark)] + ([after[len(line) :]] if after[: len(line)] == line else [])
     return [list(s) for s in dict.fromkeys(tuple(s) for s in found if s)]
+
 
 class StopAt:
     "A stopping criterion of `generate`: which rows end in one of the sequences."
-    def __init__(self, sequences:list[list[int]]): self.sequences = sequences
-    def __call__(self, input_ids:Tensor, scores=None, **kw)->Tensor: # (B, n) of ids -> (B,) bool
+
+    def __init__(self, sequences: list[list[int]]):
+        self.sequences = sequences
+
+    def __call__(self, input_ids: Tensor, scores=None, **kw) -> Tensor:  # (B, n) of ids -> (B,) bool
         done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         for s in self.sequences:
-            if input_ids.shape[1]>=len(s): done |= (input_ids[:, -len(s):]==torch.tensor(s, device=input_ids.device)).all(1)
+            if input_ids.shape[1] >= len(s):
+                done |= (input_ids[:, -len(s) :] == torch.tensor(s, device=input_ids.device)).all(1)
         return done
 
-def tidy_answer(tok, ids:list[int], # generated
-               )->str:
+
+def tidy_answer(
+    tok,
+    ids: list[int],  # generated
+) -> str:
     "An answer from its tokens, as the published demo: a leading unk and then bos dropped, cut at ###, what follows the last 'Assistant:' kept."
     for t in (tok.unk_token_id, tok.bos_token_id):
-        if ids and t is not None and ids[0]==t: ids = ids[1:]
+        if ids and t is not None and ids[0] == t:
+            ids = ids[1:]
     return tok.decode(ids, skip_special_tokens=True).split('###')[0].split('Assistant:')[-1].strip()
 
 # %% ../nbs/02_models.ipynb #e80eddab
 class PromptedLLM(nn.Module):
     "A frozen causal LLM that answers a question about a few embedded tokens."
-    def __init__(self, llm, # LlamaForCausalLM, frozen
-                 tokenizer, # its tokenizer
-                 prompt:str='chatml', # one of PROMPTS
-                 system:str=SYSTEM): # what comes before the question, but in 'chatml'
+
+    def __init__(
+        self,
+        llm,  # LlamaForCausalLM, frozen
+        tokenizer,  # its tokenizer
+        prompt: str = 'chatml',  # one of PROMPTS
+        system: str = SYSTEM,  # what comes before the question, but in 'chatml'
+    ):
         super().__init__()
-        if prompt not in PROMPTS: raise DataError(f"prompt: found {prompt!r}, wanted one of {', '.join(PROMPTS)}")
+        if prompt not in PROMPTS:
+            raise DataError(f"prompt: found {prompt!r}, wanted one of {', '.join(PROMPTS)}")
         self.llm, self.tok, self.prompt, self.system = llm.requires_grad_(False).eval(), tokenizer, prompt, system
         self.dim, self.dtype = llm.config.hidden_size, llm.dtype
-    def train(self, mode=True): return super().train(False)
+
+    def train(self, mode=True):
+        return super().train(False)
+
     @property
-    def device(self): return self.llm.get_input_embeddings().weight.device
-    def ids(self, text): return torch.tensor(self.tok(text, add_special_tokens=False).input_ids, dtype=torch.long, device=self.device)
-    def embed(self, text:str, # with at most one <ImageHere>
-              tokens=None, # (L, D_llm) for its place
-             )->Tensor: # (P, D_llm), in the LLM's type
+    def device(self):
+        return self.llm.get_input_embeddings().weight.device
+
+    def ids(self, text):
+        return torch.tensor(self.tok(text, add_special_tokens=False).input_ids, dtype=torch.long, device=self.device)
+
+    def embed(
+        self,
+        text: str,  # with at most one <ImageHere>
+        tokens=None,  # (L, D_llm) for its place
+    ) -> Tensor:  # (P, D_llm), in the LLM's type
         "A prompt as the LLM reads it; but for ChatML it begins with the tokenizer's mark of a beginning."
         embed, bos = self.llm.get_input_embeddings(), getattr(self.tok, 'bos_token_id', None)
         head, *tail = [self.ids(t) for t in text.split(IMAGE)]
-        if self.prompt!='chatml' and bos is not None: head = torch.cat([head.new_tensor([bos]), head])
-        return torch.cat([embed(head)]+([tokens.to(embed.weight), embed(tail[0])] if tail else []))
-    def prompts(self, tokens, questions, when=None)->list: # (B, L, D_llm) or None, B, B sentences or None -> B of (P_i, D_llm)
+        if self.prompt != 'chatml' and bos is not None:
+            head = torch.cat([head.new_tensor([bos]), head])
+        return torch.cat([embed(head)] + ([tokens.to(embed.weight), embed(tail[0])] if tail else []))
+
+    def prompts(
+        self, tokens, questions, when=None
+    ) -> list:  # (B, L, D_llm) or None, B, B sentences or None -> B of (P_i, D_llm)
         "Embedded prompts."
-        texts = [render_prompt(self.prompt, q, w, self.system, tokens is not None) for q,w in zip(questions, when or ['']*len(questions))]
-        return [self.embed(t, x) for t,x in zip(texts, [None]*len(texts) if tokens is None else tokens)]
-    def answer_logits(self,
-                      tokens, # (B, L, D_llm), or None
-                      questions:list[str], # B
-                      answers:list[str], # B
-                     ): # logits (M, vocab) and labels (M,) of all answer tokens, the closing mark included
+        texts = [
+            render_prompt(self.prompt, q, w, self.system, tokens is not None)
+            for q, w in zip(questions, when or [''] * len(questions))
+        ]
+        return [self.embed(t, x) for t, x in zip(texts, [None] * len(texts) if tokens is None else tokens)]
+
+    def answer_logits(
+        self,
+        tokens,  # (B, L, D_llm), or None
+        questions: list[str],  # B
+        answers: list[str],  # B
+    ):  # logits (M, vocab) and labels (M,) of all answer tokens, the closing mark included
         "Logits where answers are, for Eq. 3."
         embed, end = self.llm.get_input_embeddings(), self.ids(ENDS[self.prompt])
         prompts, labels = self.prompts(tokens, questions), [torch.cat([self.ids(a), end]) for a in answers]
-        rows = [torch.cat([p, embed(l[:-1])]) for p,l in zip(prompts, labels)]
+        rows = [torch.cat([p, embed(l[:-1])]) for p, l in zip(prompts, labels)]
         x = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         h = self.llm.model(inputs_embeds=x, use_cache=False).last_hidden_state
-        h = torch.cat([h[i, len(p)-1:len(p)-1+len(l)] for i,(p,l) in enumerate(zip(prompts, labels))])
+        h = torch.cat([h[i, len(p) - 1 : len(p) - 1 + len(l)] for i, (p, l) in enumerate(zip(prompts, labels))])
         return self.llm.lm_head(h), torch.cat(labels)
+
     @torch.no_grad()
-    def write(self, rows:list[Tensor], # embedded prompts, (P_i, D_llm) each
-              max_new_tokens:int=32, **draw)->list[str]: # do_sample, top_p and so on, as `generate` has them
+    def write(
+        self,
+        rows: list[Tensor],  # embedded prompts, (P_i, D_llm) each
+        max_new_tokens: int = 32,
+        **draw,
+    ) -> list[str]:  # do_sample, top_p and so on, as `generate` has them
         "Continue prompts in one batch, the likeliest word each time unless a draw is asked for. Raises `DataError` where the LLM's context is too short."
         from transformers import GenerationConfig, StoppingCriteriaList
+
         tok, most, longest = self.tok, getattr(self.llm.config, 'max_position_embeddings', None), max(map(len, rows))
-        if most and longest+max_new_tokens>most: raise DataError(f"prompt: {longest} tokens and {max_new_tokens} new ones, wanted at most {most} together, the context of the LLM; ask shorter or lower max_new_tokens")
+        if most and longest + max_new_tokens > most:
+            raise DataError(
+                f"prompt: {longest} tokens and {max_new_tokens} new ones, wanted at most {most} together, the "
+                "context of the LLM; ask shorter or lower max_new_tokens"
+            )
         left = lambda t: nn.utils.rnn.pad_sequence(t, batch_first=True, padding_side='left')
         mask = left([torch.ones(len(r), dtype=torch.long, device=r.device) for r in rows])
-        pad = next(t for t in (tok.pad_token_id, getattr(tok, 'unk_token_id', None), tok.eos_token_id, 0) if t is not None)
-        settings = GenerationConfig(max_new_tokens=max_new_tokens, num_beams=1, pad_token_id=pad, eos_token_id=tok.eos_token_id, **dict(do_sample=False)|draw)
-        stop = StoppingCriteriaList([StopAt(stop_sequences(tok) if self.prompt=='vicuna' else [])])
-        out = self.llm.generate(inputs_embeds=left(rows), attention_mask=mask, generation_config=settings, stopping_criteria=stop)
-        return [t.strip() for t in tok.batch_decode(out, skip_special_tokens=True)] if self.prompt=='chatml' else [tidy_answer(tok, row) for row in out.tolist()]
-    def answer(self,
-               tokens, # (B, L, D_llm), or None
-               questions:list[str], # B
-               max_new_tokens:int=32,
-               when:list[str]|None=None)->list[str]: # B texts; when the frames were seen, B
+        pad = next(
+            t for t in (tok.pad_token_id, getattr(tok, 'unk_token_id', None), tok.eos_token_id, 0) if t is not None
+        )
+        settings = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            num_beams=1,
+            pad_token_id=pad,
+            eos_token_id=tok.eos_token_id,
+            **dict(do_sample=False) | draw,
+        )
+        stop = StoppingCriteriaList([StopAt(stop_sequences(tok) if self.prompt == 'vicuna' else [])])
+        out = self.llm.generate(
+            inputs_embeds=left(rows), attention_mask=mask, generation_config=settings, stopping_criteria=stop
+        )
+        return (
+            [t.strip() for t in tok.batch_decode(out, skip_special_tokens=True)]
+            if self.prompt == 'chatml'
+            else [tidy_answer(tok, row) for row in out.tolist()]
+        )
+
+    def answer(
+        self,
+        tokens,  # (B, L, D_llm), or None
+        questions: list[str],  # B
+        max_new_tokens: int = 32,
+        when: list[str] | None = None,
+    ) -> list[str]:  # B texts; when the frames were seen, B
         "Greedy answers. Raises `DataError`."
         return self.write(self.prompts(tokens, questions, when), max_new_tokens)
 
 # %% ../nbs/02_models.ipynb #361cf452
 class Bridge(nn.Module):
     "The adaptor between encoders and LLM: a linear map and a low-rank nonlinear correction, zero at the start. (B, L, D_q) -> (B, L, D_llm)."
-    def __init__(self, dim_query:int, dim_llm:int, hidden:int=128):
+
+    def __init__(self, dim_query: int, dim_llm: int, hidden: int = 128):
         super().__init__()
-        self.linear, self.down, self.up = nn.Linear(dim_query, dim_llm), nn.Linear(dim_query, hidden), nn.Linear(hidden, dim_llm)
-        nn.init.zeros_(self.up.weight); nn.init.zeros_(self.up.bias)
-    def forward(self, x:Tensor)->Tensor: # (B, L, D_q) -> (B, L, D_llm)
+        self.linear, self.down, self.up = (
+            nn.Linear(dim_query, dim_llm),
+            nn.Linear(dim_query, hidden),
+            nn.Linear(hidden, dim_llm),
+        )
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, L, D_q) -> (B, L, D_llm)
         "Embeddings for the places of the video in the prompt."
-        return self.linear(x)+self.up(F.gelu(self.down(x)))
+        return self.linear(x) + self.up(F.gelu(self.down(x)))
+
 
 class BrainLLM(nn.Module):
     "Tokenizer, encoder, projection, bridge and LLM: (B, T, X, Y, Z) -> text."
-    def __init__(self, tokenizer:FMRITokenizer, encoder, projection:Projection, bridge:Bridge|None=None, llm:PromptedLLM|None=None,
-                 max_new_tokens:int=32, # of an answer, where `decode` is not told another number
-                 about:dict|None=None, # what a model card says: data, licence, scores; see `share.ABOUT`
-                ):
+
+    def __init__(
+        self,
+        tokenizer: FMRITokenizer,
+        encoder,
+        projection: Projection,
+        bridge: Bridge | None = None,
+        llm: PromptedLLM | None = None,
+        max_new_tokens: int = 32,  # of an answer, where `decode` is not told another number
+        about: dict | None = None,  # what a model card says: data, licence, scores; see `share.ABOUT`
+    ):
         super().__init__()
-        self.tokenizer, self.encoder, self.projection, self.bridge, self.llm, self.max_new_tokens, self.about = tokenizer, encoder, projection, bridge, llm, max_new_tokens, about
-    def query_tokens(self, bold:Tensor)->Tensor: # (B, T, X, Y, Z) -> (B, L, D_q)
+        self.tokenizer, self.encoder, self.projection, self.bridge, self.llm, self.max_new_tokens, self.about = (
+            tokenizer,
+            encoder,
+            projection,
+            bridge,
+            llm,
+            max_new_tokens,
+            about,
+        )
+
+    def query_tokens(self, bold: Tensor) -> Tensor:  # (B, T, X, Y, Z) -> (B, L, D_q)
         "Brain tokens in the space of the video Q-Former."
         return self.projection(self.encoder(self.tokenizer(bold)))
+
     @torch.no_grad()
-    def decode(self, bold:Tensor, # (B, T, X, Y, Z), z-scored per voxel; an array will do
-               question:str, max_new_tokens:int|None=None, # None: the model's own
-              )->list[str]: # B
+    def decode(
+        self,
+        bold: Tensor,  # (B, T, X, Y, Z), z-scored per voxel; an array will do
+        question: str,
+        max_new_tokens: int | None = None,  # None: the model's own
+    ) -> list[str]:  # B
         "What the brain saw, in words. Raises `ShapeError`, and `DataError` for values that are not finite and for a question that asks nothing."
         bold = self._checked(bold, question)
-        return self.llm.answer(self.bridge(self.query_tokens(bold)), [question]*len(bold), self.max_new_tokens if max_new_tokens is None else max_new_tokens)
-    def _checked(self, bold, question): # -> (B, T, X, Y, Z) in the type and on the device of the model
-        bold = torch.as_tensor(bold).to(self.tokenizer.conv.weight); wrong = ~self.tokenizer.patches(bold).isfinite()
-        if not len(bold): raise ShapeError("bold: found no record, wanted B of at least 1 in (B, T, X, Y, Z)")
+        return self.llm.answer(
+            self.bridge(self.query_tokens(bold)),
+            [question] * len(bold),
+            self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        )
+
+    def _checked(self, bold, question):  # -> (B, T, X, Y, Z) in the type and on the device of the model
+        bold = torch.as_tensor(bold).to(self.tokenizer.conv.weight)
+        wrong = ~self.tokenizer.patches(bold).isfinite()
+        if not len(bold):
+            raise ShapeError("bold: found no record, wanted B of at least 1 in (B, T, X, Y, Z)")
         if wrong.any():
             record, _, volume, _ = wrong.nonzero()[0].tolist()
-            raise DataError(f"bold: found {int(wrong.sum())} values in the brain mask that are not finite, first in record {record}, volume {volume}; wanted z-scored series; set voxels without signal to 0")
-        if not isinstance(question, str) or not question.strip(): raise DataError(f"question: found {question!r}, wanted a sentence such as 'What is happening?'")
+            raise DataError(
+                f"bold: found {int(wrong.sum())} values in the brain mask that are not finite, first in record "
+                f"{record}, volume {volume}; wanted z-scored series; set voxels without signal to 0"
+            )
+        if not isinstance(question, str) or not question.strip():
+            raise DataError(f"question: found {question!r}, wanted a sentence such as 'What is happening?'")
         return bold
-    def save_pretrained(self, folder, about:dict|None=None, # added to the model's own
-                        trained_only:bool=False): # without the frozen encoder and LLM
+
+    def save_pretrained(
+        self,
+        folder,
+        about: dict | None = None,  # added to the model's own
+        trained_only: bool = False,  # without the frozen encoder and LLM
+    ):
         "`share.save_decoder`."
         return importlib.import_module('brainllm.share').save_decoder(self, folder, about, not trained_only)
+
     @classmethod
-    def from_pretrained(cls, where, # folder, or a name on the hub
-                        llm=None, encoder=None, revision=None, device='cpu')->'BrainLLM':
+    def from_pretrained(
+        cls,
+        where,  # folder, or a name on the hub
+        llm=None,
+        encoder=None,
+        revision=None,
+        device='cpu',
+    ) -> 'BrainLLM':
         "`share.load_decoder`."
         return importlib.import_module('brainllm.share').load_decoder(where, llm, encoder, revision, device)

@@ -16,83 +16,151 @@ from .core import Preset, get_preset
 @dataclass(frozen=True)
 class Table:
     "Rows with a header and a caption."
-    header:tuple # column names
-    rows:tuple # tuples of str or numbers; None shows as a dash
-    caption:str=''
-    digits:int=2 # decimals of a float
-    def cells(self)->list: # header first, all str
+
+    header: tuple  # column names
+    rows: tuple  # tuples of str or numbers; None shows as a dash
+    caption: str = ''
+    digits: int = 2  # decimals of a float
+
+    def cells(self) -> list:  # header first, all str
         "Every cell as text."
         show = lambda v: '–' if v is None else f'{v:.{self.digits}f}' if isinstance(v, float) else str(v)
         return [[show(v) for v in row] for row in (self.header, *self.rows)]
-    def numeric(self)->list: # one bool for each column
+
+    def numeric(self) -> list:  # one bool for each column
         "Which columns hold nothing but numbers, to be set to the right."
         return [all(re.fullmatch(r'[-–<\d.*]+', row[i]) for row in self.cells()[1:]) for i in range(len(self.header))]
+
     def __str__(self):
         cells = self.cells()
         width = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
-        lines = ['  '.join(c.rjust(w) if n else c.ljust(w) for c,w,n in zip(row, width, self.numeric())).rstrip() for row in cells]
-        return '\n'.join([*([self.caption] if self.caption else []), lines[0], '-'*len(lines[0]), *lines[1:]])
-    def markdown(self)->str:
+        lines = [
+            '  '.join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, width, self.numeric())).rstrip()
+            for row in cells
+        ]
+        return '\n'.join([*([self.caption] if self.caption else []), lines[0], '-' * len(lines[0]), *lines[1:]])
+
+    def markdown(self) -> str:
         "A pipe table."
-        lines = ['| '+' | '.join(c.replace('|', r'\|') for c in row)+' |' for row in self.cells()]
-        return '\n'.join([lines[0], '|'+'|'.join('---:' if n else '---' for n in self.numeric())+'|', *lines[1:]]+([f'\n: {self.caption}'] if self.caption else []))
-    def html(self)->str:
+        lines = ['| ' + ' | '.join(c.replace('|', r'\|') for c in row) + ' |' for row in self.cells()]
+        return '\n'.join(
+            [lines[0], '|' + '|'.join('---:' if n else '---' for n in self.numeric()) + '|', *lines[1:]]
+            + ([f'\n: {self.caption}'] if self.caption else [])
+        )
+
+    def html(self) -> str:
         "An HTML table; the text of cells is escaped."
-        row = lambda tag,cells: '<tr>'+''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells)+'</tr>'
+        row = lambda tag, cells: '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
         head, *body = self.cells()
         return f"<table><caption>{html.escape(self.caption)}</caption>{row('th', head)}{''.join(row('td', r) for r in body)}</table>"
-    def _repr_markdown_(self): return self.markdown()
+
+    def _repr_markdown_(self):
+        return self.markdown()
 
 # %% ../nbs/00a_paper.ipynb #0e992e89
-COLUMNS = dict(bertscore_f='BERTScore', bleu1='SacreBLEU-1', bleu2='SacreBLEU-2', rougeL_f='ROUGE-L F', rougeL_p='ROUGE-L P', rougeL_r='ROUGE-L R')
+COLUMNS = dict(
+    bertscore_f='BERTScore',
+    bleu1='SacreBLEU-1',
+    bleu2='SacreBLEU-2',
+    rougeL_f='ROUGE-L F',
+    rougeL_p='ROUGE-L P',
+    rougeL_r='ROUGE-L R',
+)
+
 
 @dataclass(frozen=True)
 class PaperTable:
     "One table of results, as printed; scores in percent, in the order of COLUMNS."
-    number:int
-    dataset:str
-    train:int # training subjects
-    subjects:dict # row name -> scores
-    printed:tuple # the Total row in the paper
-    def total(self)->dict: # column -> percent
+
+    number: int
+    dataset: str
+    train: int  # training subjects
+    subjects: dict  # row name -> scores
+    printed: tuple  # the Total row in the paper
+
+    def total(self) -> dict:  # column -> percent
         "Total recomputed: the mean of the rows above it."
-        return {k: sum(v)/len(self.subjects) for k,v in zip(COLUMNS, zip(*self.subjects.values()))}
-    def wrong(self)->list: # keys of COLUMNS
+        return {k: sum(v) / len(self.subjects) for k, v in zip(COLUMNS, zip(*self.subjects.values()))}
+
+    def wrong(self) -> list:  # keys of COLUMNS
         "Columns whose printed Total is not the mean of its rows, rounding apart."
-        return [k for (k,mean),p in zip(self.total().items(), self.printed) if abs(mean-p)>.0051]
-    def table(self)->Table:
+        return [k for (k, mean), p in zip(self.total().items(), self.printed) if abs(mean - p) > 0.0051]
+
+    def table(self) -> Table:
         "The rows as printed, then Total recomputed; an asterisk marks what the paper has wrong."
         wrong = self.wrong()
-        printed = [f"{p:.2f}{'*' if k in wrong else ''}" for k,p in zip(COLUMNS, self.printed)]
-        rows = [*((s, *(f'{x:.2f}' for x in v)) for s,v in self.subjects.items()), ('Total, as printed', *printed), ('Total, recomputed', *(f'{x+1e-9:.2f}' for x in self.total().values()))] # halves go up
-        return Table(('Subject', *COLUMNS.values()), tuple(rows), f'Table {self.number} of the paper: {self.dataset}, {self.train} training subjects. * is not the mean of its rows.')
+        printed = [f"{p:.2f}{'*' if k in wrong else ''}" for k, p in zip(COLUMNS, self.printed)]
+        rows = [
+            *((s, *(f'{x:.2f}' for x in v)) for s, v in self.subjects.items()),
+            ('Total, as printed', *printed),
+            ('Total, recomputed', *(f'{x + 1e-9:.2f}' for x in self.total().values())),
+        ]  # halves go up
+        return Table(
+            ('Subject', *COLUMNS.values()),
+            tuple(rows),
+            f'Table {self.number} of the paper: {self.dataset}, {self.train} training subjects. * is not the mean of '
+            'its rows.',
+        )
 
 # %% ../nbs/00a_paper.ipynb #ff8a4004
 TABLES = dict(
-    had=PaperTable(1, 'Large-Scale fMRI Human Action Recognition Dataset (HAD)', 26, {
-        'Subject-1': (54.48, 32.92, 22.35, 33.97, 35.44, 40.02), 'Subject-2': (51.77, 34.87, 23.27, 34.22, 37.11, 35.82),
-        'Subject-3': (52.01, 33.50, 22.71, 34.35, 36.61, 38.36), 'Subject-4': (54.81, 34.34, 23.44, 34.30, 33.86, 41.48)},
-        (66.10, 53.59, 43.98, 53.22, 54.47, 54.55)),
-    urgen=PaperTable(2, 'Urgen Natural Human Action Dataset', 2, {
-        'Subject-1': (67.14, 54.19, 45.00, 54.42, 56.49, 54.99), 'Subject-2': (65.06, 52.98, 42.95, 52.02, 55.96, 54.11)},
-        (66.10, 53.59, 43.98, 53.22, 54.47, 54.55)))
+    had=PaperTable(
+        1,
+        'Large-Scale fMRI Human Action Recognition Dataset (HAD)',
+        26,
+        {
+            'Subject-1': (54.48, 32.92, 22.35, 33.97, 35.44, 40.02),
+            'Subject-2': (51.77, 34.87, 23.27, 34.22, 37.11, 35.82),
+            'Subject-3': (52.01, 33.50, 22.71, 34.35, 36.61, 38.36),
+            'Subject-4': (54.81, 34.34, 23.44, 34.30, 33.86, 41.48),
+        },
+        (66.10, 53.59, 43.98, 53.22, 54.47, 54.55),
+    ),
+    urgen=PaperTable(
+        2,
+        'Urgen Natural Human Action Dataset',
+        2,
+        {
+            'Subject-1': (67.14, 54.19, 45.00, 54.42, 56.49, 54.99),
+            'Subject-2': (65.06, 52.98, 42.95, 52.02, 55.96, 54.11),
+        },
+        (66.10, 53.59, 43.98, 53.22, 54.47, 54.55),
+    ),
+)
 
 # %% ../nbs/00a_paper.ipynb #c7bef02c
 SAMPLES = (
-    dict(question='What is the main thing happening in the video?',
-         video='In the video, a young man is playing squash in a court. He is wearing a white shirt and is holding a tennis racket. He is hitting the ball with the racket and running around the court.',
-         brain='Based on the visual content, the main thing happening in the video is a young man playing squash in a gym. He is wearing a black shirt and is playing with a racket. He is hitting the ball against the wall of the gym, and the ball is bouncing back and forth between him and the wall.'),
-    dict(question='What is the main thing happening in the video?',
-         video='In the video, we see a young woman getting her hair cut by a hairdresser in a salon. The hairdresser is cutting her hair with scissors, and the woman is sitting in a chair.',
-         brain='In main thing happening in the video is a young woman getting her hair cut by a hairstylist in a salon.'))
+    dict(
+        question='What is the main thing happening in the video?',
+        video=(
+            'In the video, a young man is playing squash in a court. He is wearing a white shirt and is holding a '
+            'tennis racket. He is hitting the ball with the racket and running around the court.'
+        ),
+        brain=(
+            'Based on the visual content, the main thing happening in the video is a young man playing squash in a '
+            'gym. He is wearing a black shirt and is playing with a racket. He is hitting the ball against the wall '
+            'of the gym, and the ball is bouncing back and forth between him and the wall.'
+        ),
+    ),
+    dict(
+        question='What is the main thing happening in the video?',
+        video=(
+            'In the video, we see a young woman getting her hair cut by a hairdresser in a salon. The hairdresser is '
+            'cutting her hair with scissors, and the woman is sitting in a chair.'
+        ),
+        brain='In main thing happening in the video is a young woman getting her hair cut by a hairstylist in a salon.',
+    ),
+)
 
 # %% ../nbs/00a_paper.ipynb #438e1eac
 @dataclass(frozen=True)
 class Symbol:
     "A symbol of the paper and its name here."
-    latex:str
-    meaning:str
-    code:str # room.name, or room.Class.field
+
+    latex: str
+    meaning: str
+    code: str  # room.name, or room.Class.field
+
 
 SYMBOLS = (
     Symbol('Z', 'brain tokens after encoder, adaptors and projection, (B, L, D)', 'models.BrainLLM'),
@@ -109,75 +177,217 @@ SYMBOLS = (
     Symbol('H(p)', 'entropy of the predicted classes', 'losses.entropy'),
     Symbol(r'\rho', 'centre of entropy separation', 'losses.half_log'),
     Symbol('m', 'its margin', 'core.Stage2Config.m'),
-    Symbol(r'\lambda', 'cross-entropy against domain adaptation in Eq. 6', 'core.Stage2Config.lam'))
+    Symbol(r'\lambda', 'cross-entropy against domain adaptation in Eq. 6', 'core.Stage2Config.lam'),
+)
 
-def symbol_table()->Table: "SYMBOLS as a table."; return Table(('Paper', 'Meaning', 'Code'), tuple((f'${s.latex}$', s.meaning, f'`{s.code}`') for s in SYMBOLS))
+
+def symbol_table() -> Table:
+    "SYMBOLS as a table."
+    return Table(('Paper', 'Meaning', 'Code'), tuple((f'${s.latex}$', s.meaning, f'`{s.code}`') for s in SYMBOLS))
 
 # %% ../nbs/00a_paper.ipynb #5d34eb51
 @dataclass(frozen=True)
 class Equation:
     "An equation of the paper, and the function that is it."
-    number:str
-    name:str
-    latex:str
-    code:str # room.name
-    note:str='' # how the code differs
+
+    number: str
+    name: str
+    latex: str
+    code: str  # room.name
+    note: str = ''  # how the code differs
+
 
 EQUATIONS = (
-    Equation('–', 'contrastive', r'\mathcal L_{CLIP} = -\frac1B\sum_{i=1}^B\Big(\log\frac{e^{s(\hat z_i,z_i)/\tau}}{\sum_j e^{s(\hat z_i,z_j)/\tau}}+\log\frac{e^{s(\hat z_i,z_i)/\tau}}{\sum_k e^{s(\hat z_k,z_i)/\tau}}\Big)',
-             'losses.clip_loss', 'twice the usual mean of both directions'),
-    Equation('1', 'reconstruction', r'\mathcal L_{L2-L1} = \frac1{NL}\sum_{n,l}(1-\alpha)\lVert z_n^{(l)}-x_n^{(l)}\rVert_2^2+\alpha\lVert z_n^{(l)}-x_n^{(l)}\rVert_1', 'losses.l2l1_loss', 'the L2 norm is squared, norms are sums over features'),
-    Equation('2', 'Stage I', r'\mathcal L_{Total} = \beta\mathcal L_{CLIP}+(1-\beta)\mathcal L_{L2-L1}', 'losses.stage1_loss'),
-    Equation('3', 'cross-entropy', r'\mathcal L_{CE} = -\sum_{j=1}^B\sum_{t=1}^T\log p(y_{j,t}\mid y_{j<t},\theta)', 'losses.answer_loss', 'mean over answer tokens; conditioned on brain tokens and instruction'),
-    Equation('4', 'neighbourhood clustering', r'\mathcal L_{NC} = -\frac1B\sum_{i=1}^B\sum_{j\ne i}^{N+K}p_{i,j}\log p_{i,j}', 'losses.nc_loss', 'features normalised, the own row excluded exactly'),
-    Equation('5', 'entropy separation', r'\mathcal L_{es}(p_i) = -\lvert H(p_i)-\rho\rvert\ \text{if}\ \lvert H(p_i)-\rho\rvert>m,\ \text{else}\ 0', 'losses.es_loss'),
-    Equation('6', 'Stage II', r'\mathcal L_{StageII} = \lambda\mathcal L_{CrossEntropy}+(1-\lambda)\mathcal L_{DomainAdaptation}', 'losses.stage2_loss', 'domain adaptation is NC + ES, in the variant `dance` also a source cross-entropy'))
+    Equation(
+        '–',
+        'contrastive',
+        r'\mathcal L_{CLIP} = -\frac1B\sum_{i=1}^B\Big(\log\frac{e^{s(\hat z_i,z_i)/\tau}}{\sum_j e^{s(\hat z_i,z_j)/\tau}}+\log\frac{e^{s(\hat z_i,z_i)/\tau}}{\sum_k e^{s(\hat z_k,z_i)/\tau}}\Big)',
+        'losses.clip_loss',
+        'twice the usual mean of both directions',
+    ),
+    Equation(
+        '1',
+        'reconstruction',
+        r'\mathcal L_{L2-L1} = \frac1{NL}\sum_{n,l}(1-\alpha)\lVert z_n^{(l)}-x_n^{(l)}\rVert_2^2+\alpha\lVert z_n^{(l)}-x_n^{(l)}\rVert_1',
+        'losses.l2l1_loss',
+        'the L2 norm is squared, norms are sums over features',
+    ),
+    Equation(
+        '2', 'Stage I', r'\mathcal L_{Total} = \beta\mathcal L_{CLIP}+(1-\beta)\mathcal L_{L2-L1}', 'losses.stage1_loss'
+    ),
+    Equation(
+        '3',
+        'cross-entropy',
+        r'\mathcal L_{CE} = -\sum_{j=1}^B\sum_{t=1}^T\log p(y_{j,t}\mid y_{j<t},\theta)',
+        'losses.answer_loss',
+        'mean over answer tokens; conditioned on brain tokens and instruction',
+    ),
+    Equation(
+        '4',
+        'neighbourhood clustering',
+        r'\mathcal L_{NC} = -\frac1B\sum_{i=1}^B\sum_{j\ne i}^{N+K}p_{i,j}\log p_{i,j}',
+        'losses.nc_loss',
+        'features normalised, the own row excluded exactly',
+    ),
+    Equation(
+        '5',
+        'entropy separation',
+        r'\mathcal L_{es}(p_i) = -\lvert H(p_i)-\rho\rvert\ \text{if}\ \lvert H(p_i)-\rho\rvert>m,\ \text{else}\ 0',
+        'losses.es_loss',
+    ),
+    Equation(
+        '6',
+        'Stage II',
+        r'\mathcal L_{StageII} = \lambda\mathcal L_{CrossEntropy}+(1-\lambda)\mathcal L_{DomainAdaptation}',
+        'losses.stage2_loss',
+        'domain adaptation is NC + ES, in the variant `dance` also a source cross-entropy',
+    ),
+)
 
-def equation_table()->Table: "EQUATIONS as a table."; return Table(('No.', 'Loss', 'Equation', 'Code', 'Note'), tuple((e.number, e.name, f'${e.latex}$', f'`{e.code}`', e.note) for e in EQUATIONS))
+
+def equation_table() -> Table:
+    "EQUATIONS as a table."
+    return Table(
+        ('No.', 'Loss', 'Equation', 'Code', 'Note'),
+        tuple((e.number, e.name, f'${e.latex}$', f'`{e.code}`', e.note) for e in EQUATIONS),
+    )
 
 # %% ../nbs/00a_paper.ipynb #ce080c20
 @dataclass(frozen=True)
 class Choice:
     "A place where the paper is silent or wrong, and what is done here."
-    topic:str # 'results', 'stage 1', 'stage 2', 'model', 'data' or 'evaluation'
-    paper:str
-    here:str
+
+    topic: str  # 'results', 'stage 1', 'stage 2', 'model', 'data' or 'evaluation'
+    paper: str
+    here: str
 
 # %% ../nbs/00a_paper.ipynb #4866d694
 CHOICES = (
-    Choice('results', "Table 1's Total is a copy of Table 2's; ROUGE-L P of Table 2's is not its mean", 'means recomputed from the rows'),
-    Choice('results', 'one seed, no spread, no chance level, no baseline, no ablation', 'controls, a ceiling, identification with a permutation p, and a linear baseline beside every row'),
-    Choice('results', '"SacredBLEU-n" does not exist in sacrebleu', '`BLEU(max_ngram_order=n)`, the corpus score; signature kept with every result'),
-    Choice('results', 'BERTScore without model, layer, rescaling, or saying whether P, R or F', 'F, raw, model, layer and hash named; not comparable with the printed 53 and 66'),
-    Choice('stage 1', 'X is the video in one paragraph and the input of the fMRI encoder in the next', 'the brain predicts the video: a, z brain; b, x video'),
-    Choice('stage 1', 'how the L tokens of a clip become one vector for the cosine is not said', 'laid end to end, so that the contrast sees what the language model will see; the mean is an option'),
+    Choice(
+        'results',
+        "Table 1's Total is a copy of Table 2's; ROUGE-L P of Table 2's is not its mean",
+        'means recomputed from the rows',
+    ),
+    Choice(
+        'results',
+        'one seed, no spread, no chance level, no baseline, no ablation',
+        'controls, a ceiling, identification with a permutation p, and a linear baseline beside every row',
+    ),
+    Choice(
+        'results',
+        '"SacredBLEU-n" does not exist in sacrebleu',
+        '`BLEU(max_ngram_order=n)`, the corpus score; signature kept with every result',
+    ),
+    Choice(
+        'results',
+        'BERTScore without model, layer, rescaling, or saying whether P, R or F',
+        'F, raw, model, layer and hash named; not comparable with the printed 53 and 66',
+    ),
+    Choice(
+        'stage 1',
+        'X is the video in one paragraph and the input of the fMRI encoder in the next',
+        'the brain predicts the video: a, z brain; b, x video',
+    ),
+    Choice(
+        'stage 1',
+        'how the L tokens of a clip become one vector for the cosine is not said',
+        'laid end to end, so that the contrast sees what the language model will see; the mean is an option',
+    ),
     Choice('stage 1', 'τ is "learned" and also "set as 0.05"', 'learned, from 0.05'),
     Choice('stage 1', 'values of α, β and λ are not given', 'fields of the preset'),
     Choice('stage 1', 'Eq. 1: sum or mean over features', 'sums, as a norm is'),
-    Choice('stage 2', 'Eq. 3 is a language model of text alone: neither brain tokens nor instruction condition it', 'conditioned on both, mean over answer tokens'),
-    Choice('stage 2', 'neighbourhood clustering at τ = 0.5: with unit vectors the loss is all but constant', 'variant `paper` as printed; `dance`, the default, 0.05 as in the method it cites'),
-    Choice('stage 2', 'class weights get no supervision, so classes mean nothing', 'variant `dance` adds the cross-entropy on labelled source records, as DANCE does'),
+    Choice(
+        'stage 2',
+        'Eq. 3 is a language model of text alone: neither brain tokens nor instruction condition it',
+        'conditioned on both, mean over answer tokens',
+    ),
+    Choice(
+        'stage 2',
+        'neighbourhood clustering at τ = 0.5: with unit vectors the loss is all but constant',
+        'variant `paper` as printed; `dance`, the default, 0.05 as in the method it cites',
+    ),
+    Choice(
+        'stage 2',
+        'class weights get no supervision, so classes mean nothing',
+        'variant `dance` adds the cross-entropy on labelled source records, as DANCE does',
+    ),
     Choice('stage 2', 'Eq. 4 sums to N+K, the text to N+C', 'one number of classes, K'),
-    Choice('stage 2', 'ρ and m are not given; entropy separation is said to act on source and target', 'ρ = ½ log K and m = 0.5 as in DANCE; target only, as Eq. 5 says'),
-    Choice('stage 2', 'everything is frozen but a bridge, yet adaptation is said to improve the fMRI representation', 'NC and ES act on the features after the bridge'),
-    Choice('stage 2', 'all classes are shared by source and target, so "universal" adaptation has nothing to reject', 'kept, and measured with and without'),
-    Choice('model', 'rank, nonlinearity, scale and start of the adaptor are not given', 'rank in the preset, GELU, the identity at the start'),
-    Choice('model', "the Q-Former described is the image one; Video-LLaMA adds frame positions and a second, video Q-Former", 'both; L counts the tokens of the second'),
-    Choice('model', 'SC-MBM is credited to MinD-Video', 'its origin is MinD-Vis (Chen et al. 2023), whose layout we read'),
+    Choice(
+        'stage 2',
+        'ρ and m are not given; entropy separation is said to act on source and target',
+        'ρ = ½ log K and m = 0.5 as in DANCE; target only, as Eq. 5 says',
+    ),
+    Choice(
+        'stage 2',
+        'everything is frozen but a bridge, yet adaptation is said to improve the fMRI representation',
+        'NC and ES act on the features after the bridge',
+    ),
+    Choice(
+        'stage 2',
+        'all classes are shared by source and target, so "universal" adaptation has nothing to reject',
+        'kept, and measured with and without',
+    ),
+    Choice(
+        'model',
+        'rank, nonlinearity, scale and start of the adaptor are not given',
+        'rank in the preset, GELU, the identity at the start',
+    ),
+    Choice(
+        'model',
+        "the Q-Former described is the image one; Video-LLaMA adds frame positions and a second, video Q-Former",
+        'both; L counts the tokens of the second',
+    ),
+    Choice(
+        'model', 'SC-MBM is credited to MinD-Video', 'its origin is MinD-Vis (Chen et al. 2023), whose layout we read'
+    ),
     Choice('model', '"1,000,00 voxels" in a block', 'over a million: 5 volumes of the MNI grid at 3 mm'),
-    Choice('data', 'which subjects validate is not said, nor the share used for adaptation', 'targets and share stand in the preset (HAD: 07, 14, 21 and 28; elsewhere the last two, or those that are named); runs for adaptation and for evaluation do not mix'),
-    Choice('data', '"validation" and "test" are one set', 'the adaptation runs are seen unlabelled, the rest only once, at the end'),
-    Choice('data', 'HAD shows each clip once, to one subject, but 343 source videos are cut into clips of several subjects', 'no clip-level noise ceiling can exist; splits group by source video'),
-    Choice('data', 'in Urgen, whether training and validation subjects saw the same clips is not said', 'everybody sees the same clips, and the tables say so; study.hold_out leaves clips or classes out of training and scores them alone'),
-    Choice('evaluation', 'references are written by the same language model that decodes', 'a floor beside every score: no brain, shuffled brains'),
-    Choice('evaluation', 'decoding (beam, temperature, list of instructions) is not said', 'greedy; the instructions are in the code and the question is kept with every text'),
-    Choice('evaluation', '"independent of both the subject and the stimuli", "strong temporal understanding" are not tested', 'not claimed'))
+    Choice(
+        'data',
+        'which subjects validate is not said, nor the share used for adaptation',
+        'targets and share stand in the preset (HAD: 07, 14, 21 and 28; elsewhere the last two, or those that are '
+        'named); runs for adaptation and for evaluation do not mix',
+    ),
+    Choice(
+        'data',
+        '"validation" and "test" are one set',
+        'the adaptation runs are seen unlabelled, the rest only once, at the end',
+    ),
+    Choice(
+        'data',
+        'HAD shows each clip once, to one subject, but 343 source videos are cut into clips of several subjects',
+        'no clip-level noise ceiling can exist; splits group by source video',
+    ),
+    Choice(
+        'data',
+        'in Urgen, whether training and validation subjects saw the same clips is not said',
+        'everybody sees the same clips, and the tables say so; study.hold_out leaves clips or classes out of '
+        'training and scores them alone',
+    ),
+    Choice(
+        'evaluation',
+        'references are written by the same language model that decodes',
+        'a floor beside every score: no brain, shuffled brains',
+    ),
+    Choice(
+        'evaluation',
+        'decoding (beam, temperature, list of instructions) is not said',
+        'greedy; the instructions are in the code and the question is kept with every text',
+    ),
+    Choice(
+        'evaluation',
+        '"independent of both the subject and the stimuli", "strong temporal understanding" are not tested',
+        'not claimed',
+    ),
+)
 
 # %% ../nbs/00a_paper.ipynb #5b3572fd
-def choice_table(topic:str|None=None, # one of the topics; None for all
-                )->Table:
+def choice_table(
+    topic: str | None = None,  # one of the topics; None for all
+) -> Table:
     "CHOICES as a table."
-    return Table(('Topic', 'The paper', 'Here'), tuple((c.topic, c.paper, c.here) for c in CHOICES if topic in (None, c.topic)))
+    return Table(
+        ('Topic', 'The paper', 'Here'), tuple((c.topic, c.paper, c.here) for c in CHOICES if topic in (None, c.topic))
+    )
 
 # %% ../nbs/00a_paper.ipynb #6f2907dc
 SOURCES = {
@@ -228,27 +438,58 @@ SOURCES = {
     'weights': ('ours', 'where the files lie'),
     'answers': ('ours', '§3.2: Video-LLaMA answers itself'),
     'device': ('ours', 'not said'),
-    'threads': ('ours', 'so that a run can be repeated')} # path of a field: who says so, and where
+    'threads': ('ours', 'so that a run can be repeated'),
+}  # path of a field: who says so, and where
 
-PUBLISHED_VIDEO = ('kind', 'adaptor', 'text', 'image_size', 'n_frames', 'n_query', 'dim', 'max_new_tokens') # what of `video` a published model needs
+PUBLISHED_VIDEO = (
+    'kind',
+    'adaptor',
+    'text',
+    'image_size',
+    'n_frames',
+    'n_query',
+    'dim',
+    'max_new_tokens',
+)  # what of `video` a published model needs
 
-def used_settings(preset:Preset)->dict: # path of a field -> its value
+
+def used_settings(preset: Preset) -> dict:  # path of a field -> its value
     "The settings that a preset uses, its name apart."
-    out = {f.name: getattr(preset, f.name) for f in fields(preset) if f.name!='name'}; groups = {k: v for k,v in out.items() if is_dataclass(v)}
-    if not preset.simulated: del groups['sim']
-    if preset.pretrain.source!='hcp': del groups['parcels']
-    leaves = {f'{k}.{f.name}': getattr(v, f.name) for k,v in groups.items() for f in fields(v)} | {k: v for k,v in out.items() if not is_dataclass(v)}
-    unused = lambda k: (k.startswith('pretrain.') and k!='pretrain.source' and preset.pretrain.source!='rest' or preset.video.kind=='video-llama' and k.startswith('video.') and k[6:] not in PUBLISHED_VIDEO or k=='study.n_target' and bool(preset.study.targets))
-    return {k: v for k,v in leaves.items() if not unused(k)}
+    out = {f.name: getattr(preset, f.name) for f in fields(preset) if f.name != 'name'}
+    groups = {k: v for k, v in out.items() if is_dataclass(v)}
+    if not preset.simulated:
+        del groups['sim']
+    if preset.pretrain.source != 'hcp':
+        del groups['parcels']
+    leaves = {f'{k}.{f.name}': getattr(v, f.name) for k, v in groups.items() for f in fields(v)} | {
+        k: v for k, v in out.items() if not is_dataclass(v)
+    }
+    unused = lambda k: (
+        k.startswith('pretrain.')
+        and k != 'pretrain.source'
+        and preset.pretrain.source != 'rest'
+        or preset.video.kind == 'video-llama'
+        and k.startswith('video.')
+        and k[6:] not in PUBLISHED_VIDEO
+        or k == 'study.n_target'
+        and bool(preset.study.targets)
+    )
+    return {k: v for k, v in leaves.items() if not unused(k)}
 
-def setting_meanings(kind:type)->dict: # a dataclass of `core` -> {field: its comment}
+
+def setting_meanings(kind: type) -> dict:  # a dataclass of `core` -> {field: its comment}
     "What fields mean, as the comments behind them say."
     return dict(re.findall(r'^ +(\w+):[^#\n]+# *(.+?) *$', inspect.getsource(kind), re.M))
 
-def settings_table(preset)->Table: # a preset, or its name
+
+def settings_table(preset) -> Table:  # a preset, or its name
     "Every setting that a preset uses, what it means and where it comes from. Raises `KeyError` for one whose source is not in SOURCES."
-    p = get_preset(preset) if isinstance(preset, str) else preset; rows = []
-    for path,value in used_settings(p).items():
-        group, _, name = path.rpartition('.'); shown = ', '.join(map(str, value)) if isinstance(value, tuple) else str(value)
-        rows.append((path, shown or None, setting_meanings(type(getattr(p, group) if group else p)).get(name), *SOURCES[path]))
+    p = get_preset(preset) if isinstance(preset, str) else preset
+    rows = []
+    for path, value in used_settings(p).items():
+        group, _, name = path.rpartition('.')
+        shown = ', '.join(map(str, value)) if isinstance(value, tuple) else str(value)
+        rows.append(
+            (path, shown or None, setting_meanings(type(getattr(p, group) if group else p)).get(name), *SOURCES[path])
+        )
     return Table(('Setting', 'Value', 'Meaning', 'From', 'Where'), tuple(rows), f'Settings of preset {p.name}.')

@@ -17,139 +17,247 @@ from .models import Block, BrainEncoder, FMRITokenizer, MaskedBrainModel, gather
 # %% ../nbs/03a_pretrain.ipynb #6113e926
 class MaskedVolumeModel(nn.Module):
     "Masked autoencoder over the tokens of a block. (B, T, X, Y, Z) -> loss; paper §3.1, scheme of MinD-Vis."
-    def __init__(self, tokenizer:FMRITokenizer, # trained along
-                 encoder:BrainEncoder, # trained along
-                 dim:int, # D
-                 cfg:PretrainConfig):
+
+    def __init__(
+        self,
+        tokenizer: FMRITokenizer,  # trained along
+        encoder: BrainEncoder,  # trained along
+        dim: int,  # D
+        cfg: PretrainConfig,
+    ):
         super().__init__()
         self.tokenizer, self.encoder = tokenizer, encoder
-        self.decoder_embed, self.mask_token = nn.Linear(dim, cfg.decoder_dim), nn.Parameter(torch.randn(1, 1, cfg.decoder_dim)*.02)
-        self.decoder_blocks = nn.ModuleList([Block(cfg.decoder_dim, cfg.decoder_heads) for _ in range(cfg.decoder_depth)])
+        self.decoder_embed, self.mask_token = (
+            nn.Linear(dim, cfg.decoder_dim),
+            nn.Parameter(torch.randn(1, 1, cfg.decoder_dim) * 0.02),
+        )
+        self.decoder_blocks = nn.ModuleList(
+            [Block(cfg.decoder_dim, cfg.decoder_heads) for _ in range(cfg.decoder_depth)]
+        )
         self.decoder_norm = nn.LayerNorm(cfg.decoder_dim)
-        self.decoder_pred = nn.Linear(cfg.decoder_dim, tokenizer.in_frames*tokenizer.index.shape[1])
+        self.decoder_pred = nn.Linear(cfg.decoder_dim, tokenizer.in_frames * tokenizer.index.shape[1])
         self.register_buffer('pos', sincos_3d(tokenizer.coords, cfg.decoder_dim), persistent=False)
-    def forward(self, bold:Tensor, # (B, T, X, Y, Z)
-                mask_ratio:float=.75, noise=None, # (B, N)
-               ): # loss (), pred (B, N, T, P), mask (B, N) with 1 = removed
+
+    def forward(
+        self,
+        bold: Tensor,  # (B, T, X, Y, Z)
+        mask_ratio: float = 0.75,
+        noise=None,  # (B, N)
+    ):  # loss (), pred (B, N, T, P), mask (B, N) with 1 = removed
         "Mean squared error to the voxels of the removed patches."
         patches = self.tokenizer.patches(bold)
         noise = torch.rand(patches.shape[:2]) if noise is None else noise
         keep, restore, mask = random_mask(noise, mask_ratio)
-        tokens = gather_tokens(F.linear(patches.flatten(2), self.tokenizer.conv.weight.flatten(1), self.tokenizer.conv.bias), keep)
+        tokens = gather_tokens(
+            F.linear(patches.flatten(2), self.tokenizer.conv.weight.flatten(1), self.tokenizer.conv.bias), keep
+        )
         x = self.decoder_embed(self.encoder(tokens, keep))
-        x = gather_tokens(torch.cat([x, self.mask_token.expand(len(x), restore.shape[1]-x.shape[1], -1)], 1), restore)+self.pos
-        for b in self.decoder_blocks: x = b(x)
+        x = (
+            gather_tokens(torch.cat([x, self.mask_token.expand(len(x), restore.shape[1] - x.shape[1], -1)], 1), restore)
+            + self.pos
+        )
+        for b in self.decoder_blocks:
+            x = b(x)
         pred = self.decoder_pred(self.decoder_norm(x)).unflatten(-1, patches.shape[2:])
-        weight = (mask[:, :, None, None]*self.tokenizer.inside[:, None]).expand_as(pred)
-        return ((pred-patches).square()*weight).sum()/weight.sum().clamp(min=1), pred, mask
+        weight = (mask[:, :, None, None] * self.tokenizer.inside[:, None]).expand_as(pred)
+        return ((pred - patches).square() * weight).sum() / weight.sum().clamp(min=1), pred, mask
 
 # %% ../nbs/03a_pretrain.ipynb #6f6e9c02
-def cosine_lr(step:int, steps:int, warmup:float=.1)->float: # factor on the learning rate
+def cosine_lr(step: int, steps: int, warmup: float = 0.1) -> float:  # factor on the learning rate
     "Linear warm-up, then half a cosine to zero."
-    w = max(1, int(steps*warmup))
-    return (step+1)/w if step<w else .5*(1+math.cos(math.pi*(step-w)/max(1, steps-w)))
+    w = max(1, int(steps * warmup))
+    return (step + 1) / w if step < w else 0.5 * (1 + math.cos(math.pi * (step - w) / max(1, steps - w)))
 
-def adamw(params, # parameters, or groups of them
-          lr:float, steps:int, weight_decay:float=.05, **kw): # optimiser, schedule
+
+def adamw(
+    params,  # parameters, or groups of them
+    lr: float,
+    steps: int,
+    weight_decay: float = 0.05,
+    **kw,  # optimiser, schedule
+):
     "AdamW with `cosine_lr`."
     opt = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, **kw)
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: cosine_lr(s, steps))
 
-def descend(loss:Tensor, opt, schedule, clip:float=1.)->float: # the loss
+
+def descend(loss: Tensor, opt, schedule, clip: float = 1.0) -> float:  # the loss
     "One step down, gradients clipped to `clip` in all."
-    opt.zero_grad(); loss.backward()
+    opt.zero_grad()
+    loss.backward()
     nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g['params']], clip)
-    opt.step(); schedule.step()
+    opt.step()
+    schedule.step()
     return loss.item()
 
-def pretrain(model:MaskedVolumeModel, windows, # a dataset with len and .batch(indices) -> (B, T, X, Y, Z)
-             cfg:PretrainConfig, seed:int)->list[float]: # loss at each step
+
+def pretrain(
+    model: MaskedVolumeModel,
+    windows,  # a dataset with len and .batch(indices) -> (B, T, X, Y, Z)
+    cfg: PretrainConfig,
+    seed: int,
+) -> list[float]:  # loss at each step
     "Masked brain modelling on unlabelled windows."
     g = seed_all(seed)
-    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(.9, .95)); losses = []
+    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(0.9, 0.95))
+    losses = []
     for _ in progress(range(cfg.steps), 'masked brain modelling'):
         batch = windows.batch(torch.randint(len(windows), (cfg.batch,), generator=g).tolist())
         loss = model(batch, cfg.mask_ratio, torch.rand(len(batch), len(model.pos), generator=g))[0]
-        losses.append(descend(loss, *how, clip=.8))
+        losses.append(descend(loss, *how, clip=0.8))
     return losses
 
 # %% ../nbs/03a_pretrain.ipynb #e65de74b
-ATLASES = {atlas: parcels for atlas,(*_,parcels) in HCP_FILES.items()}
+ATLASES = {atlas: parcels for atlas, (*_, parcels) in HCP_FILES.items()}
+
 
 class ParcelModel(nn.Module):
     "One `MaskedBrainModel` for each atlas, sharing all but the tables of positions."
-    def __init__(self, dim:int, depth:int, heads:int, mlp_ratio:float, cfg:ParcelConfig):
-        super().__init__(); self.cfg = cfg
-        make = lambda parcels: MaskedBrainModel(parcels*cfg.patch*cfg.patches, cfg.patch, dim, depth, heads, mlp_ratio, cfg.decoder_dim, cfg.decoder_depth, cfg.decoder_heads)
-        self.models = nn.ModuleDict({a: make(p) for a,p in ATLASES.items()}); first = self.models['aal2']
+
+    def __init__(self, dim: int, depth: int, heads: int, mlp_ratio: float, cfg: ParcelConfig):
+        super().__init__()
+        self.cfg = cfg
+        make = lambda parcels: MaskedBrainModel(
+            parcels * cfg.patch * cfg.patches,
+            cfg.patch,
+            dim,
+            depth,
+            heads,
+            mlp_ratio,
+            cfg.decoder_dim,
+            cfg.decoder_depth,
+            cfg.decoder_heads,
+        )
+        self.models = nn.ModuleDict({a: make(p) for a, p in ATLASES.items()})
+        first = self.models['aal2']
         for m in self.models.values():
-            for name in ('patch_embed', 'cls_token', 'mask_token', 'blocks', 'norm', 'decoder_embed', 'decoder_blocks', 'decoder_norm', 'decoder_pred'): setattr(m, name, getattr(first, name))
-            m.pos_embed.requires_grad_(True); m.decoder_pos_embed.requires_grad_(True)
-    def forward(self, atlas:str, windows:Tensor, # (B, W, P)
-                noise=None): # (B, L) -> loss (), pred (B, P, W), mask (B, P, W) with 1 = hidden
+            for name in (
+                'patch_embed',
+                'cls_token',
+                'mask_token',
+                'blocks',
+                'norm',
+                'decoder_embed',
+                'decoder_blocks',
+                'decoder_norm',
+                'decoder_pred',
+            ):
+                setattr(m, name, getattr(first, name))
+            m.pos_embed.requires_grad_(True)
+            m.decoder_pos_embed.requires_grad_(True)
+
+    def forward(
+        self,
+        atlas: str,
+        windows: Tensor,  # (B, W, P)
+        noise=None,  # (B, L) -> loss (), pred (B, P, W), mask (B, P, W) with 1 = hidden
+    ):
         "Masked loss on windows of one atlas."
         loss, pred, mask = self.models[atlas](windows.transpose(1, 2).flatten(1)[:, None], self.cfg.mask_ratio, noise)
-        return loss, pred.reshape(len(windows), windows.shape[2], -1), mask.repeat_interleave(self.cfg.patch, 1).view(len(windows), windows.shape[2], -1)
+        return (
+            loss,
+            pred.reshape(len(windows), windows.shape[2], -1),
+            mask.repeat_interleave(self.cfg.patch, 1).view(len(windows), windows.shape[2], -1),
+        )
 
-def parcel_windows(runs:list, # ParcelRun of one atlas
-                   length:int, # volumes
-                   stride:int=1)->list: # (series (T, P) tensor, first volume) a window
+
+def parcel_windows(
+    runs: list,  # ParcelRun of one atlas
+    length: int,  # volumes
+    stride: int = 1,
+) -> list:  # (series (T, P) tensor, first volume) a window
     "Where windows may be cut."
-    return [(x, v) for x in (torch.from_numpy(r.series) for r in runs) for v in range(0, len(x)-length+1, stride)]
+    return [(x, v) for x in (torch.from_numpy(r.series) for r in runs) for v in range(0, len(x) - length + 1, stride)]
 
-def cut_parcels(windows:list, index, length:int)->Tensor: # (B, W, P)
+
+def cut_parcels(windows: list, index, length: int) -> Tensor:  # (B, W, P)
     "Windows as a batch."
-    return torch.stack([windows[i][0][windows[i][1]:windows[i][1]+length] for i in index])
+    return torch.stack([windows[i][0][windows[i][1] : windows[i][1] + length] for i in index])
 
-def pretrain_parcels(model:ParcelModel, runs:list, seed:int)->list[float]: # loss at each step
+
+def pretrain_parcels(model: ParcelModel, runs: list, seed: int) -> list[float]:  # loss at each step
     "Masked brain modelling on parcels; the atlases take turns by how many windows each has."
-    g, cfg = seed_all(seed), model.cfg; length = cfg.patch*cfg.patches
-    pools = {a: parcel_windows([r for r in runs if r.atlas==a], length) for a in ATLASES}; names = [a for a in pools if pools[a]]
-    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(.9, .95)); losses = []
-    share = torch.tensor([float(len(pools[a])) for a in names]); model.train()
+    g, cfg = seed_all(seed), model.cfg
+    length = cfg.patch * cfg.patches
+    pools = {a: parcel_windows([r for r in runs if r.atlas == a], length) for a in ATLASES}
+    names = [a for a in pools if pools[a]]
+    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(0.9, 0.95))
+    losses = []
+    share = torch.tensor([float(len(pools[a])) for a in names])
+    model.train()
     for _ in progress(range(cfg.steps), 'masked modelling of parcels'):
         a = names[int(torch.multinomial(share, 1, generator=g))]
         x = cut_parcels(pools[a], torch.randint(len(pools[a]), (cfg.batch,), generator=g).tolist(), length)
-        losses.append(descend(model(a, x, torch.rand(len(x), ATLASES[a]*cfg.patches, generator=g))[0], *how, clip=.8))
+        losses.append(
+            descend(model(a, x, torch.rand(len(x), ATLASES[a] * cfg.patches, generator=g))[0], *how, clip=0.8)
+        )
     model.eval()
     return losses
 
 # %% ../nbs/03a_pretrain.ipynb #af776131
-def interpolate_parcels(x:Tensor, hidden:Tensor)->Tensor: # (B, P, W), (B, P, W) with 1 = hidden -> (B, P, W)
+def interpolate_parcels(x: Tensor, hidden: Tensor) -> Tensor:  # (B, P, W), (B, P, W) with 1 = hidden -> (B, P, W)
     "Linear in time between visible volumes, constant beyond the last; 0 where a parcel shows nothing."
     out, t = torch.zeros_like(x), np.arange(x.shape[2])
-    for b,p in (~hidden.bool()).any(2).nonzero().tolist():
-        seen = ~hidden[b, p].bool().numpy(); out[b, p] = torch.from_numpy(np.interp(t, t[seen], x[b, p].numpy()[seen])).float()
+    for b, p in (~hidden.bool()).any(2).nonzero().tolist():
+        seen = ~hidden[b, p].bool().numpy()
+        out[b, p] = torch.from_numpy(np.interp(t, t[seen], x[b, p].numpy()[seen])).float()
     return out
 
-def conditional_mean(x:Tensor, hidden:Tensor, # (B, P, W)
-                     covariance:Tensor, # (P, P), float64
-                     penalty:float, patch:int)->Tensor: # (B, P, W)
+
+def conditional_mean(
+    x: Tensor,
+    hidden: Tensor,  # (B, P, W)
+    covariance: Tensor,  # (P, P), float64
+    penalty: float,
+    patch: int,
+) -> Tensor:  # (B, P, W)
     "Ridge from the visible parcels, volume by volume; holes are the same all through a patch."
     out = torch.zeros_like(x)
     for b in range(len(x)):
         for w in range(0, x.shape[2], patch):
-            v = ~hidden[b, :, w].bool(); k = covariance[v][:, v]+penalty*torch.eye(int(v.sum()), dtype=covariance.dtype)
-            out[b, :, w:w+patch] = (covariance[:, v]@torch.linalg.solve(k, x[b, v, w:w+patch].double())).float()
+            v = ~hidden[b, :, w].bool()
+            k = covariance[v][:, v] + penalty * torch.eye(int(v.sum()), dtype=covariance.dtype)
+            out[b, :, w : w + patch] = (
+                covariance[:, v] @ torch.linalg.solve(k, x[b, v, w : w + patch].double())
+            ).float()
     return out
 
-def reconstruction(model:ParcelModel, train:list, test:list, # ParcelRun
-                   seed:int=0, penalties=(.01, .03, .1, .3, 1., 3.), n:int=200, # windows scored, of each atlas
-                  )->dict: # atlas -> {'people', 'windows', 'penalty', 'mse': {name: mean squared error of hidden values}}
+
+def reconstruction(
+    model: ParcelModel,
+    train: list,
+    test: list,  # ParcelRun
+    seed: int = 0,
+    penalties=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    n: int = 200,  # windows scored, of each atlas
+) -> dict:  # atlas -> {'people', 'windows', 'penalty', 'mse': {name: mean squared error of hidden values}}
     "Masked reconstruction of held-out people beside what it must beat; the same holes for all."
-    cfg, out = model.cfg, {}; length = cfg.patch*cfg.patches
-    for a,parcels in ATLASES.items():
-        draw = lambda runs, s: _holed(model, a, parcel_windows([r for r in runs if r.atlas==a], length, length), n, s)
-        c = torch.from_numpy(np.concatenate([r.series for r in train if r.atlas==a])).double().T.corrcoef(); mse = lambda pred, x, h: ((pred-x).square()*h).sum().item()/h.sum().item()
-        x, h, _ = draw(train, seed); penalty = min(penalties, key=lambda p: mse(conditional_mean(x, h, c, p, cfg.patch), x, h))
-        x, h, pred = draw(test, seed+1)
-        out[a] = dict(people=sorted({r.person for r in test if r.atlas==a}), windows=len(x), penalty=penalty, mse=dict(model=mse(pred, x, h), mean=mse(torch.zeros_like(x), x, h),
-                      interpolation=mse(interpolate_parcels(x, h), x, h), ridge=mse(conditional_mean(x, h, c, penalty, cfg.patch), x, h)))
+    cfg, out = model.cfg, {}
+    length = cfg.patch * cfg.patches
+    for a, parcels in ATLASES.items():
+        draw = lambda runs, s: _holed(model, a, parcel_windows([r for r in runs if r.atlas == a], length, length), n, s)
+        c = torch.from_numpy(np.concatenate([r.series for r in train if r.atlas == a])).double().T.corrcoef()
+        mse = lambda pred, x, h: ((pred - x).square() * h).sum().item() / h.sum().item()
+        x, h, _ = draw(train, seed)
+        penalty = min(penalties, key=lambda p: mse(conditional_mean(x, h, c, p, cfg.patch), x, h))
+        x, h, pred = draw(test, seed + 1)
+        out[a] = dict(
+            people=sorted({r.person for r in test if r.atlas == a}),
+            windows=len(x),
+            penalty=penalty,
+            mse=dict(
+                model=mse(pred, x, h),
+                mean=mse(torch.zeros_like(x), x, h),
+                interpolation=mse(interpolate_parcels(x, h), x, h),
+                ridge=mse(conditional_mean(x, h, c, penalty, cfg.patch), x, h),
+            ),
+        )
     return out
+
 
 @torch.no_grad()
-def _holed(model, atlas, windows, n, seed): # x, hidden, pred: (n, P, W)
-    g, length = torch.Generator().manual_seed(seed), model.cfg.patch*model.cfg.patches
+def _holed(model, atlas, windows, n, seed):  # x, hidden, pred: (n, P, W)
+    g, length = torch.Generator().manual_seed(seed), model.cfg.patch * model.cfg.patches
     x = cut_parcels(windows, torch.randperm(len(windows), generator=g)[:n].tolist(), length)
-    _, pred, hidden = model(atlas, x, torch.rand(len(x), ATLASES[atlas]*model.cfg.patches, generator=g))
+    _, pred, hidden = model(atlas, x, torch.rand(len(x), ATLASES[atlas] * model.cfg.patches, generator=g))
     return x.transpose(1, 2).contiguous(), hidden, pred

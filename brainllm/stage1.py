@@ -24,154 +24,276 @@ from .run import Run, load_brain, load_video
 from .video import encode
 
 # %% ../nbs/04_stage1.ipynb #67bb3b30
-ADAPTORS = dict(nonlinear='gelu', linear='none', none=None) # activation between the two maps
+ADAPTORS = dict(nonlinear='gelu', linear='none', none=None)  # activation between the two maps
+
 
 class Aligner(nn.Module):
     "The brain's side of Stage I: tokenizer, encoder with adaptors, projection, temperature. Reads `video.n_query` and `video.dim` of the preset as L and D_q."
-    def __init__(self, run:Run):
+
+    def __init__(self, run: Run):
         super().__init__()
         b, v = run.preset.brain, run.preset.video
-        self.tokenizer, self.encoder = load_brain(run); seed_all(run.seed)
-        if b.adaptor not in ADAPTORS: raise PresetError(f"brain.adaptor: found {b.adaptor!r}, wanted one of {', '.join(ADAPTORS)}")
-        if b.tokenizer=='conv' and b.adaptor!='none': add_adaptors(self.encoder, AdaptorConfig(rank=b.rank, target_modules=BRAIN_TARGETS, activation=ADAPTORS[b.adaptor]))
+        self.tokenizer, self.encoder = load_brain(run)
+        seed_all(run.seed)
+        if b.adaptor not in ADAPTORS:
+            raise PresetError(f"brain.adaptor: found {b.adaptor!r}, wanted one of {', '.join(ADAPTORS)}")
+        if b.tokenizer == 'conv' and b.adaptor != 'none':
+            add_adaptors(
+                self.encoder, AdaptorConfig(rank=b.rank, target_modules=BRAIN_TARGETS, activation=ADAPTORS[b.adaptor])
+            )
         n, d = self.tokenizer.size
         self.projection = Projection(n, v.n_query, d, v.dim, b.readout, b.dropout)
         self.temperature = Temperature(run.preset.stage1.tau)
-    def trained(self)->dict: # name -> parameters
+
+    def trained(self) -> dict:  # name -> parameters
         "Parameters by part; whatever is not here is frozen."
-        return dict(tokenizer=list(self.tokenizer.parameters()), brain_adaptors=adaptor_parameters(self.encoder),
-                    projection=list(self.projection.parameters()), temperature=list(self.temperature.parameters()))
+        return dict(
+            tokenizer=list(self.tokenizer.parameters()),
+            brain_adaptors=adaptor_parameters(self.encoder),
+            projection=list(self.projection.parameters()),
+            temperature=list(self.temperature.parameters()),
+        )
+
     @property
-    def device(self): return self.projection.offset.device
-    def brain(self, bold:Tensor)->Tensor: # (B, T, X, Y, Z) -> (B, L, D_q)
+    def device(self):
+        return self.projection.offset.device
+
+    def brain(self, bold: Tensor) -> Tensor:  # (B, T, X, Y, Z) -> (B, L, D_q)
         "Brain tokens, the z of Eq. 1."
         return self.projection(self.encoder(self.tokenizer(bold)))
-    def learned(self)->dict: # tensors that Stage I changed
+
+    def learned(self) -> dict:  # tensors that Stage I changed
         "State of what Stage I trains, without the frozen parts."
-        ours = {id(p) for ps in self.trained().values() for p in ps}|{id(b) for b in self.projection.buffers()}
-        return {k: v.detach().clone() for k,v in self.state_dict(keep_vars=True).items() if id(v) in ours}
+        ours = {id(p) for ps in self.trained().values() for p in ps} | {id(b) for b in self.projection.buffers()}
+        return {k: v.detach().clone() for k, v in self.state_dict(keep_vars=True).items() if id(v) in ours}
+
 
 class VideoAligner(Aligner):
     "Both sides: with the small Video-LLaMA, whose Q-Formers get adaptors."
-    def __init__(self, run:Run):
-        super().__init__(run); self.video = load_video(run)
-        for q in (self.video.qformer, self.video.video_qformer) if run.preset.video.adaptor else (): add_adaptors(q, AdaptorConfig(rank=run.preset.brain.rank, target_modules=QFORMER_TARGETS))
-    def trained(self)->dict: return super().trained()|dict(video_adaptors=adaptor_parameters(self.video))
+
+    def __init__(self, run: Run):
+        super().__init__(run)
+        self.video = load_video(run)
+        for q in (self.video.qformer, self.video.video_qformer) if run.preset.video.adaptor else ():
+            add_adaptors(q, AdaptorConfig(rank=run.preset.brain.rank, target_modules=QFORMER_TARGETS))
+
+    def trained(self) -> dict:
+        return super().trained() | dict(video_adaptors=adaptor_parameters(self.video))
 
 # %% ../nbs/04_stage1.ipynb #d8205a52
-def stage1_step(model:VideoAligner, bold:Tensor, # (B, T, X, Y, Z)
-                features:Tensor, # (B, F, P, D_vit) of the clips
-                x:Tensor, # (B, L, D_q) tokens of the Q-Former as it was
-                centre:Tensor, # (L, D_q) mean of x over training clips
-                cfg:Stage1Config): # total, {'clip', 'l2l1'}
+def stage1_step(
+    model: VideoAligner,
+    bold: Tensor,  # (B, T, X, Y, Z)
+    features: Tensor,  # (B, F, P, D_vit) of the clips
+    x: Tensor,  # (B, L, D_q) tokens of the Q-Former as it was
+    centre: Tensor,  # (L, D_q) mean of x over training clips
+    cfg: Stage1Config,  # total, {'clip', 'l2l1'}
+):
     "Eq. 2 on one batch: contrast against the adapted Q-Former, reconstruction of the frozen one."
-    loss, parts = stage1_loss(model.brain(bold), x, model.temperature(), cfg.alpha, cfg.beta, against=model.video(features), centre=centre)
-    return loss, parts|dict(tau=model.temperature().detach())
+    loss, parts = stage1_loss(
+        model.brain(bold), x, model.temperature(), cfg.alpha, cfg.beta, against=model.video(features), centre=centre
+    )
+    return loss, parts | dict(tau=model.temperature().detach())
 
-def epochs(clips:list, # the clip of each of n records
-           batch:int, times:int, seed:int)->list: # index tensors (batch,), or shorter where there are fewer clips
+
+def epochs(
+    clips: list,  # the clip of each of n records
+    batch: int,
+    times: int,
+    seed: int,
+) -> list:  # index tensors (batch,), or shorter where there are fewer clips
     "Records in random order, `times` over, in batches that hold no clip twice; what does not fill a batch is left out of that turn."
-    g, out = torch.Generator().manual_seed(seed), []; batch = min(batch, len(set(clips)))
+    g, out = torch.Generator().manual_seed(seed), []
+    batch = min(batch, len(set(clips)))
     for _ in range(times):
-        order, turns = torch.randperm(len(clips), generator=g), Counter(); rounds = defaultdict(list)
-        for i in order.tolist(): rounds[turns[clips[i]]].append(i); turns[clips[i]] += 1
-        out += [b for r in rounds.values() for b in torch.tensor(r).split(batch) if len(b)==batch]
+        order, turns = torch.randperm(len(clips), generator=g), Counter()
+        rounds = defaultdict(list)
+        for i in order.tolist():
+            rounds[turns[clips[i]]].append(i)
+            turns[clips[i]] += 1
+        out += [b for r in rounds.values() for b in torch.tensor(r).split(batch) if len(b) == batch]
     return out
 
-def align(model:Aligner, blocks, # dataset with .batch(indices) -> (B, T, X, Y, Z)
-          step, # called with blocks (B, T, X, Y, Z) and their indices (B,); gives the loss and a dict of its parts
-          order:list, # index tensors, one a step
-          cfg:Stage1Config, seed:int)->list[dict]: # losses at each step
+
+def align(
+    model: Aligner,
+    blocks,  # dataset with .batch(indices) -> (B, T, X, Y, Z)
+    step,  # called with blocks (B, T, X, Y, Z) and their indices (B,); gives the loss and a dict of its parts
+    order: list,  # index tensors, one a step
+    cfg: Stage1Config,
+    seed: int,
+) -> list[dict]:  # losses at each step
     "Stage I, from where the projection stands."
-    seed_all(seed); parts = model.trained()
-    for p in model.parameters(): p.requires_grad_(False)
+    seed_all(seed)
+    parts = model.trained()
+    for p in model.parameters():
+        p.requires_grad_(False)
     for ps in parts.values():
-        for p in ps: p.requires_grad_(True)
-    how = adamw([dict(params=ps, weight_decay=0. if n=='temperature' else cfg.weight_decay) for n,ps in parts.items() if ps], cfg.lr, len(order))
-    model.train(); log, out = [], None
+        for p in ps:
+            p.requires_grad_(True)
+    how = adamw(
+        [
+            dict(params=ps, weight_decay=0.0 if n == 'temperature' else cfg.weight_decay)
+            for n, ps in parts.items()
+            if ps
+        ],
+        cfg.lr,
+        len(order),
+    )
+    model.train()
+    log, out = [], None
     for i in progress(order, 'Stage I: alignment'):
         out = blocks.batch(i.tolist(), out=out)
-        loss, losses = step(out.to(model.device), i); descend(loss, *how); log.append({k: float(v) for k,v in losses.items()})
+        loss, losses = step(out.to(model.device), i)
+        descend(loss, *how)
+        log.append({k: float(v) for k, v in losses.items()})
     model.eval()
     return log
 
 # %% ../nbs/04_stage1.ipynb #0921c595
 @torch.no_grad()
-def encoder_tokens(model:Aligner, blocks, # dataset with .batch(indices)
-                   batch:int=64)->Tensor: # (n, N, D)
+def encoder_tokens(
+    model: Aligner,
+    blocks,  # dataset with .batch(indices)
+    batch: int = 64,
+) -> Tensor:  # (n, N, D)
     "What the projection sees of blocks, in evaluation mode."
-    model.eval(); out = torch.empty(len(blocks), *model.tokenizer.size); device = next(model.tokenizer.parameters()).device
-    for i in progress(torch.arange(len(blocks)).split(batch), 'encoder tokens'): out[i] = model.encoder(model.tokenizer(blocks.batch(i.tolist()).to(device))).cpu()
+    model.eval()
+    out = torch.empty(len(blocks), *model.tokenizer.size)
+    device = next(model.tokenizer.parameters()).device
+    for i in progress(torch.arange(len(blocks)).split(batch), 'encoder tokens'):
+        out[i] = model.encoder(model.tokenizer(blocks.batch(i.tolist()).to(device))).cpu()
     return out
 
+
 @contextmanager
-def projection_on_host(model:Aligner):
+def projection_on_host(model: Aligner):
     "While it is open, the projection is where all tokens of all records are, since they fit nowhere else."
-    device = model.device; model.projection.cpu()
-    try: yield
-    finally: model.projection.to(device)
+    device = model.device
+    model.projection.cpu()
+    try:
+        yield
+    finally:
+        model.projection.to(device)
 
-def token_kernel(tokens:Tensor)->Tensor: # (n, N, D) -> (n, n)
+
+def token_kernel(tokens: Tensor) -> Tensor:  # (n, N, D) -> (n, n)
     "Inner products of records about their mean."
-    return unit_kernel(tokens.flatten(1)-tokens.flatten(1).mean(0))
+    return unit_kernel(tokens.flatten(1) - tokens.flatten(1).mean(0))
 
-def folds(trials:list, # Trial of each record
-          most:int=6)->list: # the fold of each record
+
+def folds(
+    trials: list,  # Trial of each record
+    most: int = 6,
+) -> list:  # the fold of each record
     "Subjects dealt out to at most `most` folds that are left out in turn: with few subjects each alone, with many some together, since every fold costs a decomposition. Of one subject alone, runs."
     groups = [t.subject for t in trials]
-    if len(set(groups))<2: groups = [t.run for t in trials]
-    names = {s: k%most for k,s in enumerate(sorted(set(groups)))}
+    if len(set(groups)) < 2:
+        groups = [t.run for t in trials]
+    names = {s: k % most for k, s in enumerate(sorted(set(groups)))}
     return [names[s] for s in groups]
 
-def start_projection(model:Aligner, tokens:Tensor, # (n, N, D)
-                     x:Tensor, # (n, L, D_q)
-                     groups:list)->float: # the penalty
+
+def start_projection(
+    model: Aligner,
+    tokens: Tensor,  # (n, N, D)
+    x: Tensor,  # (n, L, D_q)
+    groups: list,
+) -> float:  # the penalty
     "Ridge start of the projection; the penalty leaves out one group of records, a training subject, after the other."
     penalty = choose_penalty(token_kernel(tokens), x, groups)
     model.projection.start(tokens, x, penalty)
     return penalty
 
-def token_identification(z:Tensor, x:Tensor)->float: # (n, L, D_q) brain tokens, (n, L, D_q) tokens of their clips
+
+def token_identification(z: Tensor, x: Tensor) -> float:  # (n, L, D_q) brain tokens, (n, L, D_q) tokens of their clips
     "Share of other clips that are less like the brain tokens than the right clip, by cosine about the mean clip; chance is 0.5."
-    clips, own = x.flatten(1).unique(dim=0, return_inverse=True); unit = lambda t: nn.functional.normalize(t.flatten(1)-x.mean(0).flatten(), dim=1)
-    s = unit(z)@unit(clips).T
-    return ((s<s.gather(1, own[:,None])).sum()/(len(s)*(len(clips)-1))).item()
+    clips, own = x.flatten(1).unique(dim=0, return_inverse=True)
+    unit = lambda t: nn.functional.normalize(t.flatten(1) - x.mean(0).flatten(), dim=1)
+    s = unit(z) @ unit(clips).T
+    return ((s < s.gather(1, own[:, None])).sum() / (len(s) * (len(clips) - 1))).item()
+
 
 @torch.no_grad()
-def finish_projection(model:Aligner, tokens:Tensor, x:Tensor, groups:list, # as above, after the steps
-                     )->tuple: # cross-fitted brain tokens (n, L, D_q) with the gain; what they and the fitted ones are worth
+def finish_projection(
+    model: Aligner,
+    tokens: Tensor,
+    x: Tensor,
+    groups: list,  # as above, after the steps
+) -> tuple:  # cross-fitted brain tokens (n, L, D_q) with the gain; what they and the fitted ones are worth
     "Set the gain, and make the brain tokens of training subjects as if they were new."
-    kernel, centre = token_kernel(tokens), x.mean(0); z = cross_fitted(kernel, x, groups, choose_penalty(kernel, x, groups))
-    spread = (x-centre).square().sum(); explained = 1-(z-x).square().sum()/spread
-    model.projection.gain.copy_((spread/(z-centre).square().sum()).sqrt())
-    worth = dict(explained=explained.item(), left_out=token_identification(z, x), fitted=token_identification(model.projection(tokens), x))
-    return centre+model.projection.gain*(z-centre), worth
+    kernel, centre = token_kernel(tokens), x.mean(0)
+    z = cross_fitted(kernel, x, groups, choose_penalty(kernel, x, groups))
+    spread = (x - centre).square().sum()
+    explained = 1 - (z - x).square().sum() / spread
+    model.projection.gain.copy_((spread / (z - centre).square().sum()).sqrt())
+    worth = dict(
+        explained=explained.item(),
+        left_out=token_identification(z, x),
+        fitted=token_identification(model.projection(tokens), x),
+    )
+    return centre + model.projection.gain * (z - centre), worth
 
 # %% ../nbs/04_stage1.ipynb #b5a8233b
 @torch.no_grad()
-def brain_tokens(model:Aligner, blocks, # dataset with .batch(indices)
-                 batch:int=64)->Tensor: # (n, L, D_q)
+def brain_tokens(
+    model: Aligner,
+    blocks,  # dataset with .batch(indices)
+    batch: int = 64,
+) -> Tensor:  # (n, L, D_q)
     "Brain tokens of blocks, in evaluation mode."
-    model.eval(); index = torch.arange(len(blocks))
-    return torch.cat([model.brain(blocks.batch(i.tolist()).to(model.device)).cpu() for i in progress(index.split(batch), 'brain tokens')])
+    model.eval()
+    index = torch.arange(len(blocks))
+    return torch.cat(
+        [
+            model.brain(blocks.batch(i.tolist()).to(model.device)).cpu()
+            for i in progress(index.split(batch), 'brain tokens')
+        ]
+    )
+
 
 def _build_stage1(run, model, folder):
-    split, cfg = run.split, run.preset.stage1; blocks, features, subjects = run.blocks(split.train), run.clip_features(split.train), folds(split.train)
-    x = encode(model.video, features); centre = x.mean(0).to(model.device)
-    with projection_on_host(model): penalty = start_projection(model, encoder_tokens(model, blocks), x, subjects)
+    split, cfg = run.split, run.preset.stage1
+    blocks, features, subjects = run.blocks(split.train), run.clip_features(split.train), folds(split.train)
+    x = encode(model.video, features)
+    centre = x.mean(0).to(model.device)
+    with projection_on_host(model):
+        penalty = start_projection(model, encoder_tokens(model, blocks), x, subjects)
     step = lambda bold, i: stage1_step(model, bold, features[i].to(bold.device), x[i].to(bold.device), centre, cfg)
-    steps = align(model, blocks, step, epochs([t.clip for t in split.train], cfg.batch, cfg.epochs, run.seed), cfg, run.seed)
-    with projection_on_host(model): train, worth = finish_projection(model, encoder_tokens(model, blocks), x, subjects)
-    save_file({k: v.contiguous() for k,v in model.learned().items()}, folder/'model.safetensors')
-    save_file(dict(train=train, adapt=brain_tokens(model, run.blocks(whole)) if (whole := run.whole_split.adapt) else x[:0]), folder/'tokens.safetensors')
-    write_json(folder/'log.json', dict(steps=steps, penalty=penalty, gain=model.projection.gain.item(), **worth))
+    steps = align(
+        model, blocks, step, epochs([t.clip for t in split.train], cfg.batch, cfg.epochs, run.seed), cfg, run.seed
+    )
+    with projection_on_host(model):
+        train, worth = finish_projection(model, encoder_tokens(model, blocks), x, subjects)
+    save_file({k: v.contiguous() for k, v in model.learned().items()}, folder / 'model.safetensors')
+    save_file(
+        dict(train=train, adapt=brain_tokens(model, run.blocks(whole)) if (whole := run.whole_split.adapt) else x[:0]),
+        folder / 'tokens.safetensors',
+    )
+    write_json(folder / 'log.json', dict(steps=steps, penalty=penalty, gain=model.projection.gain.item(), **worth))
 
-def load_stage1(run:Run)->VideoAligner: # .tokens {'train', 'adapt'}: (n, L, D_q), those of training subjects cross-fitted, those of targets of all adaptation records
+
+def load_stage1(
+    run: Run,
+) -> VideoAligner:  # .tokens {'train', 'adapt'}: (n, L, D_q), those of training subjects cross-fitted, those of targets of all adaptation records
     "Stage I of a run, trained when that was not done before; frozen, in evaluation mode."
     model, p = VideoAligner(run).to(run.preset.device), run.preset
-    folder = run.store.get('stage1', lambda d: _build_stage1(run, model, d), dict(video=model.video.folder.name, pretrained=model.tokenizer.folder.name, series=run.series.folder.name,
-        brain=p.brain, data=replace(p.data, adapt_take=1.), stage1=p.stage1, qformer_adaptors=p.video.adaptor, seed=run.seed, code=code_hash('stage1', 'models', 'adaptors', 'losses', 'pretrain')))
-    missing, unexpected = model.load_state_dict(load_file(folder/'model.safetensors'), strict=False)
+    folder = run.store.get(
+        'stage1',
+        lambda d: _build_stage1(run, model, d),
+        dict(
+            video=model.video.folder.name,
+            pretrained=model.tokenizer.folder.name,
+            series=run.series.folder.name,
+            brain=p.brain,
+            data=replace(p.data, adapt_take=1.0),
+            stage1=p.stage1,
+            qformer_adaptors=p.video.adaptor,
+            seed=run.seed,
+            code=code_hash('stage1', 'models', 'adaptors', 'losses', 'pretrain'),
+        ),
+    )
+    missing, unexpected = model.load_state_dict(load_file(folder / 'model.safetensors'), strict=False)
     assert not unexpected
-    model.folder, model.tokens = folder, load_file(folder/'tokens.safetensors')
+    model.folder, model.tokens = folder, load_file(folder / 'tokens.safetensors')
     return model.eval().requires_grad_(False)

@@ -23,120 +23,313 @@ from .stage1 import load_stage1
 from .teachers import fingerprint
 
 # %% ../nbs/05_stage2.ipynb #c0a5a03b
-def draw_questions(n:int, seed:int)->list[str]: # n instructions
+def draw_questions(n: int, seed: int) -> list[str]:  # n instructions
     "A random instruction for each record."
     rng = random.Random(seed)
     return [rng.choice(list(QUESTIONS)) for _ in range(n)]
 
-def about_answers(run:Run)->list: # name and fingerprint; [] where the video's own model answers
+
+def about_answers(run: Run) -> list:  # name and fingerprint; [] where the video's own model answers
     "The file of answers made elsewhere."
     return [Path(run.preset.answers).name, fingerprint(run.preset.answers)] if run.preset.answers else []
 
-def teach(run:Run)->Path: # folder with answers.jsonl
+
+def teach(run: Run) -> Path:  # folder with answers.jsonl
     "The teacher's answers for the training records, kept with where they came from."
     model = load_video(run)
+
     def build(folder):
-        train = run.split.train; questions = draw_questions(len(train), run.study_seed)
-        answers, hashes = answer_trials(run, model, train, questions), {t.clip: file_hash(run.dataset.clip_path(t)) for t in {t.clip: t for t in train}.values()}
-        about = dict(file=about_answers(run)) if run.preset.answers else dict(model=model.folder.name, llm=run.llm_name, seed=run.study_seed, decoding='greedy')
-        write_jsonl(folder/'answers.jsonl', [dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, clip_sha256=hashes[t.clip], question=q, answer=a, **about)
-                                             for t,q,a in zip(train, questions, answers)])
-    return run.store.get('teacher', build, dict(video=model.folder.name, llm=run.llm_name, answers=about_answers(run), study=run.identity, seed=run.study_seed, train_subjects=run.preset.data.train_subjects, adapt_share=run.preset.data.adapt_share, batch=run.preset.evaluate.batch, code=code_hash('stage2', 'run', 'video', 'models')))
+        train = run.split.train
+        questions = draw_questions(len(train), run.study_seed)
+        answers, hashes = (
+            answer_trials(run, model, train, questions),
+            {t.clip: file_hash(run.dataset.clip_path(t)) for t in {t.clip: t for t in train}.values()},
+        )
+        about = (
+            dict(file=about_answers(run))
+            if run.preset.answers
+            else dict(model=model.folder.name, llm=run.llm_name, seed=run.study_seed, decoding='greedy')
+        )
+        write_jsonl(
+            folder / 'answers.jsonl',
+            [
+                dict(
+                    subject=t.subject,
+                    run=t.run,
+                    onset=t.onset,
+                    clip=t.clip,
+                    clip_sha256=hashes[t.clip],
+                    question=q,
+                    answer=a,
+                    **about,
+                )
+                for t, q, a in zip(train, questions, answers)
+            ],
+        )
+
+    return run.store.get(
+        'teacher',
+        build,
+        dict(
+            video=model.folder.name,
+            llm=run.llm_name,
+            answers=about_answers(run),
+            study=run.identity,
+            seed=run.study_seed,
+            train_subjects=run.preset.data.train_subjects,
+            adapt_share=run.preset.data.adapt_share,
+            batch=run.preset.evaluate.batch,
+            code=code_hash('stage2', 'run', 'video', 'models'),
+        ),
+    )
 
 # %% ../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):
     "Bridge and class head. Brain tokens (B, L, D_q) -> LLM embeddings (B, L, D_llm), features (B, D_llm)."
-    def __init__(self, llama_proj:nn.Linear, # the video's trained projection, copied
-                 n_classes:int, # K
-                 centre:Tensor): # (L, D_q), tokens of an average clip
+
+    def __init__(
+        self,
+        llama_proj: nn.Linear,  # the video's trained projection, copied
+        n_classes: int,  # K
+        centre: Tensor,  # (L, D_q), tokens of an average clip
+    ):
         super().__init__()
         self.bridge = Bridge(llama_proj.in_features, llama_proj.out_features)
         self.bridge.linear.load_state_dict(llama_proj.state_dict())
-        self.class_weight = nn.Parameter(torch.randn(n_classes, llama_proj.out_features)/llama_proj.out_features**.5)
+        self.class_weight = nn.Parameter(torch.randn(n_classes, llama_proj.out_features) / llama_proj.out_features**0.5)
         self.register_buffer('centre', centre)
-    def forward(self, z): return self.bridge(z)
-    def feature(self, z:Tensor)->Tensor: # (B, L, D_q) -> (B, D_llm)
+
+    def forward(self, z):
+        return self.bridge(z)
+
+    def feature(self, z: Tensor) -> Tensor:  # (B, L, D_q) -> (B, D_llm)
         "What NC, ES and the class head see."
-        return (self.bridge(z)-self.bridge(self.centre[None])).mean(1)
+        return (self.bridge(z) - self.bridge(self.centre[None])).mean(1)
 
 # %% ../nbs/05_stage2.ipynb #072d01ac
-def tune(model:Stage2, llm:PromptedLLM, source:Tensor, # (n, L, D_q) tokens of labelled training records
-         answers:list[dict], # n rows of answers.jsonl
-         labels:Tensor, # (n,) class indices from 0
-         target:Tensor, # (m, L, D_q) tokens of unlabelled target records
-         cfg:Stage2Config, seed:int)->list[dict]: # losses at each step
+def tune(
+    model: Stage2,
+    llm: PromptedLLM,
+    source: Tensor,  # (n, L, D_q) tokens of labelled training records
+    answers: list[dict],  # n rows of answers.jsonl
+    labels: Tensor,  # (n,) class indices from 0
+    target: Tensor,  # (m, L, D_q) tokens of unlabelled target records
+    cfg: Stage2Config,
+    seed: int,
+) -> list[dict]:  # losses at each step
     "Stage II, Eq. 6: the teacher's answers on the source, NC and ES on the target; Eq. 3 alone where nobody is to be adapted to."
     g, variant, bank, device = seed_all(seed), VARIANTS[cfg.variant], None, model.centre.device
     source, target, labels = source.to(device), target.to(device), labels.to(device)
-    if len(target): bank = MemoryBank(len(target), model.class_weight.shape[1]).to(device); bank.update(torch.arange(len(target)), model.feature(target).detach())
-    how, log = adamw(model.parameters(), cfg.lr, cfg.steps, weight_decay=.01), []
+    if len(target):
+        bank = MemoryBank(len(target), model.class_weight.shape[1]).to(device)
+        bank.update(torch.arange(len(target)), model.feature(target).detach())
+    how, log = adamw(model.parameters(), cfg.lr, cfg.steps, weight_decay=0.01), []
     for _ in progress(range(cfg.steps), 'Stage II: instruction tuning'):
-        i = torch.randperm(len(source), generator=g)[:cfg.batch]; rows = [answers[int(k)] for k in i]
+        i = torch.randperm(len(source), generator=g)[: cfg.batch]
+        rows = [answers[int(k)] for k in i]
         logits, words = llm.answer_logits(model(source[i]), [r['question'] for r in rows], [r['answer'] for r in rows])
-        loss = ce = answer_loss(logits[None], words[None]); parts = {}
+        loss = ce = answer_loss(logits[None], words[None])
+        parts = {}
         if bank is not None:
-            j, k = (torch.randperm(len(t), generator=g)[:cfg.adapt_batch] for t in (target, source)); f = model.feature(target[j])
-            adaptation, parts = adaptation_loss(f, j, bank.memory, model.class_weight, variant, cfg.m, source=model.feature(source[k]), source_label=labels[k])
+            j, k = (torch.randperm(len(t), generator=g)[: cfg.adapt_batch] for t in (target, source))
+            f = model.feature(target[j])
+            adaptation, parts = adaptation_loss(
+                f,
+                j,
+                bank.memory,
+                model.class_weight,
+                variant,
+                cfg.m,
+                source=model.feature(source[k]),
+                source_label=labels[k],
+            )
             loss = stage2_loss(ce, adaptation, cfg.lam)
         descend(loss, *how)
-        if bank is not None: bank.update(j, f.detach())
-        log.append(dict(ce=ce.item(), **{n: float(v) for n,v in parts.items()}))
+        if bank is not None:
+            bank.update(j, f.detach())
+        log.append(dict(ce=ce.item(), **{n: float(v) for n, v in parts.items()}))
     return log
 
 # %% ../nbs/05_stage2.ipynb #ebb9cf6d
-def load_stage2(run:Run)->Stage2: # .stage1 is the Aligner, .answers the teacher's rows
+def load_stage2(run: Run) -> Stage2:  # .stage1 is the Aligner, .answers the teacher's rows
     "Stage II of a run, trained when that was not done before; frozen."
     first, answers = load_stage1(run), teach(run)
-    train, labels = run.split.train, sorted({t.label for t in run.split.train}); seed_all(run.seed)
+    train, labels = run.split.train, sorted({t.label for t in run.split.train})
+    seed_all(run.seed)
     model = Stage2(first.video.llama_proj, len(labels), first.projection.offset.detach().clone()).to(first.device)
+
     def build(folder):
         y = torch.tensor([labels.index(t.label) for t in train])
-        log = tune(model, run.llm, first.tokens['train'], read_jsonl(answers/'answers.jsonl'), y, first.tokens['adapt'][run.taken], run.preset.stage2, run.seed)
-        save_file({k: v.contiguous() for k,v in model.state_dict().items()}, folder/'model.safetensors'); write_json(folder/'log.json', log)
+        log = tune(
+            model,
+            run.llm,
+            first.tokens['train'],
+            read_jsonl(answers / 'answers.jsonl'),
+            y,
+            first.tokens['adapt'][run.taken],
+            run.preset.stage2,
+            run.seed,
+        )
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / 'model.safetensors')
+        write_json(folder / 'log.json', log)
+
     p = run.preset
-    folder = run.store.get('stage2', build, dict(stage1=first.folder.name, teacher=answers.name, data=p.data, stage2=p.stage2, llm=run.llm_name, dtype=p.dtype, seed=run.seed, code=code_hash('stage2', 'models', 'losses')))
-    model.load_state_dict(load_file(folder/'model.safetensors'))
-    model.folder, model.answers = folder, answers/'answers.jsonl'
-    object.__setattr__(model, 'stage1', first) # beside the module, not a part of it
+    folder = run.store.get(
+        'stage2',
+        build,
+        dict(
+            stage1=first.folder.name,
+            teacher=answers.name,
+            data=p.data,
+            stage2=p.stage2,
+            llm=run.llm_name,
+            dtype=p.dtype,
+            seed=run.seed,
+            code=code_hash('stage2', 'models', 'losses'),
+        ),
+    )
+    model.load_state_dict(load_file(folder / 'model.safetensors'))
+    model.folder, model.answers = folder, answers / 'answers.jsonl'
+    object.__setattr__(model, 'stage1', first)  # beside the module, not a part of it
     return model.eval().requires_grad_(False)
 
-def assemble(run:Run)->BrainLLM:
+
+def assemble(run: Run) -> BrainLLM:
     "The whole decoder of a run, with what is known of it: `.decode(bold (B, T, X, Y, Z), question)` -> sentences."
-    two = load_stage2(run); one = two.stage1
-    return BrainLLM(one.tokenizer, one.encoder, one.projection, two.bridge, run.llm, run.preset.video.max_new_tokens, about(run, two)).eval()
+    two = load_stage2(run)
+    one = two.stage1
+    return BrainLLM(
+        one.tokenizer,
+        one.encoder,
+        one.projection,
+        two.bridge,
+        run.llm,
+        run.preset.video.max_new_tokens,
+        about(run, two),
+    ).eval()
 
-def about(run:Run, stage2:Stage2, # from load_stage2
-          result:dict|None=None, # result.json of the run; None reads it from the run's folder, where it is there and of this decoder
-         )->dict: # names of share.ABOUT but the licence, which whoever trained it has to choose
+
+def about(
+    run: Run,
+    stage2: Stage2,  # from load_stage2
+    result: dict
+    | None = None,  # result.json of the run; None reads it from the run's folder, where it is there and of this decoder
+) -> dict:  # names of share.ABOUT but the licence, which whoever trained it has to choose
     "What a model card says of a run. Raises `DataError` for a result of another decoder."
-    p, split, file, ours = run.preset, run.split, run.folder/'result.json', lambda r: r['inputs'].get('stage2')==stage2.folder.name
-    if result is not None and not ours(result): raise DataError(f"result: found scores of {result['inputs'].get('stage2')}, wanted those of {stage2.folder.name}; evaluate this run first")
-    if result is None and file.is_file() and ours(found := json.loads(file.read_text())): result = found
-    had = p.study.layout=='had' and not p.simulated
-    study = f"Simulated BOLD of people watching {dict(rendered='rendered clips', urgen='15 real clips')[p.sim.films]}" if p.simulated else 'The Human Action Dataset (OpenNeuro ds004488)' if had else 'A BIDS study of films'
-    return dict(name=f'brainllm {p.name}'+', simulated'*p.simulated, simulated=p.simulated, trained=split.subjects, held_out=split.targets, question=p.evaluate.question, preset=p.name, seed=run.seed,
-                data=f"{study}: {len(split.train)} labelled trials of {len(split.subjects)} people, and {len(split.adapt)} trials without labels of {len(split.targets)} people to adapt to. The texts to learn are answers about the clips by {_teacher(run)}.",
-                datasets=['ds004488'] if had else [], commit=json.loads((stage2.folder/'manifest.json').read_text())['commit'], llm=p.video.llm if run.small else Path(run.llm_name).name, encoder=f'{_START[p.pretrain.source]}; {stage2.stage1.tokenizer.folder.name}',
-                licences=_licences(p, had), terms=[HCP_NOTICE] if p.pretrain.source=='hcp' else [], input=dict(tr=float(run.series.tr), window_start=p.data.window_start, space=_space(run), values=_VALUES[run.series.kind])) | ({} if result is None else dict(scores=_scores(result), notes=[f"{result['trials']} held-out trials. 2-way identification looks for the true caption. BERTScore is by a small encoder and not comparable with that of others."]))
+    p, split, file, ours = (
+        run.preset,
+        run.split,
+        run.folder / 'result.json',
+        lambda r: r['inputs'].get('stage2') == stage2.folder.name,
+    )
+    if result is not None and not ours(result):
+        raise DataError(
+            f"result: found scores of {result['inputs'].get('stage2')}, wanted those of {stage2.folder.name}; "
+            "evaluate this run first"
+        )
+    if result is None and file.is_file() and ours(found := json.loads(file.read_text())):
+        result = found
+    had = p.study.layout == 'had' and not p.simulated
+    study = (
+        f"Simulated BOLD of people watching {dict(rendered='rendered clips', urgen='15 real clips')[p.sim.films]}"
+        if p.simulated
+        else 'The Human Action Dataset (OpenNeuro ds004488)'
+        if had
+        else 'A BIDS study of films'
+    )
+    return dict(
+        name=f'brainllm {p.name}' + ', simulated' * p.simulated,
+        simulated=p.simulated,
+        trained=split.subjects,
+        held_out=split.targets,
+        question=p.evaluate.question,
+        preset=p.name,
+        seed=run.seed,
+        data=(
+            f"{study}: {len(split.train)} labelled trials of {len(split.subjects)} people, and {len(split.adapt)} "
+            f"trials without labels of {len(split.targets)} people to adapt to. The texts to learn are answers about "
+            f"the clips by {_teacher(run)}."
+        ),
+        datasets=['ds004488'] if had else [],
+        commit=json.loads((stage2.folder / 'manifest.json').read_text())['commit'],
+        llm=p.video.llm if run.small else Path(run.llm_name).name,
+        encoder=f'{_START[p.pretrain.source]}; {stage2.stage1.tokenizer.folder.name}',
+        licences=_licences(p, had),
+        terms=[HCP_NOTICE] if p.pretrain.source == 'hcp' else [],
+        input=dict(
+            tr=float(run.series.tr),
+            window_start=p.data.window_start,
+            space=_space(run),
+            values=_VALUES[run.series.kind],
+        ),
+    ) | (
+        {}
+        if result is None
+        else dict(
+            scores=_scores(result),
+            notes=[
+                f"{result['trials']} held-out trials. 2-way identification looks for the true caption. BERTScore is "
+                "by a small encoder and not comparable with that of others."
+            ],
+        )
+    )
 
-def _teacher(run): return f'a teacher elsewhere ({run.preset.answers and Path(run.preset.answers).name})' if run.preset.answers else 'a small Video-LLaMA' if run.small else f"the published Video-LLaMA ({run.published.files['checkpoint'][0]})"
 
-_START = dict(scmbm='SC-MBM, published by MinD-Vis', mindvideo="MinD-Video's published encoder", hcp='masked modelling of resting series of the Human Connectome Project', rest='masked modelling of the resting runs of the training subjects', none='not trained before')
+def _teacher(run):
+    return (
+        f'a teacher elsewhere ({run.preset.answers and Path(run.preset.answers).name})'
+        if run.preset.answers
+        else 'a small Video-LLaMA'
+        if run.small
+        else f"the published Video-LLaMA ({run.published.files['checkpoint'][0]})"
+    )
+
+
+_START = dict(
+    scmbm='SC-MBM, published by MinD-Vis',
+    mindvideo="MinD-Video's published encoder",
+    hcp='masked modelling of resting series of the Human Connectome Project',
+    rest='masked modelling of the resting runs of the training subjects',
+    none='not trained before',
+)
 _VALUES = dict(series='z-scored per voxel within run', beta="a trial's map over the expected response")
 
-def _licences(p, had): # of the parts that the trained part stands on
-    known = dict(encoder={'hcp': 'HCP Open Access Data Use Terms, see below', 'scmbm': "its authors' terms; trained on HCP", 'mindvideo': "its authors' terms; trained on HCP"}.get(p.pretrain.source, 'made by the same run: that of the trained part'))
-    if p.video.kind=='small' and p.video.llm=='tiny': known['llm'] = 'none needed: random numbers'
-    if had or p.simulated: known['data'] = 'CC0' if had else 'none needed for simulated brains'
+
+def _licences(p, had):  # of the parts that the trained part stands on
+    known = dict(
+        encoder={
+            'hcp': 'HCP Open Access Data Use Terms, see below',
+            'scmbm': "its authors' terms; trained on HCP",
+            'mindvideo': "its authors' terms; trained on HCP",
+        }.get(p.pretrain.source, 'made by the same run: that of the trained part')
+    )
+    if p.video.kind == 'small' and p.video.llm == 'tiny':
+        known['llm'] = 'none needed: random numbers'
+    if had or p.simulated:
+        known['data'] = 'CC0' if had else 'none needed for simulated brains'
     return known
 
-def _space(run): # of the blocks
-    return 'MNI152' if run.preset.study.source!='volume' or run.preset.study.register else run.dataset.runs(run.subjects[0])[0].space or 'native'
 
-def _scores(result): # as share.ABOUT has them, the decoder's own row first
+def _space(run):  # of the blocks
+    return (
+        'MNI152'
+        if run.preset.study.source != 'volume' or run.preset.study.register
+        else run.dataset.runs(run.subjects[0])[0].space or 'native'
+    )
+
+
+def _scores(result):  # as share.ABOUT has them, the decoder's own row first
     out, names = [], COLUMNS | dict(bertscore_f=f"BERTScore ({result['signature']['bertscore'].split(',')[0]})")
-    for ref,against in dict(teacher="teacher's text", caption='true captions').items():
-        for n in sorted(result['row_order'], key=lambda n: n!='brain'):
+    for ref, against in dict(teacher="teacher's text", caption='true captions').items():
+        for n in sorted(result['row_order'], key=lambda n: n != 'brain'):
             total, found = result['rows'][n]['reference'][ref]['total'], result['rows'][n]['identification']['total']
-            out.append(dict(decoder=result['labels'].get(n, n), against=against, scores={v: total[k] for k,v in names.items()}, two_way=100*found['two_way'], p=found['p']))
+            out.append(
+                dict(
+                    decoder=result['labels'].get(n, n),
+                    against=against,
+                    scores={v: total[k] for k, v in names.items()},
+                    two_way=100 * found['two_way'],
+                    p=found['p'],
+                )
+            )
     return out

@@ -16,430 +16,773 @@ from dataclasses import dataclass
 import numpy as np
 from .core import DataError
 from .paper import COLUMNS, Table
-from .scores import bertscore as bertscore_pairs, bertscore_matrix, bleu_counts, bleu_value, check_pairs, cosines, rouge_matrix, score_signature, score_text, text_similarity
+from .scores import bertscore as bertscore_pairs, bertscore_matrix, bleu_counts, bleu_value, check_pairs, cosines, rouge_matrix
+from .scores import score_signature, score_text, text_similarity
 
 # %% ../nbs/05b_statistics.ipynb #dcf62f9e
-def win_probability(n:int, # targets, N
-                    n_way:int, # pool size, the own target included
-                    top_k:int=1, # the own target must be among the best k of the pool
-                   )->np.ndarray: # (N,): by the number r of targets that are better than the own
+def win_probability(
+    n: int,  # targets, N
+    n_way: int,  # pool size, the own target included
+    top_k: int = 1,  # the own target must be among the best k of the pool
+) -> np.ndarray:  # (N,): by the number r of targets that are better than the own
     "Probability that a target is among the best `top_k` of a random pool, from exact integers."
-    pools, others = math.comb(n-1, n_way-1), range(n)
-    hits = lambda r: sum(math.comb(r, j)*math.comb(n-1-r, n_way-1-j) for j in range(min(top_k, n_way)))
-    return np.array([hits(r)/pools for r in others])
+    pools, others = math.comb(n - 1, n_way - 1), range(n)
+    hits = lambda r: sum(math.comb(r, j) * math.comb(n - 1 - r, n_way - 1 - j) for j in range(min(top_k, n_way)))
+    return np.array([hits(r) / pools for r in others])
 
 # %% ../nbs/05b_statistics.ipynb #d6d3fd8d
-def identification_items(sim, # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
-                         n_way:int=2, # pool size, the own target included
-                         top_k:int=1, # the own target must be among the best k of the pool
-                         stimuli=None, # (N,) labels; targets of the own stimulus are no distractors; None: each trial its own
-                         classes=None, # (N,) labels; only targets of the own class are distractors; None: all
-                        )->np.ndarray: # (N,) probabilities in 0..1; nan where there are too few distractors for a pool
+def identification_items(
+    sim,  # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
+    n_way: int = 2,  # pool size, the own target included
+    top_k: int = 1,  # the own target must be among the best k of the pool
+    stimuli=None,  # (N,) labels; targets of the own stimulus are no distractors; None: each trial its own
+    classes=None,  # (N,) labels; only targets of the own class are distractors; None: all
+) -> np.ndarray:  # (N,) probabilities in 0..1; nan where there are too few distractors for a pool
     "Exact n-way identification of each decoded item, averaged over the order of ties. Raises `DataError` for a pool that no row can fill."
     sim = _square(sim)
-    if len(sim)==1: return np.full(1, np.nan)
-    if not 2<=n_way<=len(sim): raise DataError(f"n_way={n_way}: wanted 2 to {len(sim)}, since there are {len(sim)} targets")
-    other, own, out = distractors(len(sim), stimuli, classes), np.diagonal(sim)[:,None], np.full(len(sim), np.nan)
-    better, ties, size = (other & (sim>own)).sum(1), (other & (sim==own)).sum(1), 1+other.sum(1)
-    for n in sorted({n for n in size.tolist() if n>=n_way}):
-        rows, total = size==n, np.r_[0, np.cumsum(win_probability(n, n_way, top_k))]
-        out[rows] = (total[better[rows]+ties[rows]+1]-total[better[rows]])/(ties[rows]+1)
+    if len(sim) == 1: return np.full(1, np.nan)
+    if not 2 <= n_way <= len(sim):
+        raise DataError(f"n_way={n_way}: wanted 2 to {len(sim)}, since there are {len(sim)} targets")
+    other, own, out = distractors(len(sim), stimuli, classes), np.diagonal(sim)[:, None], np.full(len(sim), np.nan)
+    better, ties, size = (other & (sim > own)).sum(1), (other & (sim == own)).sum(1), 1 + other.sum(1)
+    for n in sorted({n for n in size.tolist() if n >= n_way}):
+        rows, total = size == n, np.r_[0, np.cumsum(win_probability(n, n_way, top_k))]
+        out[rows] = (total[better[rows] + ties[rows] + 1] - total[better[rows]]) / (ties[rows] + 1)
     return out
 
-def identification(sim, # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
-                   n_way:int=2, # pool size, the own target included
-                   top_k:int=1, # the own target must be among the best k of the pool
-                   stimuli=None, classes=None, # (N,) labels, see `identification_items`
-                  )->float: # 0..1, chance top_k/n_way; nan where no row has anything to be confused with
+
+def identification(
+    sim,  # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
+    n_way: int = 2,  # pool size, the own target included
+    top_k: int = 1,  # the own target must be among the best k of the pool
+    stimuli=None,
+    classes=None,  # (N,) labels, see `identification_items`
+) -> float:  # 0..1, chance top_k/n_way; nan where no row has anything to be confused with
     "Exact n-way identification, ties by halves; the mean of the rows that have enough distractors."
     items = identification_items(sim, n_way, top_k, stimuli, classes)
     return float(items[~np.isnan(items)].mean()) if not np.isnan(items).all() else math.nan
 
-def distractors(n:int, # trials
-                stimuli=None, # (n,) labels; None: each trial its own
-                classes=None, # (n,) labels; None: one class
-               )->np.ndarray: # (n, n) bool: may column j be a distractor of target i?
-    "Targets of another stimulus, and of the same class where classes are given."
-    stimuli, classes = (_codes(x, n, name) for x,name in ((range(n) if stimuli is None else stimuli, 'stimuli'), ([0]*n if classes is None else classes, 'classes')))
-    return (classes[:,None]==classes) & (stimuli[:,None]!=stimuli)
 
-def _codes(labels, n, name): # -> (n,) integers, equal where labels are
+def distractors(
+    n: int,  # trials
+    stimuli=None,  # (n,) labels; None: each trial its own
+    classes=None,  # (n,) labels; None: one class
+) -> np.ndarray:  # (n, n) bool: may column j be a distractor of target i?
+    "Targets of another stimulus, and of the same class where classes are given."
+    stimuli, classes = (
+        _codes(x, n, name)
+        for x, name in (
+            (range(n) if stimuli is None else stimuli, 'stimuli'),
+            ([0] * n if classes is None else classes, 'classes'),
+        )
+    )
+    return (classes[:, None] == classes) & (stimuli[:, None] != stimuli)
+
+
+def _codes(labels, n, name):  # -> (n,) integers, equal where labels are
     labels, index = list(labels), {}
-    if len(labels)!=n: raise DataError(f"{name}: {len(labels)} labels for {n} texts; wanted one for each")
+    if len(labels) != n:
+        raise DataError(f"{name}: {len(labels)} labels for {n} texts; wanted one for each")
     return np.array([index.setdefault(l, len(index)) for l in labels])
+
 
 def _square(sim):
     sim = np.asarray(sim, dtype=float)
-    if sim.ndim!=2 or sim.shape[0]!=sim.shape[1] or not len(sim): raise DataError(f"sim: found shape {sim.shape}, wanted (N, N): one row for each decoded item, one column for each target, in the same order")
-    if np.isnan(sim).any(): raise DataError(f"sim: {np.isnan(sim).sum()} values are nan, so ranks are undefined; first at {tuple(np.argwhere(np.isnan(sim))[0].tolist())}")
+    if sim.ndim != 2 or sim.shape[0] != sim.shape[1] or not len(sim):
+        raise DataError(
+            f"sim: found shape {sim.shape}, wanted (N, N): one row for each decoded item, one column for each "
+            "target, in the same order"
+        )
+    if np.isnan(sim).any():
+        raise DataError(
+            f"sim: {np.isnan(sim).sum()} values are nan, so ranks are undefined; first at "
+            f"{tuple(np.argwhere(np.isnan(sim))[0].tolist())}"
+        )
     return sim
 
 # %% ../nbs/05b_statistics.ipynb #6566b225
-def pair_ranks(sim, # (N, N) similarity: rows decoded, columns targets
-              )->np.ndarray: # (N, N) int64: twice the number of other columns beaten, a tie counting half
+def pair_ranks(
+    sim,  # (N, N) similarity: rows decoded, columns targets
+) -> np.ndarray:  # (N, N) int64: twice the number of other columns beaten, a tie counting half
     "What each row would score with each column as its target; divide by 2(N-1) for 2-way identification."
     sim = _square(sim)
     return np.rint(_group_ranks(sim, np.zeros(len(sim), int))).astype(np.int64)
 
-def _group_ranks(sim, groups): # twice the number of columns of the same group that are beaten, a tie counting half
+
+def _group_ranks(sim, groups):  # twice the number of columns of the same group that are beaten, a tie counting half
     from scipy.stats import rankdata
+
     out = np.zeros(sim.shape)
-    for g in np.flatnonzero(np.bincount(groups)>1): out[:,groups==g] = 2*rankdata(sim[:,groups==g], axis=1)-2
+    for g in np.flatnonzero(np.bincount(groups) > 1):
+        out[:, groups == g] = 2 * rankdata(sim[:, groups == g], axis=1) - 2
     return out
 
-def pairings(blocks:list, # N labels; rows with the same label may change targets with each other
-             n:int=9999, # permutations
-             seed:int=0,
-            )->np.ndarray: # (N, n) int32: which target each row gets
+
+def pairings(
+    blocks: list,  # N labels; rows with the same label may change targets with each other
+    n: int = 9999,  # permutations
+    seed: int = 0,
+) -> np.ndarray:  # (N, n) int32: which target each row gets
     "Random pairings inside exchange blocks; all statistics of one study share them."
     rng, members, out = np.random.default_rng(seed), defaultdict(list), np.zeros((len(blocks), n), np.int32)
-    for i,b in enumerate(blocks): members[b].append(i)
-    for rows in members.values(): out[rows] = rng.permuted(np.tile(rows, (n, 1)), axis=1).T
+    for i, b in enumerate(blocks):
+        members[b].append(i)
+    for rows in members.values():
+        out[rows] = rng.permuted(np.tile(rows, (n, 1)), axis=1).T
     return out
 
-def p_value(value:float, # as observed
-            null:np.ndarray, # (n,) under permutation
-           )->float: # one-sided, 1/(1+n) to 1; nan for a score that is undefined
-    "(1 + number of permuted pairings at least as good, rounding apart) / (1 + n)."
-    return math.nan if math.isnan(value) else (1+int((null>=value-1e-9*max(1, abs(value))).sum()))/(1+len(null))
 
-def permutation_null(sim, # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
-                     blocks, # (N,) labels; rows with the same label may change targets with each other
-                     n:int=9999, # permutations
-                     seed:int=0,
-                    )->tuple: # 2-way identification: observed float, (n,) under permuted pairing
+def p_value(
+    value: float,  # as observed
+    null: np.ndarray,  # (n,) under permutation
+) -> float:  # one-sided, 1/(1+n) to 1; nan for a score that is undefined
+    "(1 + number of permuted pairings at least as good, rounding apart) / (1 + n)."
+    return (
+        math.nan
+        if math.isnan(value)
+        else (1 + int((null >= value - 1e-9 * max(1, abs(value))).sum())) / (1 + len(null))
+    )
+
+
+def permutation_null(
+    sim,  # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
+    blocks,  # (N,) labels; rows with the same label may change targets with each other
+    n: int = 9999,  # permutations
+    seed: int = 0,
+) -> tuple:  # 2-way identification: observed float, (n,) under permuted pairing
     "The statistic and its distribution when decoded items and targets are paired at random inside blocks."
     ranks, blocks = pair_ranks(sim), list(blocks)
-    if len(blocks)!=len(ranks): raise DataError(f"blocks: {len(blocks)} labels for {len(ranks)} rows; wanted one for each row of sim")
-    sums = sum(row[c] for row,c in zip(ranks, pairings(blocks, n, seed)))
-    scale = max(1, 2*len(ranks)*(len(ranks)-1))
-    return int(np.trace(ranks))/scale, sums/scale
+    if len(blocks) != len(ranks):
+        raise DataError(f"blocks: {len(blocks)} labels for {len(ranks)} rows; wanted one for each row of sim")
+    sums = sum(row[c] for row, c in zip(ranks, pairings(blocks, n, seed)))
+    scale = max(1, 2 * len(ranks) * (len(ranks) - 1))
+    return int(np.trace(ranks)) / scale, sums / scale
 
-def permutation_p(sim, # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
-                  blocks, # (N,) labels; rows with the same label may change targets with each other
-                  n:int=9999, # permutations
-                  seed:int=0,
-                 )->float: # one-sided, 1/(1+n) to 1
+
+def permutation_p(
+    sim,  # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
+    blocks,  # (N,) labels; rows with the same label may change targets with each other
+    n: int = 9999,  # permutations
+    seed: int = 0,
+) -> float:  # one-sided, 1/(1+n) to 1
     "p of 2-way identification: (1 + number of permuted pairings at least as good) / (1 + n)."
     return p_value(*permutation_null(sim, blocks, n, seed))
 
 # %% ../nbs/05b_statistics.ipynb #7b7c4a7f
-def by_subject(subjects:list, # N subject labels
-              )->dict: # subject -> indices, in sorted order of subjects
+def by_subject(
+    subjects: list,  # N subject labels
+) -> dict:  # subject -> indices, in sorted order of subjects
     "Which rows belong to which subject."
     members = defaultdict(list)
-    for i,s in enumerate(subjects): members[s].append(i)
+    for i, s in enumerate(subjects):
+        members[s].append(i)
     return dict(sorted(members.items()))
 
-def score_subjects(hyps:list, # N decoded texts
-                   refs:list, # N references
-                   subjects:list, # N subject labels
-                   model=None, # see `text_encoder`
-                  )->dict: # subject, and 'total' -> {metric: percent}
+
+def score_subjects(
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
+    subjects: list,  # N subject labels
+    model=None,  # see `text_encoder`
+) -> dict:  # subject, and 'total' -> {metric: percent}
     "`score_text` for each subject; the total is the mean of the subjects' scores."
-    hyps,refs = check_pairs(hyps, refs)
-    if len(subjects)!=len(hyps): raise DataError(f"subjects: {len(subjects)} labels for {len(hyps)} texts; wanted one for each")
-    out = {s: {k: v['mean'] for k,v in score_text([hyps[i] for i in rows], [refs[i] for i in rows], model).items()} for s,rows in by_subject(subjects).items()}
-    return out | dict(total={k: math.fsum(v[k] for v in out.values())/len(out) for k in next(iter(out.values()))})
+    hyps, refs = check_pairs(hyps, refs)
+    if len(subjects) != len(hyps):
+        raise DataError(f"subjects: {len(subjects)} labels for {len(hyps)} texts; wanted one for each")
+    out = {
+        s: {k: v['mean'] for k, v in score_text([hyps[i] for i in rows], [refs[i] for i in rows], model).items()}
+        for s, rows in by_subject(subjects).items()
+    }
+    return out | dict(total={k: math.fsum(v[k] for v in out.values()) / len(out) for k in next(iter(out.values()))})
 
 # %% ../nbs/05b_statistics.ipynb #c6ffbf5e
-def identify_subjects(sims:dict, # subject -> (N, N) similarity: rows decoded, columns targets
-                      blocks:dict, # subject -> N labels, say the runs
-                      n:int=9999, # permutations
-                      seed:int=0,
-                     )->dict: # subject, and 'total' -> {'two_way': 0..1, 'p': one-sided, 'n': trials}
+def identify_subjects(
+    sims: dict,  # subject -> (N, N) similarity: rows decoded, columns targets
+    blocks: dict,  # subject -> N labels, say the runs
+    n: int = 9999,  # permutations
+    seed: int = 0,
+) -> dict:  # subject, and 'total' -> {'two_way': 0..1, 'p': one-sided, 'n': trials}
     "2-way identification within each subject and its p; the total is the mean over subjects."
     out, observed, null = {}, [], np.zeros(n)
-    for k,(s,sim) in enumerate(sims.items()):
-        t,perm = permutation_null(sim, blocks[s], n, [seed, k])
-        observed.append(t); null += perm
+    for k, (s, sim) in enumerate(sims.items()):
+        t, perm = permutation_null(sim, blocks[s], n, [seed, k])
+        observed.append(t)
+        null += perm
         out[s] = dict(two_way=t, p=p_value(t, perm), n=len(sim))
-    total = math.fsum(observed)/len(observed)
-    return out | dict(total=dict(two_way=total, p=p_value(total, null/len(observed)), n=sum(v['n'] for v in out.values())))
+    total = math.fsum(observed) / len(observed)
+    return out | dict(
+        total=dict(two_way=total, p=p_value(total, null / len(observed)), n=sum(v['n'] for v in out.values()))
+    )
 
 # %% ../nbs/05b_statistics.ipynb #6a4c625e
-def score_rows(texts:dict, # row name -> N decoded texts
-               references:dict, # 'teacher', 'caption' -> N references
-               subjects:list, # N subject labels
-               runs:list, # N run labels; pairings are permuted within a run
-               target:str='caption', # the reference that identification looks for
-               n:int=9999, # permutations
-               seed:int=0,
-               model=None, # see `text_encoder`
-              )->dict: # row name -> {'reference': {name: {subject: {metric: percent}}}, 'identification': the same for {two_way, p, n}}
+def score_rows(
+    texts: dict,  # row name -> N decoded texts
+    references: dict,  # 'teacher', 'caption' -> N references
+    subjects: list,  # N subject labels
+    runs: list,  # N run labels; pairings are permuted within a run
+    target: str = 'caption',  # the reference that identification looks for
+    n: int = 9999,  # permutations
+    seed: int = 0,
+    model=None,  # see `text_encoder`
+) -> (
+    dict
+):  # row name -> {'reference': {name: {subject: {metric: percent}}}, 'identification': the same for {two_way, p, n}}
     "Every decoder against every reference, and its identification."
     groups, out = by_subject(subjects), {}
-    for name,hyps in texts.items():
-        scores = {ref: score_subjects(hyps, refs, subjects, model) for ref,refs in references.items()}
-        sims = {s: text_similarity([hyps[i] for i in rows], [references[target][i] for i in rows], model) for s,rows in groups.items()}
-        out[name] = dict(reference=scores, identification=identify_subjects(sims, {s: [runs[i] for i in rows] for s,rows in groups.items()}, n, seed))
+    for name, hyps in texts.items():
+        scores = {ref: score_subjects(hyps, refs, subjects, model) for ref, refs in references.items()}
+        sims = {
+            s: text_similarity([hyps[i] for i in rows], [references[target][i] for i in rows], model)
+            for s, rows in groups.items()
+        }
+        out[name] = dict(
+            reference=scores,
+            identification=identify_subjects(sims, {s: [runs[i] for i in rows] for s, rows in groups.items()}, n, seed),
+        )
     return out
 
 # %% ../nbs/05b_statistics.ipynb #e1541ed2
-def pair_wins(sim, # (N, N) similarity: rows decoded, columns targets
-              stimuli=None, classes=None, # (N,) labels, see `identification_items`
-             )->np.ndarray: # (N, N): share of the distractors of target j that row i finds less similar than j, a tie counting half; nan without distractors
+def pair_wins(
+    sim,  # (N, N) similarity: rows decoded, columns targets
+    stimuli=None,
+    classes=None,  # (N,) labels, see `identification_items`
+) -> np.ndarray:  # (N, N): share of the distractors of target j that row i finds less similar than j, a tie counting half; nan without distractors
     "What each row would score with each column as its target."
-    sim = _square(sim); n = len(sim); near = _codes([0]*n if classes is None else classes, n, 'classes')
+    sim = _square(sim)
+    n = len(sim)
+    near = _codes([0] * n if classes is None else classes, n, 'classes')
     same = _codes(zip(near.tolist(), range(n) if stimuli is None else stimuli), n, 'stimuli')
-    others = np.bincount(near)[near]-np.bincount(same)[same]
-    return np.divide(_group_ranks(sim, near)-_group_ranks(sim, same), 2*others, out=np.full((n, n), np.nan), where=others>0)
+    others = np.bincount(near)[near] - np.bincount(same)[same]
+    return np.divide(
+        _group_ranks(sim, near) - _group_ranks(sim, same), 2 * others, out=np.full((n, n), np.nan), where=others > 0
+    )
+
 
 class Mean:
     "A score that is the mean of its items."
-    def __init__(self, sim): # (N, N) of every text against every reference, or (N,) of the pairs alone
-        self.sim = np.asarray(sim, float); self.items = self.sim if self.sim.ndim==1 else self.sim.diagonal()
-    def paired(self, columns)->np.ndarray: # (N, n) which reference each text gets -> (n,)
+
+    def __init__(self, sim):  # (N, N) of every text against every reference, or (N,) of the pairs alone
+        self.sim = np.asarray(sim, float)
+        self.items = self.sim if self.sim.ndim == 1 else self.sim.diagonal()
+
+    def paired(self, columns) -> np.ndarray:  # (N, n) which reference each text gets -> (n,)
         "Its value under other pairings."
-        return sum(row[c] for row,c in zip(self.sim, columns))/len(self.sim)
-    def weighted(self, weights)->np.ndarray: # (d, N) how often each pair counts -> (d,); nan where none does
+        return sum(row[c] for row, c in zip(self.sim, columns)) / len(self.sim)
+
+    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each pair counts -> (d,); nan where none does
         "Its value in other samples of the pairs."
-        return _over(weights@self.items, weights.sum(1))
+        return _over(weights @ self.items, weights.sum(1))
+
 
 class Corpus:
     "Corpus BLEU, from counts."
-    def __init__(self, counts, # from `bleu_counts`
-                 n): # longest n-gram
-        self.matched, self.total, self.sys_len, self.ref_len = counts['matched'][:n], counts['total'][:n], counts['sys_len'], counts['ref_len']
-        self.sim = bleu_value(self.matched, self.total[:,:,None], self.sys_len[:,None], self.ref_len, sentence=True); self.own = self.matched.diagonal(axis1=1, axis2=2)
-    def paired(self, columns)->np.ndarray: # (N, n) which reference each text gets -> (n,)
+
+    def __init__(
+        self,
+        counts,  # from `bleu_counts`
+        n,  # longest n-gram
+    ):
+        self.matched, self.total, self.sys_len, self.ref_len = (
+            counts['matched'][:n],
+            counts['total'][:n],
+            counts['sys_len'],
+            counts['ref_len'],
+        )
+        self.sim = bleu_value(self.matched, self.total[:, :, None], self.sys_len[:, None], self.ref_len, sentence=True)
+        self.own = self.matched.diagonal(axis1=1, axis2=2)
+
+    def paired(self, columns) -> np.ndarray:  # (N, n) which reference each text gets -> (n,)
         "Its value under other pairings."
-        matched = np.stack([sum(row[c] for row,c in zip(m, columns)) for m in self.matched])
-        return bleu_value(matched, self.total.sum(1)[:,None], self.sys_len.sum(), self.ref_len[columns].sum(0))
-    def weighted(self, weights)->np.ndarray: # (d, N) how often each pair counts -> (d,); nan where none does
+        matched = np.stack([sum(row[c] for row, c in zip(m, columns)) for m in self.matched])
+        return bleu_value(matched, self.total.sum(1)[:, None], self.sys_len.sum(), self.ref_len[columns].sum(0))
+
+    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each pair counts -> (d,); nan where none does
         "Its value in other samples of the pairs."
-        value = bleu_value(self.own@weights.T, self.total@weights.T, weights@self.sys_len, weights@self.ref_len)
+        value = bleu_value(self.own @ weights.T, self.total @ weights.T, weights @ self.sys_len, weights @ self.ref_len)
         return np.where(weights.any(1), value, np.nan)
+
 
 class TwoWay:
     "2-way identification, from a matrix."
-    def __init__(self, sim, # (N, N) similarity: rows decoded, columns targets
-                 stimuli=None, classes=None): # (N,) labels, see `identification_items`
-        self.wins, self.other, sim = pair_wins(sim, stimuli, classes), distractors(len(sim), stimuli, classes).astype(float), np.asarray(sim, float)
-        own = sim.diagonal()[:,None]; self.beaten = self.other*((sim<own)+.5*(sim==own))
-    def paired(self, columns)->np.ndarray: # (N, n) which target each text gets -> (n,)
+
+    def __init__(
+        self,
+        sim,  # (N, N) similarity: rows decoded, columns targets
+        stimuli=None,
+        classes=None,  # (N,) labels, see `identification_items`
+    ):
+        self.wins, self.other, sim = (
+            pair_wins(sim, stimuli, classes),
+            distractors(len(sim), stimuli, classes).astype(float),
+            np.asarray(sim, float),
+        )
+        own = sim.diagonal()[:, None]
+        self.beaten = self.other * ((sim < own) + 0.5 * (sim == own))
+
+    def paired(self, columns) -> np.ndarray:  # (N, n) which target each text gets -> (n,)
         "Its value under other pairings; nan where no target has a distractor."
-        there = self.other.any(1)[columns[:,0]].sum()
-        return _over(sum(row[c] for row,c in zip(np.nan_to_num(self.wins), columns)), np.full(columns.shape[1], there))
-    def weighted(self, weights)->np.ndarray: # (d, N) how often each trial counts, as text and as distractor -> (d,)
+        there = self.other.any(1)[columns[:, 0]].sum()
+        return _over(sum(row[c] for row, c in zip(np.nan_to_num(self.wins), columns)), np.full(columns.shape[1], there))
+
+    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each trial counts, as text and as distractor -> (d,)
         "Its value in other samples of the trials."
-        share = _over(weights@self.beaten.T, weights@self.other.T); there = weights*~np.isnan(share)
-        return _over((there*np.nan_to_num(share)).sum(1), there.sum(1))
+        share = _over(weights @ self.beaten.T, weights @ self.other.T)
+        there = weights * ~np.isnan(share)
+        return _over((there * np.nan_to_num(share)).sum(1), there.sum(1))
 
-def _over(a, b): return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b)>0)
 
-def observed(statistic)->float: # a Mean, Corpus or TwoWay
+def _over(a, b):
+    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
+
+
+def observed(statistic) -> float:  # a Mean, Corpus or TwoWay
     "Its value as the pairs are."
     n = len(statistic.sim) if hasattr(statistic, 'sim') else len(statistic.wins)
     return float(statistic.weighted(np.ones((1, n)))[0])
 
 # %% ../nbs/05b_statistics.ipynb #bb9d8d65
-def max_t(values:np.ndarray, # (K,) observed
-          null:np.ndarray, # (K, n) under the same permutations
-         )->np.ndarray: # (K,) p values corrected for all K; nan where a value is undefined
+def max_t(
+    values: np.ndarray,  # (K,) observed
+    null: np.ndarray,  # (K, n) under the same permutations
+) -> np.ndarray:  # (K,) p values corrected for all K; nan where a value is undefined
     "Family-wise p by the largest studentised statistic; a statistic that no permutation changes gets 1."
-    both = np.c_[values, null]; spread = both.std(1, keepdims=True)
-    z = np.divide(both-both.mean(1, keepdims=True), spread, out=np.full(both.shape, -np.inf), where=spread>1e-9*np.maximum(1, np.abs(both).max(1, keepdims=True)))
+    both = np.c_[values, null]
+    spread = both.std(1, keepdims=True)
+    z = np.divide(
+        both - both.mean(1, keepdims=True),
+        spread,
+        out=np.full(both.shape, -np.inf),
+        where=spread > 1e-9 * np.maximum(1, np.abs(both).max(1, keepdims=True)),
+    )
     top = z.max(0)[1:]
-    return np.array([math.nan if math.isnan(v) else (1+int((top>=x-1e-9).sum()))/(1+len(top)) for v,x in zip(values, z[:,0])])
+    return np.array(
+        [
+            math.nan if math.isnan(v) else (1 + int((top >= x - 1e-9).sum())) / (1 + len(top))
+            for v, x in zip(values, z[:, 0])
+        ]
+    )
 
-def holm(p:np.ndarray, # (K,) p values; nan is left out
-        )->np.ndarray: # (K,) corrected
+
+def holm(
+    p: np.ndarray,  # (K,) p values; nan is left out
+) -> np.ndarray:  # (K,) corrected
     "Holm's step-down correction."
-    p = np.asarray(p, float); there = np.flatnonzero(~np.isnan(p)); order = there[np.argsort(p[there])]; out = np.full(len(p), np.nan)
-    out[order] = np.minimum(1, np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)))
+    p = np.asarray(p, float)
+    there = np.flatnonzero(~np.isnan(p))
+    order = there[np.argsort(p[there])]
+    out = np.full(len(p), np.nan)
+    out[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return out
 
 # %% ../nbs/05b_statistics.ipynb #541488d4
-def resample(clusters:list, # N labels; trials with the same label are drawn together
-             draws:int=2000, seed:int=0,
-            )->np.ndarray: # (draws, N) int: how often each trial counts
+def resample(
+    clusters: list,  # N labels; trials with the same label are drawn together
+    draws: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:  # (draws, N) int: how often each trial counts
     "Bootstrap samples of whole clusters."
-    codes = _codes(clusters, len(clusters), 'clusters'); size = codes.max()+1
-    return np.random.default_rng(seed).multinomial(size, np.full(size, 1/size), size=draws)[:,codes]
+    codes = _codes(clusters, len(clusters), 'clusters')
+    size = codes.max() + 1
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=draws)[:, codes]
 
-def left_out(clusters:list, # N labels
-            )->np.ndarray: # (C, N) 0 or 1: all trials but those of one cluster
+
+def left_out(
+    clusters: list,  # N labels
+) -> np.ndarray:  # (C, N) 0 or 1: all trials but those of one cluster
     "The samples of the jackknife, from which BCa takes its acceleration."
     codes = _codes(clusters, len(clusters), 'clusters')
-    return (codes!=np.arange(codes.max()+1)[:,None]).astype(int)
+    return (codes != np.arange(codes.max() + 1)[:, None]).astype(int)
 
-def interval(drawn:np.ndarray, # (draws,) a statistic in bootstrap samples
-             value:float|None=None, # observed
-             jack:np.ndarray|None=None, # (C,) with each cluster left out; None: plain percentiles
-             level:float=.95,
-            )->tuple: # low, high; nan where there is nothing to draw from
+
+def interval(
+    drawn: np.ndarray,  # (draws,) a statistic in bootstrap samples
+    value: float | None = None,  # observed
+    jack: np.ndarray | None = None,  # (C,) with each cluster left out; None: plain percentiles
+    level: float = 0.95,
+) -> tuple:  # low, high; nan where there is nothing to draw from
     "Two-sided bootstrap interval, BCa where the jackknife is given."
     from scipy.special import ndtr, ndtri
-    drawn = drawn[np.isfinite(drawn)]; q = np.array([(1-level)/2, (1+level)/2])
-    if len(drawn)==0 or (jack is not None and (len(jack)<2 or np.isnan(jack).any())): return math.nan, math.nan
-    if jack is not None and np.ptp(drawn)>0:
-        d = jack.mean()-jack; below = np.mean(drawn<value)+np.mean(drawn==value)/2
-        bias = ndtri(np.clip(below, .5/len(drawn), 1-.5/len(drawn))); fast = (d**3).sum()/(6*((d**2).sum()**1.5+1e-300))
-        q = ndtr(bias+(bias+ndtri(q))/(1-fast*(bias+ndtri(q))))
+
+    drawn = drawn[np.isfinite(drawn)]
+    q = np.array([(1 - level) / 2, (1 + level) / 2])
+    if len(drawn) == 0 or (jack is not None and (len(jack) < 2 or np.isnan(jack).any())):
+        return math.nan, math.nan
+    if jack is not None and np.ptp(drawn) > 0:
+        d = jack.mean() - jack
+        below = np.mean(drawn < value) + np.mean(drawn == value) / 2
+        bias = ndtri(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+        fast = (d**3).sum() / (6 * ((d**2).sum() ** 1.5 + 1e-300))
+        q = ndtr(bias + (bias + ndtri(q)) / (1 - fast * (bias + ndtri(q))))
     return tuple(np.quantile(drawn, q).tolist())
 
 # %% ../nbs/05b_statistics.ipynb #301cf0f1
-def normalised(score:float, floor:float, ceiling:float)->float: # 0 at the floor, 1 at the ceiling
+def normalised(score: float, floor: float, ceiling: float) -> float:  # 0 at the floor, 1 at the ceiling
     "Where a score lies between floor and ceiling; nan where the ceiling is not above the floor."
-    return (score-floor)/(ceiling-floor) if ceiling>floor else math.nan
+    return (score - floor) / (ceiling - floor) if ceiling > floor else math.nan
 
 # %% ../nbs/05b_statistics.ipynb #98b1eaa0
-def group_limit(n_subjects:int, # people in the test set
-               )->tuple: # smallest one-sided p, a sentence that says what follows
+def group_limit(
+    n_subjects: int,  # people in the test set
+) -> tuple:  # smallest one-sided p, a sentence that says what follows
     "The smallest p that a sign-flip test over subjects can give."
-    p = .5**n_subjects; who = 'one person' if n_subjects==1 else f'{n_subjects} people'
-    can = 'it can reach 0.05' if p<=.05 else 'however good the decoder, it never reaches 0.05'
-    return p, f"A sign-flip test over {who} has {2**n_subjects} outcomes and a smallest one-sided p of {p:.4g} (two-sided {min(1, 2*p):.4g}): {can}" + ('.' if p<=.05 else f"; p values and intervals are of {'this person' if n_subjects==1 else 'these people'}, not of people in general.")
+    p = 0.5**n_subjects
+    who = 'one person' if n_subjects == 1 else f'{n_subjects} people'
+    can = 'it can reach 0.05' if p <= 0.05 else 'however good the decoder, it never reaches 0.05'
+    return (
+        p,
+        f"A sign-flip test over {who} has {2**n_subjects} outcomes and a smallest one-sided p of {p:.4g} (two-sided "
+        f"{min(1, 2 * p):.4g}): {can}"
+        + (
+            '.'
+            if p <= 0.05
+            else (
+                f"; p values and intervals are of {'this person' if n_subjects == 1 else 'these people'}, not of "
+                "people in general."
+            )
+        ),
+    )
 
 # %% ../nbs/05b_statistics.ipynb #df65b0cb
 @dataclass(frozen=True, repr=False)
 class Scores:
     "What `score` found."
-    rows:list # one dict for each metric and subject, 'total' last; nan where a number is undefined
-    about:dict # trials, subjects, clusters, permutations, draws, seed, signature
-    def table(self, subjects:bool=False, # True: with a line for each subject
-             )->Table:
+
+    rows: list  # one dict for each metric and subject, 'total' last; nan where a number is undefined
+    about: dict  # trials, subjects, clusters, permutations, draws, seed, signature
+
+    def table(
+        self,
+        subjects: bool = False,  # True: with a line for each subject
+    ) -> Table:
         "The rows as a table; a dash is a number that does not exist."
-        num = lambda x,f='.1f': '–' if x is None or math.isnan(x) else format(x, f)
-        span = lambda lo,hi,f='.1f': '–' if math.isnan(lo) else f'{lo:{f}} to {hi:{f}}'
-        inside = any('in_class' in r for r in self.rows); rows = []
+        num = lambda x, f='.1f': '–' if x is None or math.isnan(x) else format(x, f)
+        span = lambda lo, hi, f='.1f': '–' if math.isnan(lo) else f'{lo:{f}} to {hi:{f}}'
+        inside = any('in_class' in r for r in self.rows)
+        rows = []
         for r in self.rows:
-            if r['subject']!='total' and not subjects: continue
-            rows.append((r['label'], *([r['subject']] if subjects else []), num(r['score']), span(r['low'], r['high']), num(r['floor'])+(f" ({r['floor_name']})" if r['floor_name'] else ''), num(r['ceiling']), num(r['share'], '.2f'), span(r['share_low'], r['share_high'], '.2f'),
-                num(r['p'], '.4f'), num(r['p_family'], '.4f'), num(100*r['two_way']), span(100*r['two_way_low'], 100*r['two_way_high']), num(r['two_way_p'], '.4f'), num(r['two_way_p_family'], '.4f'),
-                *([num(100*r['in_class']), num(r['in_class_p'], '.4f'), num(r['in_class_p_family'], '.4f')] if inside else [])))
-        a = self.about; kind, clusters = a['clusters']
-        return Table(('Metric', *(['Subject'] if subjects else []), 'Score', '95 %', 'Floor', 'Ceiling', 'Share', '95 %', 'p', 'corrected', '2-way', '95 %', 'p', 'corrected', *(['2-way in class', 'p', 'corrected'] if inside else [])), tuple(rows),
-            f"{a['trials']} trial{'s' if a['trials']>1 else ''}, {len(a['subjects'])} subject{'s' if len(a['subjects'])>1 else ''}. Percent, but for share and p. Intervals: {a['draws']} draws of {clusters} {kind}. p: {a['permutations']} pairings, one-sided; corrected: max-T over {a['family']} tests. {group_limit(len(a['subjects']))[1]}")
-    def __repr__(self): return str(self.table())
-    def _repr_html_(self): return self.table().html()
+            if r['subject'] != 'total' and not subjects: continue
+            rows.append(
+                (
+                    r['label'],
+                    *([r['subject']] if subjects else []),
+                    num(r['score']),
+                    span(r['low'], r['high']),
+                    num(r['floor']) + (f" ({r['floor_name']})" if r['floor_name'] else ''),
+                    num(r['ceiling']),
+                    num(r['share'], '.2f'),
+                    span(r['share_low'], r['share_high'], '.2f'),
+                    num(r['p'], '.4f'),
+                    num(r['p_family'], '.4f'),
+                    num(100 * r['two_way']),
+                    span(100 * r['two_way_low'], 100 * r['two_way_high']),
+                    num(r['two_way_p'], '.4f'),
+                    num(r['two_way_p_family'], '.4f'),
+                    *(
+                        [num(100 * r['in_class']), num(r['in_class_p'], '.4f'), num(r['in_class_p_family'], '.4f')]
+                        if inside
+                        else []
+                    ),
+                )
+            )
+        a = self.about
+        kind, clusters = a['clusters']
+        return Table(
+            (
+                'Metric',
+                *(['Subject'] if subjects else []),
+                'Score',
+                '95 %',
+                'Floor',
+                'Ceiling',
+                'Share',
+                '95 %',
+                'p',
+                'corrected',
+                '2-way',
+                '95 %',
+                'p',
+                'corrected',
+                *(['2-way in class', 'p', 'corrected'] if inside else []),
+            ),
+            tuple(rows),
+            f"{a['trials']} trial{'s' if a['trials'] > 1 else ''}, {len(a['subjects'])} "
+            f"subject{'s' if len(a['subjects']) > 1 else ''}. Percent, but for share and p. Intervals: {a['draws']} "
+            f"draws of {clusters} {kind}. p: {a['permutations']} pairings, one-sided; corrected: max-T over "
+            f"{a['family']} tests. {group_limit(len(a['subjects']))[1]}",
+        )
+
+    def __repr__(self):
+        return str(self.table())
+
+    def _repr_html_(self):
+        return self.table().html()
 
 # %% ../nbs/05b_statistics.ipynb #d1aa8ff6
-def measures(hyps:list, refs:list, # N texts, N references
-             bertscore:bool=True, # False: without torch
-             vectors=None, # (N, D) of texts and (N, D) of references, for 'similarity'
-             every:bool=True, # False: the pairs alone, which suffices for floor and ceiling
-             model=None, # encoder of BERTScore
-            )->dict: # metric -> Mean or Corpus, in the order of the paper's columns
+def measures(
+    hyps: list,
+    refs: list,  # N texts, N references
+    bertscore: bool = True,  # False: without torch
+    vectors=None,  # (N, D) of texts and (N, D) of references, for 'similarity'
+    every: bool = True,  # False: the pairs alone, which suffices for floor and ceiling
+    model=None,  # encoder of BERTScore
+) -> dict:  # metric -> Mean or Corpus, in the order of the paper's columns
     "Every metric of these pairs, ready to be paired and drawn again."
-    counts, out = bleu_counts(hyps, refs), {}; words = rouge_matrix(hyps, refs) if every else np.array([rouge_matrix([h], [r])[0,0] for h,r in zip(hyps, refs)])
-    if bertscore: out['bertscore_f'] = Mean((bertscore_matrix(hyps, refs, model) if every else bertscore_pairs(hyps, refs, model, batch=1))[...,2])
-    out |= {f'bleu{n}': Corpus(counts, n) for n in (1,2)} | {f'rougeL_{k}': Mean(words[...,'prf'.index(k)]) for k in 'fpr'}
-    if vectors is not None: alike = 100*cosines(*vectors); out['similarity'] = Mean(alike if every else alike.diagonal())
+    counts, out = bleu_counts(hyps, refs), {}
+    words = rouge_matrix(hyps, refs) if every else np.array([rouge_matrix([h], [r])[0, 0] for h, r in zip(hyps, refs)])
+    if bertscore:
+        out['bertscore_f'] = Mean(
+            (bertscore_matrix(hyps, refs, model) if every else bertscore_pairs(hyps, refs, model, batch=1))[..., 2]
+        )
+    out |= {f'bleu{n}': Corpus(counts, n) for n in (1, 2)} | {
+        f'rougeL_{k}': Mean(words[..., 'prf'.index(k)]) for k in 'fpr'
+    }
+    if vectors is not None:
+        alike = 100 * cosines(*vectors)
+        out['similarity'] = Mean(alike if every else alike.diagonal())
     return out
 
-_LABELS = COLUMNS|dict(similarity='Sentence similarity')
 
-def score(texts:list, # N decoded texts, anybody's
-          references:list, # N references
-          *, subjects=None, # N labels of people; None: one person
-          blocks=None, # N labels, say the runs: pairings are permuted within a person's block; None: within a person
-          classes=None, # N labels: clusters of the bootstrap, and identification within the class
-          stimuli=None, # N labels: trials of one stimulus are no distractors of each other; clusters where no classes are given
-          floors:dict={}, # name -> N texts of a control
-          ceiling=None, # N texts that are as good as can be
-          similarity=None, # texts -> (N, D) vectors, e.g. `scores.embed_text`; or the vectors of texts and of references; None: no sentence similarity
-          bertscore:bool=True, # False: without BERTScore, and so without torch
-          matrices:dict={}, # name -> (N, N) of any other metric, every text against every reference
-          n:int=9999, # permutations
-          draws:int=2000, # bootstrap samples
-          seed:int=0, model=None, # encoder of BERTScore, see `scores.text_encoder`
-         )->Scores:
+_LABELS = COLUMNS | dict(similarity='Sentence similarity')
+
+
+def score(
+    texts: list,  # N decoded texts, anybody's
+    references: list,  # N references
+    *,
+    subjects=None,  # N labels of people; None: one person
+    blocks=None,  # N labels, say the runs: pairings are permuted within a person's block; None: within a person
+    classes=None,  # N labels: clusters of the bootstrap, and identification within the class
+    # N labels: trials of one stimulus are no distractors of each other; clusters where no classes are given
+    stimuli=None,
+    floors: dict = {},  # name -> N texts of a control
+    ceiling=None,  # N texts that are as good as can be
+    # texts -> (N, D) vectors, e.g. `scores.embed_text`; or the vectors of texts and of references; None: no sentence
+    # similarity
+    similarity=None,
+    bertscore: bool = True,  # False: without BERTScore, and so without torch
+    matrices: dict = {},  # name -> (N, N) of any other metric, every text against every reference
+    n: int = 9999,  # permutations
+    draws: int = 2000,  # bootstrap samples
+    seed: int = 0,
+    model=None,  # encoder of BERTScore, see `scores.text_encoder`
+) -> Scores:
     "Every metric with interval, floor, ceiling, p and identification. Raises `DataError` for lists that do not fit."
-    hyps,refs = check_pairs(texts, references); size = len(hyps)
-    for name,labels in (('subjects', subjects), ('blocks', blocks), ('classes', classes), ('stimuli', stimuli)): labels is None or _codes(labels, size, name)
-    for name,m in matrices.items():
-        if _square(m).shape!=(size, size): raise DataError(f"matrices[{name!r}]: found shape {np.shape(m)}, wanted {(size, size)}")
-    if subjects is not None and 'total' in list(subjects): raise DataError("subjects: found 'total', which is the name of the mean over subjects; call this person something else")
-    controls = {name: check_pairs(t, refs)[0] for name,t in (floors|({} if ceiling is None else {None: ceiling})).items()} # None: the ceiling
-    kind, clusters = ('classes', classes) if classes is not None else ('stimuli', range(size) if stimuli is None else stimuli)
-    weights, jack, (vectors, beside) = resample(clusters, draws, seed), left_out(clusters), _vectors(similarity, hyps, refs, controls)
-    people = by_subject(['all']*size if subjects is None else subjects); found = {}
-    for k,(s,rows) in enumerate(people.items()):
-        part, near = lambda x: None if x is None else [list(x)[i] for i in rows], lambda v: None if v is None else tuple(a[rows] for a in v)
-        own = measures(part(hyps), part(refs), bertscore, near(vectors), model=model)|{name: Mean(np.asarray(m)[np.ix_(rows, rows)]) for name,m in matrices.items()}
-        other = {c: measures(part(t), part(refs), bertscore, near(beside.get(c)), every=False, model=model) for c,t in controls.items()}
-        found[s] = _one_person(own, other, weights[:,rows], jack[:,rows], part(blocks) or [0]*len(rows), part(classes), part(stimuli), n, [seed, k])
-    lines = [_line(m, s, [found[s]] if s in found else list(found.values())) for m in next(iter(found.values())) for s in ([*found, 'total'] if len(found)>1 else ['total'])]
-    family = _correct(lines, ('score', 'two_way')); _correct(lines, ('in_class',))
-    for r in lines: del r['tests']
-    return Scores(lines, dict(trials=size, subjects=list(found), clusters=(kind, len(jack)), family=family, permutations=n, draws=draws, seed=seed, signature=score_signature(model, bertscore)))
+    hyps, refs = check_pairs(texts, references)
+    size = len(hyps)
+    for name, labels in (('subjects', subjects), ('blocks', blocks), ('classes', classes), ('stimuli', stimuli)):
+        labels is None or _codes(labels, size, name)
+    for name, m in matrices.items():
+        if _square(m).shape != (size, size):
+            raise DataError(f"matrices[{name!r}]: found shape {np.shape(m)}, wanted {(size, size)}")
+    if subjects is not None and 'total' in list(subjects):
+        raise DataError(
+            "subjects: found 'total', which is the name of the mean over subjects; call this person something else"
+        )
+    controls = {
+        name: check_pairs(t, refs)[0] for name, t in (floors | ({} if ceiling is None else {None: ceiling})).items()
+    }  # None: the ceiling
+    kind, clusters = (
+        ('classes', classes) if classes is not None else ('stimuli', range(size) if stimuli is None else stimuli)
+    )
+    weights, jack, (vectors, beside) = (
+        resample(clusters, draws, seed),
+        left_out(clusters),
+        _vectors(similarity, hyps, refs, controls),
+    )
+    people = by_subject(['all'] * size if subjects is None else subjects)
+    found = {}
+    for k, (s, rows) in enumerate(people.items()):
+        part, near = (
+            lambda x: None if x is None else [list(x)[i] for i in rows],
+            lambda v: None if v is None else tuple(a[rows] for a in v),
+        )
+        own = measures(part(hyps), part(refs), bertscore, near(vectors), model=model) | {
+            name: Mean(np.asarray(m)[np.ix_(rows, rows)]) for name, m in matrices.items()
+        }
+        other = {
+            c: measures(part(t), part(refs), bertscore, near(beside.get(c)), every=False, model=model)
+            for c, t in controls.items()
+        }
+        found[s] = _one_person(
+            own,
+            other,
+            weights[:, rows],
+            jack[:, rows],
+            part(blocks) or [0] * len(rows),
+            part(classes),
+            part(stimuli),
+            n,
+            [seed, k],
+        )
+    lines = [
+        _line(m, s, [found[s]] if s in found else list(found.values()))
+        for m in next(iter(found.values()))
+        for s in ([*found, 'total'] if len(found) > 1 else ['total'])
+    ]
+    family = _correct(lines, ('score', 'two_way'))
+    _correct(lines, ('in_class',))
+    for r in lines:
+        del r['tests']
+    return Scores(
+        lines,
+        dict(
+            trials=size,
+            subjects=list(found),
+            clusters=(kind, len(jack)),
+            family=family,
+            permutations=n,
+            draws=draws,
+            seed=seed,
+            signature=score_signature(model, bertscore),
+        ),
+    )
 
 # %% ../nbs/05b_statistics.ipynb #650dfdc1
-def _vectors(similarity, hyps, refs, controls): # -> vectors of texts and references or None, control -> the same
+def _vectors(similarity, hyps, refs, controls):  # -> vectors of texts and references or None, control -> the same
     if similarity is None: return None, {}
     whole = tuple(np.asarray(v) for v in ((similarity(hyps), similarity(refs)) if callable(similarity) else similarity))
-    if not all(len(v)==len(hyps) for v in whole): raise DataError(f"similarity: found {' and '.join(str(len(v)) for v in whole)} vectors, wanted {len(hyps)} of the texts and {len(hyps)} of the references")
-    return whole, {c: (np.asarray(similarity(t)), whole[1]) for c,t in controls.items()} if callable(similarity) else {}
+    if not all(len(v) == len(hyps) for v in whole):
+        raise DataError(
+            f"similarity: found {' and '.join(str(len(v)) for v in whole)} vectors, wanted {len(hyps)} of the texts "
+            f"and {len(hyps)} of the references"
+        )
+    return whole, {c: (np.asarray(similarity(t)), whole[1]) for c, t in controls.items()} if callable(
+        similarity
+    ) else {}
 
-def _one_person(own, controls, weights, jack, blocks, classes, stimuli, n, seed): # -> metric -> what is measured of it
-    free, inside = pairings(blocks, n, seed), None if classes is None else pairings(classes, n, [*seed, 1]); out = {}
-    def measure(s, columns=None): return dict(value=observed(s), drawn=s.weighted(weights), jack=s.weighted(jack))|({} if columns is None else dict(null=s.paired(columns)))
-    for m,s in own.items():
-        out[m] = dict(score=measure(s, free), two_way=measure(TwoWay(s.sim, stimuli), free), controls={c: measure(other[m]) for c,other in controls.items() if m in other})
-        if classes is not None: out[m]['in_class'] = measure(TwoWay(s.sim, stimuli, classes), inside)
+
+def _one_person(own, controls, weights, jack, blocks, classes, stimuli, n, seed):  # -> metric -> what is measured of it
+    free, inside = pairings(blocks, n, seed), None if classes is None else pairings(classes, n, [*seed, 1])
+    out = {}
+
+    def measure(s, columns=None):
+        return dict(value=observed(s), drawn=s.weighted(weights), jack=s.weighted(jack)) | (
+            {} if columns is None else dict(null=s.paired(columns))
+        )
+
+    for m, s in own.items():
+        out[m] = dict(
+            score=measure(s, free),
+            two_way=measure(TwoWay(s.sim, stimuli), free),
+            controls={c: measure(other[m]) for c, other in controls.items() if m in other},
+        )
+        if classes is not None:
+            out[m]['in_class'] = measure(TwoWay(s.sim, stimuli, classes), inside)
     return out
 
-def _line(metric, subject, people): # the mean of these people, for one metric
-    mean = lambda parts: {k: np.mean([p[k] for p in parts], 0) for k in ('value', 'drawn', 'jack')}; bounds = lambda m: interval(m['drawn'], m['value'], m['jack'])
-    people = [p[metric] for p in people]; kinds = [k for k in ('score', 'two_way', 'in_class') if k in people[0]]; own = {k: mean([p[k] for p in people]) for k in kinds}
-    out = dict(metric=metric, label=_LABELS.get(metric, metric), subject=subject, floor=math.nan, floor_name='', ceiling=math.nan, share=math.nan, share_low=math.nan, share_high=math.nan) | {k: float(own[k]['value']) for k in kinds}
+
+def _line(metric, subject, people):  # the mean of these people, for one metric
+    mean = lambda parts: {k: np.mean([p[k] for p in parts], 0) for k in ('value', 'drawn', 'jack')}
+    bounds = lambda m: interval(m['drawn'], m['value'], m['jack'])
+    people = [p[metric] for p in people]
+    kinds = [k for k in ('score', 'two_way', 'in_class') if k in people[0]]
+    own = {k: mean([p[k] for p in people]) for k in kinds}
+    out = dict(
+        metric=metric,
+        label=_LABELS.get(metric, metric),
+        subject=subject,
+        floor=math.nan,
+        floor_name='',
+        ceiling=math.nan,
+        share=math.nan,
+        share_low=math.nan,
+        share_high=math.nan,
+    ) | {k: float(own[k]['value']) for k in kinds}
     (out['low'], out['high']), (out['two_way_low'], out['two_way_high']) = bounds(own['score']), bounds(own['two_way'])
-    control = {c: mean([p['controls'][c] for p in people]) for c in people[0]['controls']}; top = control.pop(None, None)
-    if top: out['ceiling'] = float(top['value'])
+    control = {c: mean([p['controls'][c] for p in people]) for c in people[0]['controls']}
+    top = control.pop(None, None)
+    if top:
+        out['ceiling'] = float(top['value'])
     if control:
-        out['floor_name'] = max(control, key=lambda c: control[c]['value']); out['floor'] = float(control[out['floor_name']]['value'])
-        if top: out['share'], out['share_low'], out['share_high'] = _share(own['score'], {k: np.max([c[k] for c in control.values()], 0) for k in own['score']}, top, bounds)
-    return out|dict(tests={k: (own[k]['value'], np.mean([p[k]['null'] for p in people], 0)) for k in kinds})
+        out['floor_name'] = max(control, key=lambda c: control[c]['value'])
+        out['floor'] = float(control[out['floor_name']]['value'])
+        if top:
+            out['share'], out['share_low'], out['share_high'] = _share(
+                own['score'], {k: np.max([c[k] for c in control.values()], 0) for k in own['score']}, top, bounds
+            )
+    return out | dict(tests={k: (own[k]['value'], np.mean([p[k]['null'] for p in people], 0)) for k in kinds})
 
-def _share(own, floor, top, bounds): # -> share, low, high
-    share = normalised(float(own['value']), float(floor['value']), float(top['value'])); there = [k for k in own if (top[k]>floor[k])[np.isfinite(own[k])].all()]
-    if len(there)<3: return share, math.nan, math.nan
-    return share, *bounds({k: (own[k]-floor[k])/(top[k]-floor[k]) for k in own})
 
-def _correct(lines, kinds): # puts p and its corrections into the lines; -> number of tests in the family
-    tests = [(r, '' if k=='score' else f'{k}_', *r['tests'][k]) for r in lines for k in kinds if k in r['tests']]
+def _share(own, floor, top, bounds):  # -> share, low, high
+    share = normalised(float(own['value']), float(floor['value']), float(top['value']))
+    there = [k for k in own if (top[k] > floor[k])[np.isfinite(own[k])].all()]
+    if len(there) < 3: return share, math.nan, math.nan
+    return share, *bounds({k: (own[k] - floor[k]) / (top[k] - floor[k]) for k in own})
+
+
+def _correct(lines, kinds):  # puts p and its corrections into the lines; -> number of tests in the family
+    tests = [(r, '' if k == 'score' else f'{k}_', *r['tests'][k]) for r in lines for k in kinds if k in r['tests']]
     if not tests: return 0
-    p = [p_value(v, x) for *_,v,x in tests]; columns = max_t(np.array([v for *_,v,_ in tests]), np.stack([x for *_,x in tests])), holm(p)
-    for (r,k,*_),single,family,plain in zip(tests, p, *columns): r |= {f'{k}p': single, f'{k}p_family': float(family), f'{k}p_holm': float(plain)}
+    p = [p_value(v, x) for *_, v, x in tests]
+    columns = max_t(np.array([v for *_, v, _ in tests]), np.stack([x for *_, x in tests])), holm(p)
+    for (r, k, *_), single, family, plain in zip(tests, p, *columns):
+        r |= {f'{k}p': single, f'{k}p_family': float(family), f'{k}p_holm': float(plain)}
     return len(tests)
 
 # %% ../nbs/05b_statistics.ipynb #75a25236
-WORDS = tuple(w.split() for w in ('young old tall small happy tired strong quiet', 'man woman boy girl dancer farmer doctor pilot', 'runs dances cooks reads swims climbs paints sings', 'park kitchen garden street school forest station market'))
+WORDS = tuple(
+    w.split()
+    for w in (
+        'young old tall small happy tired strong quiet',
+        'man woman boy girl dancer farmer doctor pilot',
+        'runs dances cooks reads swims climbs paints sings',
+        'park kitchen garden street school forest station market',
+    )
+)
 
-def word_study(n:int, # trials
-               right:float, # probability that a content word is kept
-               seed=0,
-               classes=None, # (n,) whole numbers: trials of a class share the verb
-              )->tuple: # n decoded texts, n references: invented sentences
+
+def word_study(
+    n: int,  # trials
+    right: float,  # probability that a content word is kept
+    seed=0,
+    classes=None,  # (n,) whole numbers: trials of a class share the verb
+) -> tuple:  # n decoded texts, n references: invented sentences
     "Sentences whose content words are right with a known probability."
-    rng = np.random.default_rng(seed); truth = rng.integers(8, size=(n, 4)); right = np.broadcast_to(right, n)[:,None]
-    if classes is not None: truth[:,2] = np.asarray(classes)%8
-    said = np.where(rng.random((n, 4))<right, truth, rng.integers(8, size=(n, 4)))
-    text = lambda k: 'a {} {} {} in the {} .'.format(*(w[i] for w,i in zip(WORDS, k)))
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(8, size=(n, 4))
+    right = np.broadcast_to(right, n)[:, None]
+    if classes is not None:
+        truth[:, 2] = np.asarray(classes) % 8
+    said = np.where(rng.random((n, 4)) < right, truth, rng.integers(8, size=(n, 4)))
+    text = lambda k: 'a {} {} {} in the {} .'.format(*(w[i] for w, i in zip(WORDS, k)))
     return [text(k) for k in said], [text(k) for k in truth]
 
-def word_truth(right:float, # probability that a content word is kept
-              )->dict: # expected corpus 'bleu1' in percent, 'two_way' by the number of words in common
+
+def word_truth(
+    right: float,  # probability that a content word is kept
+) -> dict:  # expected corpus 'bleu1' in percent, 'two_way' by the number of words in common
     "The closed forms of `word_study` without classes."
     from scipy.stats import binom
-    r = right+(1-right)/8; own, other = (binom.pmf(range(5), 4, p) for p in (r, 1/8))
-    return dict(bleu1=100*(4+4*r)/8, two_way=float(sum(own[i]*(other[:i].sum()+other[i]/2) for i in range(5))))
+
+    r = right + (1 - right) / 8
+    own, other = (binom.pmf(range(5), 4, p) for p in (r, 1 / 8))
+    return dict(
+        bleu1=100 * (4 + 4 * r) / 8, two_way=float(sum(own[i] * (other[:i].sum() + other[i] / 2) for i in range(5)))
+    )
 
 # %% ../nbs/05b_statistics.ipynb #df32a024
-def plot_known(p:dict, # test -> (n,) p values of null studies
-               found:dict, # information -> (n,) 2-way identification
-               truth:dict, # information -> closed form
-               axes=None, # two matplotlib Axes
-              ): # the Axes
+def plot_known(
+    p: dict,  # test -> (n,) p values of null studies
+    found: dict,  # information -> (n,) 2-way identification
+    truth: dict,  # information -> closed form
+    axes=None,  # two matplotlib Axes
+):  # the Axes
     "p under nothing, and identification where the answer is known."
     import matplotlib.pyplot as plt
+
     left, right = axes if axes is not None else plt.subplots(1, 2, figsize=(8.5, 3.4), layout='constrained')[1]
-    for (name,v),colour in zip(p.items(), plt.get_cmap('cividis')(np.linspace(0, .85, len(p)))): left.step(np.sort(v), np.arange(1, len(v)+1)/len(v), where='post', color=colour, label=name, lw=1.2)
-    left.plot([0, 1], [0, 1], color='black', ls='--', lw=.8); left.set_xlabel('p'); left.set_ylabel('share of studies with p as small'); left.legend(frameon=False, fontsize=8)
-    for x,v in found.items(): right.plot([x]*len(v), 100*np.asarray(v), '.', color='#5b7c99', ms=3, alpha=.5)
-    right.plot(list(truth), 100*np.array(list(truth.values())), color='black', lw=1); right.axhline(50, color='black', ls='--', lw=.8)
-    right.set_xlabel('share of content words kept'); right.set_ylabel('2-way identification (%)')
-    for ax in (left, right): ax.spines[['top', 'right']].set_visible(False)
+    for (name, v), colour in zip(p.items(), plt.get_cmap('cividis')(np.linspace(0, 0.85, len(p)))):
+        left.step(np.sort(v), np.arange(1, len(v) + 1) / len(v), where='post', color=colour, label=name, lw=1.2)
+    left.plot([0, 1], [0, 1], color='black', ls='--', lw=0.8)
+    left.set_xlabel('p')
+    left.set_ylabel('share of studies with p as small')
+    left.legend(frameon=False, fontsize=8)
+    for x, v in found.items():
+        right.plot([x] * len(v), 100 * np.asarray(v), '.', color='#5b7c99', ms=3, alpha=0.5)
+    right.plot(list(truth), 100 * np.array(list(truth.values())), color='black', lw=1)
+    right.axhline(50, color='black', ls='--', lw=0.8)
+    right.set_xlabel('share of content words kept')
+    right.set_ylabel('2-way identification (%)')
+    for ax in (left, right):
+        ax.spines[['top', 'right']].set_visible(False)
     return left, right

@@ -26,432 +26,871 @@ from .weights import PUBLISHED, load_llm, load_vit, prepare, published, read_pic
 # %% ../nbs/02d_teachers.ipynb #3a5644fa
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-def squash(x:Tensor, # (n, 3, H, W) uint8
-           size:int)->Tensor: # (n, 3, size, size) uint8
-    "Frames of another size, bicubic with antialiasing, rounded as PIL does between and after its two passes."
-    return x if x.shape[-2:]==(size, size) else interpolate(x.cpu(), (size, size), mode='bicubic', antialias=True).to(x.device)
 
-def clip_pixels(frames, # (T, H, W, 3) or (B, T, H, W, 3) uint8
-                size:int=224, # edge, pixels
-               )->Tensor: # (B, 3, T, size, size) float32
+def squash(
+    x: Tensor,  # (n, 3, H, W) uint8
+    size: int,
+) -> Tensor:  # (n, 3, size, size) uint8
+    "Frames of another size, bicubic with antialiasing, rounded as PIL does between and after its two passes."
+    return (
+        x
+        if x.shape[-2:] == (size, size)
+        else interpolate(x.cpu(), (size, size), mode='bicubic', antialias=True).to(x.device)
+    )
+
+
+def clip_pixels(
+    frames,  # (T, H, W, 3) or (B, T, H, W, 3) uint8
+    size: int = 224,  # edge, pixels
+) -> Tensor:  # (B, 3, T, size, size) float32
     "Frames as Video-LLaMA's vision sees them (its AlproVideoEvalProcessor). Raises `DataError`."
     x = torch.as_tensor(np.asarray(frames)) if not isinstance(frames, Tensor) else frames
-    if x.dtype!=torch.uint8 or x.ndim not in (4, 5) or x.shape[-1]!=3 or not x.numel(): raise DataError(f"frames: found {tuple(x.shape)} {x.dtype}, wanted (T, H, W, 3) or (B, T, H, W, 3) of uint8")
-    x = x[None] if x.ndim==4 else x; B = len(x)
+    if x.dtype != torch.uint8 or x.ndim not in (4, 5) or x.shape[-1] != 3 or not x.numel():
+        raise DataError(f"frames: found {tuple(x.shape)} {x.dtype}, wanted (T, H, W, 3) or (B, T, H, W, 3) of uint8")
+    x = x[None] if x.ndim == 4 else x
+    B = len(x)
     x = squash(x.flatten(0, 1).permute(0, 3, 1, 2), size).float()
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-    return ((x/255-mean)/std).unflatten(0, (B, -1)).transpose(1, 2)
+    return ((x / 255 - mean) / std).unflatten(0, (B, -1)).transpose(1, 2)
 
 # %% ../nbs/02d_teachers.ipynb #dc43fd87
-def timing(index:list[int], # numbers of the frames in the clip
-           fps:float, # frames a second
-          )->str:
+def timing(
+    index: list[int],  # numbers of the frames in the clip
+    fps: float,  # frames a second
+) -> str:
     "When the frames were seen, as Video-LLaMA says it (its video_processor.py), with the space at the end."
-    return f"The video contains {len(index)} frames sampled at {', '.join(str(round(i/fps, 1)) for i in index)} seconds. "
+    return (
+        f"The video contains {len(index)} frames sampled at {', '.join(str(round(i / fps, 1)) for i in index)} "
+        "seconds. "
+    )
 
 # %% ../nbs/02d_teachers.ipynb #e80e7972
-TRAINED = ('video_query_tokens', 'video_frame_position_embedding.', 'video_qformer.', 'llama_proj.') # what a checkpoint of Video-LLaMA holds; the rest is BLIP-2's and the LLM's
+TRAINED = (
+    'video_query_tokens',
+    'video_frame_position_embedding.',
+    'video_qformer.',
+    'llama_proj.',
+)  # what a checkpoint of Video-LLaMA holds; the rest is BLIP-2's and the LLM's
 BLIP2 = ('vision_model.', 'qformer.', 'query_tokens')
+
 
 @dataclass(frozen=True)
 class Decoding:
     "How answers are written. Published: sampled, top_p 0.9, temperature 1, 300 tokens, unseeded; top_k 50 is what transformers 4.28 adds in silence."
-    max_new_tokens:int=300
-    sample:bool=False      # draw words; False takes the likeliest
-    seed:int=0             # of the draw
-    top_p:float=0.9
-    top_k:int=50
-    temperature:float=1.
-    repetition_penalty:float=1.
-    batch:int=16           # questions at once
+
+    max_new_tokens: int = 300
+    sample: bool = False  # draw words; False takes the likeliest
+    seed: int = 0  # of the draw
+    top_p: float = 0.9
+    top_k: int = 50
+    temperature: float = 1.0
+    repetition_penalty: float = 1.0
+    batch: int = 16  # questions at once
+
 
 class PublishedVideoLLaMA(nn.Module):
     "Video-LLaMA's vision branch (arXiv 2306.02858), frozen: pixels (B, 3, T, S, S) -> (B, 32, 768)."
-    def __init__(self, llm, # a causal LM of transformers
-                 tokenizer=None, # its tokenizer; None can encode but not answer
-                 vision=None, qformer=None, # Blip2VisionConfig, Blip2QFormerConfig; None: as published
-                 prompt:str='vicuna', system:str=SYSTEM, # 'vicuna' or 'llama2'; what comes before the question
-                 n_query:int=32, max_frames:int=32):
+
+    def __init__(
+        self,
+        llm,  # a causal LM of transformers
+        tokenizer=None,  # its tokenizer; None can encode but not answer
+        vision=None,
+        qformer=None,  # Blip2VisionConfig, Blip2QFormerConfig; None: as published
+        prompt: str = 'vicuna',
+        system: str = SYSTEM,  # 'vicuna' or 'llama2'; what comes before the question
+        n_query: int = 32,
+        max_frames: int = 32,
+    ):
         super().__init__()
-        from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig, Blip2VisionModel, GenerationConfig
-        vision, image = vision or Blip2VisionConfig(), qformer or Blip2QFormerConfig(); width = image.hidden_size
-        video = Blip2QFormerConfig(**{k: getattr(image, k) for k in ('hidden_size', 'num_attention_heads', 'intermediate_size', 'layer_norm_eps')}, num_hidden_layers=2, cross_attention_frequency=1, encoder_hidden_size=width)
-        self.vision_model, self.qformer, self.video_qformer = Blip2VisionModel(vision), Blip2QFormerModel(image), Blip2QFormerModel(video)
+        from transformers import (
+            Blip2QFormerConfig,
+            Blip2QFormerModel,
+            Blip2VisionConfig,
+            Blip2VisionModel,
+            GenerationConfig,
+        )
+
+        vision, image = vision or Blip2VisionConfig(), qformer or Blip2QFormerConfig()
+        width = image.hidden_size
+        video = Blip2QFormerConfig(
+            **{
+                k: getattr(image, k)
+                for k in ('hidden_size', 'num_attention_heads', 'intermediate_size', 'layer_norm_eps')
+            },
+            num_hidden_layers=2,
+            cross_attention_frequency=1,
+            encoder_hidden_size=width,
+        )
+        self.vision_model, self.qformer, self.video_qformer = (
+            Blip2VisionModel(vision),
+            Blip2QFormerModel(image),
+            Blip2QFormerModel(video),
+        )
         self.vision_model.post_layernorm.eps = 1e-5
         self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.zeros(1, n_query, width)) for _ in range(2))
-        self.video_frame_position_embedding, self.llama_proj = nn.Embedding(max_frames, width), nn.Linear(width, llm.config.hidden_size)
+        self.video_frame_position_embedding, self.llama_proj = (
+            nn.Embedding(max_frames, width),
+            nn.Linear(width, llm.config.hidden_size),
+        )
         self.llm, self.tok, self.prompt, self.system, self.size = llm, tokenizer, prompt, system, vision.image_size
-        self.llm.generation_config = GenerationConfig() # what a folder says about sampling is not for us
+        self.llm.generation_config = GenerationConfig()  # what a folder says about sampling is not for us
         self.eval().requires_grad_(False)
-    def train(self, mode=True): return super().train(False) # no dropout: nothing here is trained
+
+    def train(self, mode=True):
+        return super().train(False)  # no dropout: nothing here is trained
+
     @property
-    def device(self): return self.llama_proj.weight.device
+    def device(self):
+        return self.llama_proj.weight.device
+
     @property
-    def prompted(self)->PromptedLLM: return PromptedLLM(self.llm, self.tok, self.prompt, self.system) # with what is set now
-    def see(self, pixels:Tensor)->Tensor: # (n, 3, S, S) -> (n, P, D_vit)
+    def prompted(self) -> PromptedLLM:
+        return PromptedLLM(self.llm, self.tok, self.prompt, self.system)  # with what is set now
+
+    def see(self, pixels: Tensor) -> Tensor:  # (n, 3, S, S) -> (n, P, D_vit)
         "The ViT's tokens of single frames behind their last norm, in float32."
         h = self.vision_model.encoder(self.vision_model.embeddings(pixels)).last_hidden_state
         return self.vision_model.post_layernorm(h.float())
-    def read(self, h:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
+
+    def read(self, h: Tensor) -> Tensor:  # (B, T, P, D_vit) -> (B, 32, 768)
         "The Q-Formers over the ViT's tokens, in float32. Raises `DataError` for more frames than positions."
         return clip_tokens(self, h)
-    def forward(self, pixels:Tensor, # (B, 3, T, S, S), from `clip_pixels`
-               )->Tensor: # (B, 32, 768)
+
+    def forward(
+        self,
+        pixels: Tensor,  # (B, 3, T, S, S), from `clip_pixels`
+    ) -> Tensor:  # (B, 32, 768)
         "The video Q-Former's tokens, the x of Eq. 1. Raises `DataError` for more frames than positions."
-        return self.read(self.see(pixels.transpose(1, 2).flatten(0, 1)).unflatten(0, (pixels.shape[0], pixels.shape[2])))
+        return self.read(
+            self.see(pixels.transpose(1, 2).flatten(0, 1)).unflatten(0, (pixels.shape[0], pixels.shape[2]))
+        )
+
     @torch.no_grad()
-    def encode(self, clip, # frames (T, H, W, 3) or (B, T, H, W, 3) uint8, or the path of a film, of which 8 are taken
-               project:bool=False, # go on through `llama_proj`
-              )->Tensor: # (B, 32, 768), or (B, 32, D_llm)
+    def encode(
+        self,
+        clip,  # frames (T, H, W, 3) or (B, T, H, W, 3) uint8, or the path of a film, of which 8 are taken
+        project: bool = False,  # go on through `llama_proj`
+    ) -> Tensor:  # (B, 32, 768), or (B, 32, D_llm)
         "Video tokens of clips. Raises `DataError`."
         frames = read_clip(clip, 8, self.size)[0] if isinstance(clip, (str, Path)) else clip
         x = self(clip_pixels(frames, self.size).to(self.device))
         return self.llama_proj(x) if project else x
-    def answer(self, clip, questions:list[str], how:Decoding=Decoding(), **more)->list[str]: # as `answer_clip`
+
+    def answer(self, clip, questions: list[str], how: Decoding = Decoding(), **more) -> list[str]:  # as `answer_clip`
         "What it says about a clip. Raises `DataError`."
         return answer_clip(self, clip, questions, how=how, **more)
 
 # %% ../nbs/02d_teachers.ipynb #4cb16d02
-def count_parameters(model:nn.Module, *prefixes:str)->int: # all, or those whose names start so
+def count_parameters(model: nn.Module, *prefixes: str) -> int:  # all, or those whose names start so
     "Number of parameters."
-    return sum(p.numel() for k,p in model.named_parameters() if not prefixes or k.startswith(prefixes))
+    return sum(p.numel() for k, p in model.named_parameters() if not prefixes or k.startswith(prefixes))
 
-def video_llama_structure(llm:dict|None=None, # changes to LlamaConfig(); None is LLaMA-7B
-                         )->PublishedVideoLLaMA:
+
+def video_llama_structure(
+    llm: dict | None = None,  # changes to LlamaConfig(); None is LLaMA-7B
+) -> PublishedVideoLLaMA:
     "The whole assembly on the meta device, without weights."
     from transformers import LlamaConfig, LlamaForCausalLM
-    with torch.device('meta'): return PublishedVideoLLaMA(LlamaForCausalLM(LlamaConfig(**llm or {})))
+
+    with torch.device('meta'):
+        return PublishedVideoLLaMA(LlamaForCausalLM(LlamaConfig(**llm or {})))
 
 # %% ../nbs/02d_teachers.ipynb #16c0a3c4
 class PublishedTokens(nn.Module):
     "Queries, Q-Formers and projection of a `PublishedVideoLLaMA` over kept ViT tokens, copied, so that adaptors can be put into them. (B, T, P, D_vit) -> (B, 32, 768)."
-    def __init__(self, model:PublishedVideoLLaMA):
+
+    def __init__(self, model: PublishedVideoLLaMA):
         super().__init__()
-        for part in ('qformer', 'video_qformer', 'query_tokens', 'video_query_tokens', 'video_frame_position_embedding', 'llama_proj'): setattr(self, part, copy.deepcopy(getattr(model, part)))
+        for part in (
+            'qformer',
+            'video_qformer',
+            'query_tokens',
+            'video_query_tokens',
+            'video_frame_position_embedding',
+            'llama_proj',
+        ):
+            setattr(self, part, copy.deepcopy(getattr(model, part)))
         self.eval().requires_grad_(False)
-    def train(self, mode=True): return super().train(False) # no dropout, also while adaptors are trained
-    def forward(self, features:Tensor)->Tensor: # (B, T, P, D_vit) -> (B, 32, 768)
+
+    def train(self, mode=True):
+        return super().train(False)  # no dropout, also while adaptors are trained
+
+    def forward(self, features: Tensor) -> Tensor:  # (B, T, P, D_vit) -> (B, 32, 768)
         "As `PublishedVideoLLaMA.read`."
         return clip_tokens(self, features)
 
 # %% ../nbs/02d_teachers.ipynb #0b69ac62
-def prompt_embeddings(model:PublishedVideoLLaMA, text:str, # with one <ImageHere>
-                      tokens:Tensor, # (L, D_llm), or (L, D) of any type
-                     )->Tensor: # (P, D_llm) in the LLM's type
+def prompt_embeddings(
+    model: PublishedVideoLLaMA,
+    text: str,  # with one <ImageHere>
+    tokens: Tensor,  # (L, D_llm), or (L, D) of any type
+) -> Tensor:  # (P, D_llm) in the LLM's type
     "A prompt with the clip in its place."
     return model.prompted.embed(text, tokens)
 
-def write_answers(model:PublishedVideoLLaMA, prompts:list[Tensor], # (P_i, D_llm) each
-                  how:Decoding=Decoding())->list[str]:
+
+def write_answers(
+    model: PublishedVideoLLaMA,
+    prompts: list[Tensor],  # (P_i, D_llm) each
+    how: Decoding = Decoding(),
+) -> list[str]:
     "Continue embedded prompts in one batch. Raises `DataError` where the LLM's context is too short."
     draw = dict(do_sample=True, top_p=how.top_p, top_k=how.top_k, temperature=how.temperature) if how.sample else {}
     return model.prompted.write(prompts, how.max_new_tokens, repetition_penalty=how.repetition_penalty, **draw)
 
-def answer_clip(model:PublishedVideoLLaMA, clip, # frames (T, H, W, 3) uint8, or the path of a film
-                questions:list[str], # n
-                fps:float|None=None, # frames a second of the clip; None with frames says nothing about times
-                index:list[int]|None=None, # numbers of the frames in the clip; None: these are all of it, and 8 are taken
-                how:Decoding=Decoding(), n_frames:int=8)->list[str]: # n
-    "What Video-LLaMA says about a clip. Raises `DataError`."
-    if isinstance(clip, (str, Path)): clip, fps, index = read_clip(clip, n_frames, model.size)
-    if index is None: index = frame_index(len(clip), n_frames); clip = clip[index]
-    tokens = model.encode(clip, project=True)[0]; when = timing(index, fps) if fps else ''
-    rows = [prompt_embeddings(model, render_prompt(model.prompt, q, when, model.system), tokens) for q in questions]
-    if not how.sample: return [a for i in range(0, len(rows), how.batch) for a in write_answers(model, rows[i:i+how.batch], how)]
-    return [_alone(model, row, how, int(digest([how.seed, q, hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()]), 16)) for q,row in zip(questions, rows)]
 
-def _alone(model, row, how, seed): # one answer, from a draw of its own
-    with drawing(seed, row.device): return write_answers(model, [row], how)[0]
+def answer_clip(
+    model: PublishedVideoLLaMA,
+    clip,  # frames (T, H, W, 3) uint8, or the path of a film
+    questions: list[str],  # n
+    fps: float | None = None,  # frames a second of the clip; None with frames says nothing about times
+    index: list[int] | None = None,  # numbers of the frames in the clip; None: these are all of it, and 8 are taken
+    how: Decoding = Decoding(),
+    n_frames: int = 8,
+) -> list[str]:  # n
+    "What Video-LLaMA says about a clip. Raises `DataError`."
+    if isinstance(clip, (str, Path)):
+        clip, fps, index = read_clip(clip, n_frames, model.size)
+    if index is None:
+        index = frame_index(len(clip), n_frames)
+        clip = clip[index]
+    tokens = model.encode(clip, project=True)[0]
+    when = timing(index, fps) if fps else ''
+    rows = [prompt_embeddings(model, render_prompt(model.prompt, q, when, model.system), tokens) for q in questions]
+    if not how.sample:
+        return [a for i in range(0, len(rows), how.batch) for a in write_answers(model, rows[i : i + how.batch], how)]
+    return [
+        _alone(model, row, how, int(digest([how.seed, q, hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()]), 16))
+        for q, row in zip(questions, rows)
+    ]
+
+
+def _alone(model, row, how, seed):  # one answer, from a draw of its own
+    with drawing(seed, row.device):
+        return write_answers(model, [row], how)[0]
+
 
 @contextmanager
-def drawing(seed:int, device):
+def drawing(seed: int, device):
     "While it is open, draws of words come from this seed; what was drawn from before goes on afterwards."
-    with torch.random.fork_rng(devices=[device] if torch.device(device).type=='cuda' else []): torch.manual_seed(seed%2**63); yield
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == 'cuda' else []):
+        torch.manual_seed(seed % 2**63)
+        yield
 
 # %% ../nbs/02d_teachers.ipynb #ae82bc5b
-IGNORED = (r'(video_)?Qformer\.bert\.embeddings\.position_ids', r'llama_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq') # buffers in a checkpoint of Video-LLaMA
-IGNORED_BLIP2 = (r'Qformer\.cls\..*', r'Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)', r'Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*', r't5_proj\..*') # the text side of BLIP-2
-IGNORED_HF = (r'language_model\..*', r'language_projection\..*') # T5 and the map to it
-IGNORED_EVA = (r'norm\..*', r'fc_norm\..*', r'head\..*') # and blocks behind the 39th
+IGNORED = (
+    r'(video_)?Qformer\.bert\.embeddings\.position_ids',
+    r'llama_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq',
+)  # buffers in a checkpoint of Video-LLaMA
+IGNORED_BLIP2 = (
+    r'Qformer\.cls\..*',
+    r'Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)',
+    r'Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*',
+    r't5_proj\..*',
+)  # the text side of BLIP-2
+IGNORED_HF = (r'language_model\..*', r'language_projection\..*')  # T5 and the map to it
+IGNORED_EVA = (r'norm\..*', r'fc_norm\..*', r'head\..*')  # and blocks behind the 39th
 
-def qformer_name(key:str)->str:
+
+def qformer_name(key: str) -> str:
     "A name inside Video-LLaMA's Qformer or video_Qformer, as `Blip2QFormerModel` has it."
     key = re.sub(r'^bert\.embeddings\.LayerNorm\.', 'layernorm.', key)
-    return re.sub(r'^bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.', r'\1.attention.', key).removeprefix('bert.')
+    return re.sub(r'^bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.', r'\1.attention.', key).removeprefix(
+        'bert.'
+    )
 
-def vit_name(key:str)->str:
+
+def vit_name(key: str) -> str:
     "A name inside eva_vit_g.pth, as `Blip2VisionModel` has it."
     whole = {'cls_token': 'embeddings.class_embedding', 'pos_embed': 'embeddings.position_embedding'}
-    parts = (('patch_embed.proj.', 'embeddings.patch_embedding.'), ('blocks.', 'encoder.layers.'), ('.norm1.', '.layer_norm1.'), ('.norm2.', '.layer_norm2.'), ('.attn.proj.', '.self_attn.projection.'), ('.attn.', '.self_attn.'))
-    for old,new in parts: key = key.replace(old, new)
+    parts = (
+        ('patch_embed.proj.', 'embeddings.patch_embedding.'),
+        ('blocks.', 'encoder.layers.'),
+        ('.norm1.', '.layer_norm1.'),
+        ('.norm2.', '.layer_norm2.'),
+        ('.attn.proj.', '.self_attn.projection.'),
+        ('.attn.', '.self_attn.'),
+    )
+    for old, new in parts:
+        key = key.replace(old, new)
     return whole.get(key, key)
 
-def drop_ignored(state:dict, names)->dict: # name -> tensor; regular expressions of whole names
+
+def drop_ignored(state: dict, names) -> dict:  # name -> tensor; regular expressions of whole names
     "A state dict without what is known to be of no use."
-    return {k: v for k,v in state.items() if not any(re.fullmatch(n, k) for n in names)}
+    return {k: v for k, v in state.items() if not any(re.fullmatch(n, k) for n in names)}
 
 # %% ../nbs/02d_teachers.ipynb #7093a185
-def _sorted(names, most=6): return a_few(sorted(names), most)
+def _sorted(names, most=6):
+    return a_few(sorted(names), most)
 
-def _state(file): # -> (state dict, what else the file says)
+
+def _state(file):  # -> (state dict, what else the file says)
     file = Path(file)
     if not file.is_file(): raise PartMissing(f"{file}: found nothing, wanted a published file")
-    if file.suffix=='.safetensors': return _safetensors(file), {}
+    if file.suffix == '.safetensors': return _safetensors(file), {}
     held = read_pickle(file)
     state = held.get('model', held) if isinstance(held, dict) else held
-    if not isinstance(state, dict) or not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k,v in state.items()): raise DataError(f"{file}: found no state dict, wanted the model's tensors, alone or under 'model'")
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
+        raise DataError(f"{file}: found no state dict, wanted the model's tensors, alone or under 'model'")
     return state, held.get('config') if isinstance(held.get('config'), dict) else {}
 
-def _safetensors(file, wanted=None): # tensors whose names start so; None is all
-    from safetensors import SafetensorError, safe_open
-    try:
-        with safe_open(file, 'pt') as f: return {k: f.get_tensor(k) for k in f.keys() if wanted is None or k.startswith(wanted)}
-    except (SafetensorError, OSError) as e: raise DataError(f"{file}: cannot be read as safetensors ({e}); it may be missing or cut short: fetch it again") from None
 
-def _put(model, state, prefixes, file, what): # the tensors of `state` into those of the model that start so
-    want = {k: p for k,p in model.state_dict().items() if k.startswith(prefixes)}
-    missing, unexpected = want.keys()-state.keys(), state.keys()-want.keys()
-    if missing or unexpected: raise DataError(f"{file}: missing {_sorted(missing)}; unexpected {_sorted(unexpected)}; wanted the {len(want)} tensors of {what}, under these names, and no others")
-    wrong = [f'{k} {tuple(state[k].shape)} instead of {tuple(p.shape)}' for k,p in want.items() if state[k].shape!=p.shape]
-    if wrong: raise DataError(f"{file}: {_sorted(wrong)}; wanted {what}: this file is of another size")
-    model.load_state_dict({k: state.pop(k).detach().to(torch.float32, copy=True).contiguous() for k in want}, strict=False, assign=True) # one copy at a time
+def _safetensors(file, wanted=None):  # tensors whose names start so; None is all
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, 'pt') as f:
+            return {k: f.get_tensor(k) for k in f.keys() if wanted is None or k.startswith(wanted)}
+    except (SafetensorError, OSError) as e:
+        raise DataError(
+            f"{file}: cannot be read as safetensors ({e}); it may be missing or cut short: fetch it again"
+        ) from None
+
+
+def _put(model, state, prefixes, file, what):  # the tensors of `state` into those of the model that start so
+    want = {k: p for k, p in model.state_dict().items() if k.startswith(prefixes)}
+    missing, unexpected = want.keys() - state.keys(), state.keys() - want.keys()
+    if missing or unexpected:
+        raise DataError(
+            f"{file}: missing {_sorted(missing)}; unexpected {_sorted(unexpected)}; wanted the {len(want)} tensors "
+            f"of {what}, under these names, and no others"
+        )
+    wrong = [
+        f'{k} {tuple(state[k].shape)} instead of {tuple(p.shape)}' for k, p in want.items() if state[k].shape != p.shape
+    ]
+    if wrong:
+        raise DataError(f"{file}: {_sorted(wrong)}; wanted {what}: this file is of another size")
+    model.load_state_dict(
+        {k: state.pop(k).detach().to(torch.float32, copy=True).contiguous() for k in want}, strict=False, assign=True
+    )  # one copy at a time
 
 # %% ../nbs/02d_teachers.ipynb #3e69efe1
 SIZES = {4096: '7B', 5120: '13B'}
 
-def read_video_llama(file, # *.pth as published, or *.safetensors with the same names
-                    )->tuple: # state dict under our names, 'vicuna', 'llama2' or None where the file does not say
-    "A checkpoint of Video-LLaMA's vision branch, its buffers left out. Raises `DataError` that says what another file is."
-    state, config = _state(file); has = lambda p: any(k.startswith(p) for k in state)
-    wanted = "wanted a checkpoint of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth or VL_LLaMA_2_7B_Finetuned.pth"
-    if has('audio_'): raise DataError(f"{file}: this is Video-LLaMA's audio branch (it holds {_sorted([k for k in state if k.startswith('audio_')], 2)}); {wanted}")
-    if not has('video_Qformer.'):
-        is_a = "MiniGPT-4's linear layer for images (pretrained_minigpt4.pth)" if all(k.startswith('llama_proj.') for k in state) else 'an image-only Q-Former (of BLIP-2)' if has('Qformer.') or has('qformer.') else 'something else'
-        raise DataError(f"{file}: this is {is_a}: it has no video_Qformer, its {len(state)} tensors are such as {_sorted(state, 3)}; {wanted}")
-    ours = lambda k: 'video_qformer.'+qformer_name(k.removeprefix('video_Qformer.')) if k.startswith('video_Qformer.') else k
-    return {ours(k): v for k,v in drop_ignored(state, IGNORED).items()}, _told_prompt(config, Path(file).name)
 
-def _told_prompt(config, name): # which LLM a checkpoint was trained with, by its config or its name
+def read_video_llama(
+    file,  # *.pth as published, or *.safetensors with the same names
+) -> tuple:  # state dict under our names, 'vicuna', 'llama2' or None where the file does not say
+    "A checkpoint of Video-LLaMA's vision branch, its buffers left out. Raises `DataError` that says what another file is."
+    state, config = _state(file)
+    has = lambda p: any(k.startswith(p) for k in state)
+    wanted = (
+        "wanted a checkpoint of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth or "
+        "VL_LLaMA_2_7B_Finetuned.pth"
+    )
+    if has('audio_'):
+        raise DataError(
+            f"{file}: this is Video-LLaMA's audio branch (it holds "
+            f"{_sorted([k for k in state if k.startswith('audio_')], 2)}); {wanted}"
+        )
+    if not has('video_Qformer.'):
+        is_a = (
+            "MiniGPT-4's linear layer for images (pretrained_minigpt4.pth)"
+            if all(k.startswith('llama_proj.') for k in state)
+            else 'an image-only Q-Former (of BLIP-2)'
+            if has('Qformer.') or has('qformer.')
+            else 'something else'
+        )
+        raise DataError(
+            f"{file}: this is {is_a}: it has no video_Qformer, its {len(state)} tensors are such as "
+            f"{_sorted(state, 3)}; {wanted}"
+        )
+    ours = lambda k: (
+        'video_qformer.' + qformer_name(k.removeprefix('video_Qformer.')) if k.startswith('video_Qformer.') else k
+    )
+    return {ours(k): v for k, v in drop_ignored(state, IGNORED).items()}, _told_prompt(config, Path(file).name)
+
+
+def _told_prompt(config, name):  # which LLM a checkpoint was trained with, by its config or its name
     model = config.get('model') if isinstance(config.get('model'), dict) else config
     told = {'###': 'vicuna', '</s>': 'llama2'}.get(model.get('end_sym')) or _family(str(model.get('llama_model', '')))
     return told or _family(name)
 
-def _family(name): # 'vicuna', 'llama2' or None, by a name
+
+def _family(name):  # 'vicuna', 'llama2' or None, by a name
     return 'vicuna' if re.search('vicuna', name, re.I) else 'llama2' if re.search(r'llama[-_]?2', name, re.I) else None
 
-def check_projection(state:dict, file, llm_dim:int, llm): # from `read_video_llama`; width and folder of the LLM
+
+def check_projection(state: dict, file, llm_dim: int, llm):  # from `read_video_llama`; width and folder of the LLM
     "Refuse a projection for an LLM of another size."
-    w = state.get('llama_proj.weight'); rows = len(w) if w is not None else llm_dim
+    w = state.get('llama_proj.weight')
+    rows = len(w) if w is not None else llm_dim
     size = lambda d: f'{SIZES[d]}, width {d}' if d in SIZES else f'width {d}'
-    if rows!=llm_dim: raise DataError(f"{file}: this file is for an LLM of {size(rows)}, and {llm} is one of {size(llm_dim)}; take the checkpoint and the LLM of one size")
+    if rows != llm_dim:
+        raise DataError(
+            f"{file}: this file is for an LLM of {size(rows)}, and {llm} is one of {size(llm_dim)}; take the "
+            "checkpoint and the LLM of one size"
+        )
 
 # %% ../nbs/02d_teachers.ipynb #4565213b
-def read_blip2(path, # folder of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth
-               vit=None, # eva_vit_g.pth, where `path` is a file
-               depth:int=39, # blocks of the ViT that are used
-              )->list: # of (state dict under our names, prefixes, file, what it is)
+def read_blip2(
+    path,  # folder of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth
+    vit=None,  # eva_vit_g.pth, where `path` is a file
+    depth: int = 39,  # blocks of the ViT that are used
+) -> list:  # of (state dict under our names, prefixes, file, what it is)
     "ViT, its last norm, the image Q-Former and its queries. Raises `DataError`, `PartMissing`."
     path = Path(path)
-    if path.is_dir(): return [(_blip2_folder(path), BLIP2, path, "ViT-g and the Q-Former of BLIP-2")]
-    if vit is None: raise PartMissing(f"{path}: this file holds no ViT; give eva_vit_g.pth as well (vit=), or the folder of Salesforce/blip2-flan-t5-xxl instead")
-    state, _ = _state(path); proj = next((k for k in state if k.endswith('_proj.weight')), None)
-    _check_provenance(path, None if proj is None else 't5' if proj.startswith('t5') else proj.split('_')[0], None if proj is None else len(state[proj]))
-    norm = lambda k: 'vision_model.post_layernorm.'+k.removeprefix('ln_vision.') if k.startswith('ln_vision.') else 'qformer.'+qformer_name(k.removeprefix('Qformer.')) if k.startswith('Qformer.') else k
+    if path.is_dir():
+        return [(_blip2_folder(path), BLIP2, path, "ViT-g and the Q-Former of BLIP-2")]
+    if vit is None:
+        raise PartMissing(
+            f"{path}: this file holds no ViT; give eva_vit_g.pth as well (vit=), or the folder of "
+            "Salesforce/blip2-flan-t5-xxl instead"
+        )
+    state, _ = _state(path)
+    proj = next((k for k in state if k.endswith('_proj.weight')), None)
+    _check_provenance(
+        path,
+        None if proj is None else 't5' if proj.startswith('t5') else proj.split('_')[0],
+        None if proj is None else len(state[proj]),
+    )
+    norm = lambda k: (
+        'vision_model.post_layernorm.' + k.removeprefix('ln_vision.')
+        if k.startswith('ln_vision.')
+        else 'qformer.' + qformer_name(k.removeprefix('Qformer.'))
+        if k.startswith('Qformer.')
+        else k
+    )
     near = ('vision_model.post_layernorm.', *BLIP2[1:])
-    return [({norm(k): v for k,v in drop_ignored(state, IGNORED_BLIP2).items()}, near, path, "BLIP-2's Q-Former and ln_vision"),
-            (_eva(vit, depth), ('vision_model.embeddings.', 'vision_model.encoder.'), vit, f"the first {depth} blocks of EVA ViT-g")]
+    return [
+        (
+            {norm(k): v for k, v in drop_ignored(state, IGNORED_BLIP2).items()},
+            near,
+            path,
+            "BLIP-2's Q-Former and ln_vision",
+        ),
+        (
+            _eva(vit, depth),
+            ('vision_model.embeddings.', 'vision_model.encoder.'),
+            vit,
+            f"the first {depth} blocks of EVA ViT-g",
+        ),
+    ]
 
-def _eva(file, depth): # eva_vit_g.pth under our names
-    state = drop_ignored(_state(file)[0], (*IGNORED_EVA, rf'blocks\.({"|".join(str(i) for i in range(depth, depth+40))})\..*')); out = {}
-    for k,v in state.items():
+
+def _eva(file, depth):  # eva_vit_g.pth under our names
+    state = drop_ignored(
+        _state(file)[0], (*IGNORED_EVA, rf'blocks\.({"|".join(str(i) for i in range(depth, depth + 40))})\..*')
+    )
+    out = {}
+    for k, v in state.items():
         m = re.fullmatch(r'(blocks\.\d+\.attn\.)(q_bias|v_bias)', k)
-        if not m: out['vision_model.'+vit_name(k)] = v
-        elif m[2]=='q_bias' and m[1]+'v_bias' in state: out['vision_model.'+vit_name(m[1])+'qkv.bias'] = torch.cat([v, torch.zeros_like(v), state[m[1]+'v_bias']])
+        if not m:
+            out['vision_model.' + vit_name(k)] = v
+        elif m[2] == 'q_bias' and m[1] + 'v_bias' in state:
+            out['vision_model.' + vit_name(m[1]) + 'qkv.bias'] = torch.cat(
+                [v, torch.zeros_like(v), state[m[1] + 'v_bias']]
+            )
     return out
 
-def _check_provenance(file, kind, width): # the language model that a Q-Former was trained for
-    if kind is None: raise DataError(f"{file}: nothing says which language model this Q-Former was trained for (no t5_proj); wanted blip2_pretrained_flant5xxl.pth: others have the same shape and other values")
-    if (kind, width)!=('t5', 4096): raise DataError(f"{file}: this Q-Former was trained for {kind} of width {width}, wanted that of FLAN-T5-XXL (t5, width 4096), from Salesforce/blip2-flan-t5-xxl or blip2_pretrained_flant5xxl.pth; others have the same shape and break the weights in silence")
+
+def _check_provenance(file, kind, width):  # the language model that a Q-Former was trained for
+    if kind is None:
+        raise DataError(
+            f"{file}: nothing says which language model this Q-Former was trained for (no t5_proj); wanted "
+            "blip2_pretrained_flant5xxl.pth: others have the same shape and other values"
+        )
+    if (kind, width) != ('t5', 4096):
+        raise DataError(
+            f"{file}: this Q-Former was trained for {kind} of width {width}, wanted that of FLAN-T5-XXL (t5, width "
+            "4096), from Salesforce/blip2-flan-t5-xxl or blip2_pretrained_flant5xxl.pth; others have the same shape "
+            "and break the weights in silence"
+        )
+
 
 def _blip2_config(folder):
-    try: config = json.loads((Path(folder)/'config.json').read_text())
-    except (OSError, ValueError) as e: raise PartMissing(f"{folder}/config.json: cannot be read ({type(e).__name__}); wanted the folder of Salesforce/blip2-flan-t5-xxl") from None
+    try:
+        config = json.loads((Path(folder) / 'config.json').read_text())
+    except (OSError, ValueError) as e:
+        raise PartMissing(
+            f"{folder}/config.json: cannot be read ({type(e).__name__}); wanted the folder of "
+            "Salesforce/blip2-flan-t5-xxl"
+        ) from None
     text = config.get('text_config') or {}
     _check_provenance(folder, text.get('model_type'), text.get('d_model', text.get('hidden_size')))
     return config
 
+
 def _blip2_folder(folder):
-    _blip2_config(folder); index = folder/'model.safetensors.index.json'
+    _blip2_config(folder)
+    index = folder / 'model.safetensors.index.json'
     if index.is_file():
-        try: shards = dict(json.loads(index.read_text())['weight_map'])
-        except (ValueError, KeyError, TypeError) as e: raise DataError(f"{index}: not an index of shards ({type(e).__name__}); fetch it again") from None
-    elif (folder/'model.safetensors').is_file(): shards = dict.fromkeys(_names(folder/'model.safetensors'), 'model.safetensors')
-    else: raise PartMissing(f"{folder}: found neither model.safetensors.index.json nor model.safetensors; fetch the safetensors of Salesforce/blip2-flan-t5-xxl")
-    kept = drop_ignored(shards, IGNORED_HF); state = {}
-    for shard in sorted(set(kept.values())): state |= drop_ignored(_safetensors(folder/shard, tuple(k for k,s in kept.items() if s==shard)), IGNORED_HF)
-    lost = kept.keys()-state.keys()
-    if lost: raise DataError(f"{folder}: {_sorted(lost)} are in the index and not in {_sorted({kept[k] for k in lost})}; fetch that shard again")
+        try:
+            shards = dict(json.loads(index.read_text())['weight_map'])
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(f"{index}: not an index of shards ({type(e).__name__}); fetch it again") from None
+    elif (folder / 'model.safetensors').is_file():
+        shards = dict.fromkeys(_names(folder / 'model.safetensors'), 'model.safetensors')
+    else:
+        raise PartMissing(
+            f"{folder}: found neither model.safetensors.index.json nor model.safetensors; fetch the safetensors of "
+            "Salesforce/blip2-flan-t5-xxl"
+        )
+    kept = drop_ignored(shards, IGNORED_HF)
+    state = {}
+    for shard in sorted(set(kept.values())):
+        state |= drop_ignored(_safetensors(folder / shard, tuple(k for k, s in kept.items() if s == shard)), IGNORED_HF)
+    lost = kept.keys() - state.keys()
+    if lost:
+        raise DataError(
+            f"{folder}: {_sorted(lost)} are in the index and not in {_sorted({kept[k] for k in lost})}; fetch that "
+            "shard again"
+        )
     return state
+
 
 def _names(file):
     from safetensors import safe_open
-    with safe_open(file, 'pt') as f: return list(f.keys())
+
+    with safe_open(file, 'pt') as f:
+        return list(f.keys())
 
 # %% ../nbs/02d_teachers.ipynb #3d81969c
-def check_llm(folder, # of transformers
-              prompt:str, # 'vicuna' or 'llama2'
-             )->dict: # its config.json
+def check_llm(
+    folder,  # of transformers
+    prompt: str,  # 'vicuna' or 'llama2'
+) -> dict:  # its config.json
     "Refuse an LLM that this checkpoint was not trained with, where that can be told. Raises `DataError`, `PartMissing`."
-    folder = Path(folder); read = lambda f: json.loads((folder/f).read_text()) if (folder/f).is_file() else {}
-    if not (folder/'config.json').is_file(): raise PartMissing(f"{folder}: found no config.json, wanted the folder of a LLaMA: Vicuna v0 or Llama-2-chat")
-    config, tok = read('config.json'), read('tokenizer_config.json'); jinja = folder/'chat_template.jinja'
+    folder = Path(folder)
+    read = lambda f: json.loads((folder / f).read_text()) if (folder / f).is_file() else {}
+    if not (folder / 'config.json').is_file():
+        raise PartMissing(f"{folder}: found no config.json, wanted the folder of a LLaMA: Vicuna v0 or Llama-2-chat")
+    config, tok = read('config.json'), read('tokenizer_config.json')
+    jinja = folder / 'chat_template.jinja'
     template = jinja.read_text() if jinja.is_file() else str(tok.get('chat_template') or '')
-    if not isinstance(config.get('hidden_size'), int): raise DataError(f"{folder}/config.json: no hidden_size, so this is no LLaMA (model_type {config.get('model_type')!r}); wanted Vicuna v0 or Llama-2-chat")
+    if not isinstance(config.get('hidden_size'), int):
+        raise DataError(
+            f"{folder}/config.json: no hidden_size, so this is no LLaMA (model_type {config.get('model_type')!r}); "
+            "wanted Vicuna v0 or Llama-2-chat"
+        )
     name = f"{folder.resolve().name} {config.get('_name_or_path', '')}"
-    if re.search(r'delta', name, re.I): raise DataError(f"{folder}: this is a raw Vicuna delta ({name.strip()}), the difference to LLaMA and not a model; add it to LLaMA first (FastChat's apply_delta)")
+    if re.search(r'delta', name, re.I):
+        raise DataError(
+            f"{folder}: this is a raw Vicuna delta ({name.strip()}), the difference to LLaMA and not a model; add it "
+            "to LLaMA first (FastChat's apply_delta)"
+        )
     later = re.search(r'vicuna.*?(?:v(?=1)|(?=1\.))(1[._]?\d)\b', name, re.I)
-    if prompt=='vicuna' and (later or 'USER' in template and 'ASSISTANT' in template): raise DataError(f"{folder}: this is Vicuna v{later[1] if later else '1.1 or later, by its chat template'}, wanted Vicuna v0, with which Video-LLaMA was trained; a later one echoes questions or answers badly")
-    if (other := _family(name) or ('llama2' if '[INST]' in template else None)) and other!=prompt: raise DataError(f"{folder}: this is of the family {other}, and the checkpoint was trained with {prompt}; take {'Llama-2-chat' if prompt=='llama2' else 'Vicuna v0'}, or give prompt={other!r} if you know better")
+    if prompt == 'vicuna' and (later or 'USER' in template and 'ASSISTANT' in template):
+        raise DataError(
+            f"{folder}: this is Vicuna v{later[1] if later else '1.1 or later, by its chat template'}, wanted Vicuna "
+            "v0, with which Video-LLaMA was trained; a later one echoes questions or answers badly"
+        )
+    if (other := _family(name) or ('llama2' if '[INST]' in template else None)) and other != prompt:
+        raise DataError(
+            f"{folder}: this is of the family {other}, and the checkpoint was trained with {prompt}; take "
+            f"{'Llama-2-chat' if prompt == 'llama2' else 'Vicuna v0'}, or give prompt={other!r} if you know better"
+        )
     return config
 
-def check_vocabulary(rows:int, tok, folder): # rows of the LLM's table of embeddings, its tokenizer
-    "Refuse a table of embeddings that is not the tokenizer's; one padded to a multiple of eight passes."
-    if rows<len(tok) or rows>len(tok) and rows%8: raise DataError(f"{folder}: {rows} rows of embeddings and a tokenizer of {len(tok)}, wanted one row a token"+("; this is Vicuna v0 with the [PAD] row that applying its delta adds: take the tokenizer written with it, whose added_tokens.json has [PAD]" if (rows, len(tok))==(32001, 32000) else '; take both from one folder'))
 
-def check_not_a_difference(llm, folder): # a causal LM of transformers
+def check_vocabulary(rows: int, tok, folder):  # rows of the LLM's table of embeddings, its tokenizer
+    "Refuse a table of embeddings that is not the tokenizer's; one padded to a multiple of eight passes."
+    if rows < len(tok) or rows > len(tok) and rows % 8:
+        raise DataError(
+            f"{folder}: {rows} rows of embeddings and a tokenizer of {len(tok)}, wanted one row a token"
+            + (
+                "; this is Vicuna v0 with the [PAD] row that applying its delta adds: take the tokenizer written "
+                "with it, whose added_tokens.json has [PAD]"
+                if (rows, len(tok)) == (32001, 32000)
+                else '; take both from one folder'
+            )
+        )
+
+
+def check_not_a_difference(llm, folder):  # a causal LM of transformers
     "Refuse the difference of two models, recognised by its last norm: a model's is near one, a difference's near zero."
     norm = getattr(getattr(llm, 'model', None), 'norm', None)
-    if norm is not None and norm.weight.float().abs().mean()<.05: raise DataError(f"{folder}: the weights of its last norm are near zero, so this is the difference of two models (a raw Vicuna delta); add it to LLaMA first (FastChat's apply_delta)")
+    if norm is not None and norm.weight.float().abs().mean() < 0.05:
+        raise DataError(
+            f"{folder}: the weights of its last norm are near zero, so this is the difference of two models (a raw "
+            "Vicuna delta); add it to LLaMA first (FastChat's apply_delta)"
+        )
 
-def load_llama(folder, # with config.json, a tokenizer, and safetensors or pytorch_model*.bin
-               dtype=torch.bfloat16): # (causal LM frozen, its tokenizer)
+
+def load_llama(
+    folder,  # with config.json, a tokenizer, and safetensors or pytorch_model*.bin
+    dtype=torch.bfloat16,  # (causal LM frozen, its tokenizer)
+):
     "A LLaMA from its folder; .bin files are read without running anything. Raises `DataError` for tensors that are missing, too many, or of another shape."
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    folder = Path(folder); bins = [] if any(folder.glob('*.safetensors')) else sorted(folder.glob('pytorch_model*.bin'))
+
+    folder = Path(folder)
+    bins = [] if any(folder.glob('*.safetensors')) else sorted(folder.glob('pytorch_model*.bin'))
     how = dict(dtype=dtype, output_loading_info=True)
     try:
-        if bins: llm, told = _from_bins(folder, bins, how)
-        else: llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **how)
+        if bins:
+            llm, told = _from_bins(folder, bins, how)
+        else:
+            llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **how)
         tok = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as e:
         if isinstance(e, (DataError, PartMissing)): raise
-        raise DataError(f"{folder}: cannot be loaded as a causal LM with its tokenizer ({type(e).__name__}: {str(e).splitlines()[0][:160] if str(e) else ''})") from None
+        raise DataError(
+            f"{folder}: cannot be loaded as a causal LM with its tokenizer ({type(e).__name__}: "
+            f"{str(e).splitlines()[0][:160] if str(e) else ''})"
+        ) from None
     wrong = {k: sorted(map(str, told.get(k) or ())) for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys')}
     wrong['unexpected_keys'] = [k for k in wrong['unexpected_keys'] if not k.endswith('rotary_emb.inv_freq')]
-    if any(wrong.values()): raise DataError(f"{folder}: missing {_sorted(wrong['missing_keys'])}; unexpected {_sorted(wrong['unexpected_keys'])}; of another shape {_sorted(wrong['mismatched_keys'])}; wanted exactly the tensors of {type(llm).__name__}")
-    check_vocabulary(llm.get_input_embeddings().num_embeddings, tok, folder); check_not_a_difference(llm, folder)
+    if any(wrong.values()):
+        raise DataError(
+            f"{folder}: missing {_sorted(wrong['missing_keys'])}; unexpected {_sorted(wrong['unexpected_keys'])}; of "
+            f"another shape {_sorted(wrong['mismatched_keys'])}; wanted exactly the tensors of {type(llm).__name__}"
+        )
+    check_vocabulary(llm.get_input_embeddings().num_embeddings, tok, folder)
+    check_not_a_difference(llm, folder)
     return llm.eval().requires_grad_(False), tok
+
 
 def _from_bins(folder, bins, how):
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
     config, state = AutoConfig.from_pretrained(folder), {}
-    for b in bins: state |= _state(b)[0]
+    for b in bins:
+        state |= _state(b)[0]
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, config=config, state_dict=state, **how)
 
 # %% ../nbs/02d_teachers.ipynb #5c04997a
-def load_video_llama(checkpoint, # of Video-LLaMA, *.pth
-                     blip2, # folder of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth
-                     llm, # folder of a LLaMA
-                     vit=None, # eva_vit_g.pth, where `blip2` is a file
-                     prompt:str|None=None, # 'vicuna' or 'llama2'; None: what the checkpoint says, else 'vicuna'
-                     dtype=torch.bfloat16, vit_dtype=torch.float32, # of the LLM; of the ViT, float16 as published
-                     vision=None, qformer=None, # configs of another size, where `blip2` is a file
-                    )->PublishedVideoLLaMA:
+def load_video_llama(
+    checkpoint,  # of Video-LLaMA, *.pth
+    blip2,  # folder of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth
+    llm,  # folder of a LLaMA
+    vit=None,  # eva_vit_g.pth, where `blip2` is a file
+    prompt: str | None = None,  # 'vicuna' or 'llama2'; None: what the checkpoint says, else 'vicuna'
+    dtype=torch.bfloat16,
+    vit_dtype=torch.float32,  # of the LLM; of the ViT, float16 as published
+    vision=None,
+    qformer=None,  # configs of another size, where `blip2` is a file
+) -> PublishedVideoLLaMA:
     "Video-LLaMA from published files, all tensors accounted for. Raises `DataError`, `PartMissing` naming the file."
-    state, told = read_video_llama(checkpoint); prompt = prompt or told or 'vicuna'
-    if prompt not in ('vicuna', 'llama2'): raise DataError(f"prompt: found {prompt!r}, wanted vicuna or llama2")
+    state, told = read_video_llama(checkpoint)
+    prompt = prompt or told or 'vicuna'
+    if prompt not in ('vicuna', 'llama2'):
+        raise DataError(f"prompt: found {prompt!r}, wanted vicuna or llama2")
     check_projection(state, checkpoint, check_llm(llm, prompt)['hidden_size'], llm)
-    if Path(blip2).is_dir(): vision, qformer = _blip2_sizes(blip2)
+    if Path(blip2).is_dir():
+        vision, qformer = _blip2_sizes(blip2)
     model, tok = load_llama(llm, dtype)
-    with torch.device('meta'): out = PublishedVideoLLaMA(model, tok, vision, qformer, prompt, n_query=state['video_query_tokens'].shape[1] if 'video_query_tokens' in state else 32)
-    _put(out, state, TRAINED, checkpoint, "Video-LLaMA's trained part"); parts = read_blip2(blip2, vit, len(out.vision_model.encoder.layers))
-    for part in parts: _put(out, *part)
-    out.vision_model.embeddings.to(vit_dtype); out.vision_model.encoder.to(vit_dtype)
+    with torch.device('meta'):
+        out = PublishedVideoLLaMA(
+            model,
+            tok,
+            vision,
+            qformer,
+            prompt,
+            n_query=state['video_query_tokens'].shape[1] if 'video_query_tokens' in state else 32,
+        )
+    _put(out, state, TRAINED, checkpoint, "Video-LLaMA's trained part")
+    parts = read_blip2(blip2, vit, len(out.vision_model.encoder.layers))
+    for part in parts:
+        _put(out, *part)
+    out.vision_model.embeddings.to(vit_dtype)
+    out.vision_model.encoder.to(vit_dtype)
     return out
 
-def _blip2_sizes(folder): # configs of a BLIP-2 folder; epsilons are ours, its own were edited after release
-    from transformers import Blip2QFormerConfig, Blip2VisionConfig
-    config = _blip2_config(folder)
-    return Blip2VisionConfig.from_dict((config.get('vision_config') or {})|dict(layer_norm_eps=1e-6)), Blip2QFormerConfig.from_dict((config.get('qformer_config') or {})|dict(layer_norm_eps=1e-12))
 
-def published_video_llama(root, # laid out as in `weights.published`
-                          dtype:str='bfloat16', vit_dtype:str='float32', device:str='cpu')->PublishedVideoLLaMA: # .files: name and fingerprint of each
+def _blip2_sizes(folder):  # configs of a BLIP-2 folder; epsilons are ours, its own were edited after release
+    from transformers import Blip2QFormerConfig, Blip2VisionConfig
+
+    config = _blip2_config(folder)
+    return Blip2VisionConfig.from_dict(
+        (config.get('vision_config') or {}) | dict(layer_norm_eps=1e-6)
+    ), Blip2QFormerConfig.from_dict((config.get('qformer_config') or {}) | dict(layer_norm_eps=1e-12))
+
+
+def published_video_llama(
+    root,  # laid out as in `weights.published`
+    dtype: str = 'bfloat16',
+    vit_dtype: str = 'float32',
+    device: str = 'cpu',
+) -> PublishedVideoLLaMA:  # .files: name and fingerprint of each
     "Video-LLaMA from a folder of published files. Raises `DataError`, `PartMissing`."
     found = sorted(p for p in published(root, 'video-llama').iterdir() if p.suffix in ('.pth', '.safetensors'))
-    if len(found)!=1: raise PartMissing(f"{root}/video-llama: found {len(found)} files ({_sorted([p.name for p in found])}), wanted one .pth of Video-LLaMA's vision branch")
+    if len(found) != 1:
+        raise PartMissing(
+            f"{root}/video-llama: found {len(found)} files ({_sorted([p.name for p in found])}), wanted one .pth of "
+            "Video-LLaMA's vision branch"
+        )
     blip2, llm, vit = published(root, 'blip2'), published(root, 'llm'), None
-    if not (blip2/'config.json').is_file(): blip2, vit = blip2/'blip2_pretrained_flant5xxl.pth', blip2/'eva_vit_g.pth'
-    files = dict(checkpoint=found[0], blip2=blip2, llm=llm)|(dict(vit=vit) if vit else {})
+    if not (blip2 / 'config.json').is_file():
+        blip2, vit = blip2 / 'blip2_pretrained_flant5xxl.pth', blip2 / 'eva_vit_g.pth'
+    files = dict(checkpoint=found[0], blip2=blip2, llm=llm) | (dict(vit=vit) if vit else {})
     lost = next((p for p in files.values() if not p.exists()), None)
     if lost: raise PartMissing(f"{lost}: found nothing, wanted {PUBLISHED['blip2']}")
     model = load_video_llama(**files, dtype=_torch_dtype(dtype), vit_dtype=_torch_dtype(vit_dtype)).to(device)
-    model.files = {k: [Path(p).name, fingerprint(p)] for k,p in files.items()}
+    model.files = {k: [Path(p).name, fingerprint(p)] for k, p in files.items()}
     return model
 
 # %% ../nbs/02d_teachers.ipynb #ac6a6ce1
-def fingerprint(path)->str: # of a file, or of all files of a folder
+def fingerprint(path) -> str:  # of a file, or of all files of a folder
     "A short name for the bytes of a file or folder."
     path = Path(path)
-    if path.is_dir(): return digest({p.relative_to(path).as_posix(): fingerprint(p) for p in sorted(path.rglob('*')) if p.is_file() and not p.name.startswith('.')})
+    if path.is_dir():
+        return digest(
+            {
+                p.relative_to(path).as_posix(): fingerprint(p)
+                for p in sorted(path.rglob('*'))
+                if p.is_file() and not p.name.startswith('.')
+            }
+        )
     size = path.stat().st_size
     with open(path, 'rb') as f:
-        if size<=1<<30: return hashlib.file_digest(f, 'sha256').hexdigest()[:12]
-        ends = f.read(1<<20); f.seek(-(1<<20), 2); return f'ends-{hashlib.sha256(str(size).encode()+ends+f.read()).hexdigest()[:12]}'
+        if size <= 1 << 30: return hashlib.file_digest(f, 'sha256').hexdigest()[:12]
+        ends = f.read(1 << 20)
+        f.seek(-(1 << 20), 2)
+        return f'ends-{hashlib.sha256(str(size).encode() + ends + f.read()).hexdigest()[:12]}'
+
 
 def _torch_dtype(name):
-    if not isinstance(d := getattr(torch, str(name), None), torch.dtype): raise DataError(f"dtype: found {name!r}, wanted float32, bfloat16 or float16")
+    if not isinstance(d := getattr(torch, str(name), None), torch.dtype):
+        raise DataError(f"dtype: found {name!r}, wanted float32, bfloat16 or float16")
     return d
 
-def _versions(): return {p: importlib.metadata.version(p) for p in ('torch', 'transformers')}
+
+def _versions():
+    return {p: importlib.metadata.version(p) for p in ('torch', 'transformers')}
+
 
 class VideoLLaMATeacher:
     "The published Video-LLaMA as a `Teacher`."
-    def __init__(self, model:PublishedVideoLLaMA, provenance:dict, # what the model is
-                 n_frames:int=8, how:Decoding=Decoding()):
+
+    def __init__(
+        self,
+        model: PublishedVideoLLaMA,
+        provenance: dict,  # what the model is
+        n_frames: int = 8,
+        how: Decoding = Decoding(),
+    ):
         most = model.video_frame_position_embedding.num_embeddings
-        if not 1<=n_frames<=most: raise DataError(f"n_frames: found {n_frames}, wanted 1 to {most}, the size of the table of frame positions")
+        if not 1 <= n_frames <= most:
+            raise DataError(f"n_frames: found {n_frames}, wanted 1 to {most}, the size of the table of frame positions")
         self.model, self.n_frames, self.size, self.how = model, n_frames, model.size, how
-        self.provenance = dict(teacher='video-llama', **provenance, prompt=model.prompt, system=model.system, n_frames=n_frames, decoding=asdict(how), code=code_hash('teachers', 'video'), versions=_versions())
+        self.provenance = dict(
+            teacher='video-llama',
+            **provenance,
+            prompt=model.prompt,
+            system=model.system,
+            n_frames=n_frames,
+            decoding=asdict(how),
+            code=code_hash('teachers', 'video'),
+            versions=_versions(),
+        )
+
     @classmethod
-    def load(cls, checkpoint:str, blip2:str, llm:str, vit:str|None=None, prompt:str|None=None, dtype:str='bfloat16', vit_dtype:str='float32', device:str='cpu',
-             n_frames:int=8, max_new_tokens:int=300, sample:bool=False, seed:int=0, batch:int=16):
+    def load(
+        cls,
+        checkpoint: str,
+        blip2: str,
+        llm: str,
+        vit: str | None = None,
+        prompt: str | None = None,
+        dtype: str = 'bfloat16',
+        vit_dtype: str = 'float32',
+        device: str = 'cpu',
+        n_frames: int = 8,
+        max_new_tokens: int = 300,
+        sample: bool = False,
+        seed: int = 0,
+        batch: int = 16,
+    ):
         "From published files; see `load_video_llama`."
-        model = load_video_llama(checkpoint, blip2, llm, vit, prompt, _torch_dtype(dtype), _torch_dtype(vit_dtype)).to(device)
-        files = {k: [Path(p).name, fingerprint(p)] for k,p in dict(checkpoint=checkpoint, blip2=blip2, llm=llm, vit=vit).items() if p}
-        return cls(model, dict(files=files, dtype=dtype, vit_dtype=vit_dtype, device=device), n_frames, Decoding(max_new_tokens, sample, seed, batch=batch))
-    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+        model = load_video_llama(checkpoint, blip2, llm, vit, prompt, _torch_dtype(dtype), _torch_dtype(vit_dtype)).to(
+            device
+        )
+        files = {
+            k: [Path(p).name, fingerprint(p)]
+            for k, p in dict(checkpoint=checkpoint, blip2=blip2, llm=llm, vit=vit).items()
+            if p
+        }
+        return cls(
+            model,
+            dict(files=files, dtype=dtype, vit_dtype=vit_dtype, device=device),
+            n_frames,
+            Decoding(max_new_tokens, sample, seed, batch=batch),
+        )
+
+    def answer(self, frames, fps, questions, clip='', index=None):  # as `Teacher.answer`
         "Answers about one clip. Raises `DataError`."
         return answer_clip(self.model, frames, questions, fps, index, self.how, self.n_frames)
-    def tokens(self, frames): # (T, H, W, 3) uint8 -> (32, 768)
+
+    def tokens(self, frames):  # (T, H, W, 3) uint8 -> (32, 768)
         "The video Q-Former's tokens of a clip."
         return self.model.encode(frames[frame_index(len(frames), self.n_frames)])[0]
 
 # %% ../nbs/02d_teachers.ipynb #8ef38087
 class SmallTeacher:
     "A small `VideoLLaMA` with its ViT and LLM, as a `Teacher`."
-    def __init__(self, video:VideoLLaMA, vit, llm:PromptedLLM, cfg:VideoConfig, provenance:dict):
-        self.video, self.vit, self.llm, self.cfg, self.n_frames, self.size = video, vit, llm, cfg, cfg.n_frames, cfg.image_size
-        self.provenance = dict(teacher='small', **provenance, settings=asdict(cfg), code=code_hash('teachers', 'video', 'models'), versions=_versions())
+
+    def __init__(self, video: VideoLLaMA, vit, llm: PromptedLLM, cfg: VideoConfig, provenance: dict):
+        self.video, self.vit, self.llm, self.cfg, self.n_frames, self.size = (
+            video,
+            vit,
+            llm,
+            cfg,
+            cfg.n_frames,
+            cfg.image_size,
+        )
+        self.provenance = dict(
+            teacher='small',
+            **provenance,
+            settings=asdict(cfg),
+            code=code_hash('teachers', 'video', 'models'),
+            versions=_versions(),
+        )
+
     @classmethod
-    def load(cls, run:str='_runs/sim-had', # folder of a run
-             artifact:str|None=None): # its video-*; None takes the only one
+    def load(
+        cls,
+        run: str = '_runs/sim-had',  # folder of a run
+        artifact: str | None = None,  # its video-*; None takes the only one
+    ):
         "From a run that has trained it. Raises `PartMissing` where there is none."
-        folder = project_root()/run; found = sorted((folder/'artifacts').glob(artifact or 'video-*'))
-        if len(found)!=1: raise PartMissing(f"{run}/artifacts: found {len(found)} trained small Video-LLaMA ({_sorted([p.name for p in found])}), wanted one; "+("choose it with --set artifact=NAME" if found else "run papermill nbs/05_stage2.ipynb first, or name another teacher with --teacher"))
-        Store(folder/'artifacts').verify(found[0]); told = json.loads((found[0]/'manifest.json').read_text())['inputs']
-        cfg, parts = VideoConfig(**told['video']), Store(folder.parent/'parts'); state = _safetensors(found[0]/'model.safetensors')
+        folder = project_root() / run
+        found = sorted((folder / 'artifacts').glob(artifact or 'video-*'))
+        if len(found) != 1:
+            raise PartMissing(
+                f"{run}/artifacts: found {len(found)} trained small Video-LLaMA "
+                f"({_sorted([p.name for p in found])}), wanted one; "
+                + (
+                    "choose it with --set artifact=NAME"
+                    if found
+                    else "run papermill nbs/05_stage2.ipynb first, or name another teacher with --teacher"
+                )
+            )
+        Store(folder / 'artifacts').verify(found[0])
+        told = json.loads((found[0] / 'manifest.json').read_text())['inputs']
+        cfg, parts = VideoConfig(**told['video']), Store(folder.parent / 'parts')
+        state = _safetensors(found[0] / 'model.safetensors')
         llm = PromptedLLM(*load_llm(prepare('llm', cfg.llm, parts), _torch_dtype(told['dtype'])))
-        video = VideoLLaMA(cfg, *state['mean'].shape, llm.dim); video.load_state_dict(state)
-        return cls(video.eval().requires_grad_(False), load_vit(prepare('vit', cfg.vit, parts), _torch_dtype(told['dtype'])), llm, cfg, dict(artifact=found[0].name, dtype=told['dtype']))
+        video = VideoLLaMA(cfg, *state['mean'].shape, llm.dim)
+        video.load_state_dict(state)
+        return cls(
+            video.eval().requires_grad_(False),
+            load_vit(prepare('vit', cfg.vit, parts), _torch_dtype(told['dtype'])),
+            llm,
+            cfg,
+            dict(artifact=found[0].name, dtype=told['dtype']),
+        )
+
     @torch.no_grad()
-    def tokens(self, frames): # (T, H, W, 3) uint8 -> (L, D_q)
+    def tokens(self, frames):  # (T, H, W, 3) uint8 -> (L, D_q)
         "The small video Q-Former's tokens of a clip."
-        i = frame_index(len(frames), self.n_frames); x = squash(torch.from_numpy(np.ascontiguousarray(frames[i+[i[-1]]*(self.n_frames-len(i))])).permute(0, 3, 1, 2), self.size).float()
+        i = frame_index(len(frames), self.n_frames)
+        x = squash(
+            torch.from_numpy(np.ascontiguousarray(frames[i + [i[-1]] * (self.n_frames - len(i))])).permute(0, 3, 1, 2),
+            self.size,
+        ).float()
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-        h = self.vit(pixel_values=((x.div(255)-mean)/std).to(self.vit.dtype)).last_hidden_state
-        return self.video(h.float().half().float()[None])[0] # kept features are in half precision
+        h = self.vit(pixel_values=((x.div(255) - mean) / std).to(self.vit.dtype)).last_hidden_state
+        return self.video(h.float().half().float()[None])[0]  # kept features are in half precision
+
     @torch.no_grad()
-    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+    def answer(self, frames, fps, questions, clip='', index=None):  # as `Teacher.answer`
         "Greedy answers about one clip."
         x = self.video.llama_proj(self.tokens(frames))
         return self.llm.answer(x.expand(len(questions), -1, -1), questions, self.cfg.max_new_tokens)
@@ -459,61 +898,161 @@ class SmallTeacher:
 # %% ../nbs/02d_teachers.ipynb #c0b52ed7
 class HFTeacher:
     "A video-language model of transformers (AutoModelForImageTextToText) as a `Teacher`. It has no 32 tokens: `tokens` is None, `pooled` is the substitute."
-    def __init__(self, model, processor, # as transformers makes them
-                 provenance:dict, n_frames:int=8, max_new_tokens:int=128):
-        self.model, self.processor, self.n_frames, self.size, self.max_new_tokens = model.eval().requires_grad_(False), processor, n_frames, None, max_new_tokens
+
+    def __init__(
+        self,
+        model,
+        processor,  # as transformers makes them
+        provenance: dict,
+        n_frames: int = 8,
+        max_new_tokens: int = 128,
+    ):
+        self.model, self.processor, self.n_frames, self.size, self.max_new_tokens = (
+            model.eval().requires_grad_(False),
+            processor,
+            n_frames,
+            None,
+            max_new_tokens,
+        )
         tok = getattr(processor, 'tokenizer', None)
-        if tok is not None: tok.padding_side = 'left'
-        self.provenance = dict(teacher='huggingface', **provenance, model_class=type(model).__name__, n_frames=n_frames, max_new_tokens=max_new_tokens, code=code_hash('teachers', 'video'), versions=_versions())
+        if tok is not None:
+            tok.padding_side = 'left'
+        self.provenance = dict(
+            teacher='huggingface',
+            **provenance,
+            model_class=type(model).__name__,
+            n_frames=n_frames,
+            max_new_tokens=max_new_tokens,
+            code=code_hash('teachers', 'video'),
+            versions=_versions(),
+        )
+
     @classmethod
-    def load(cls, model:str, # folder, or name on the hub
-             n_frames:int=8, dtype:str='bfloat16', device:str='cpu', max_new_tokens:int=128, revision:str|None=None):
+    def load(
+        cls,
+        model: str,  # folder, or name on the hub
+        n_frames: int = 8,
+        dtype: str = 'bfloat16',
+        device: str = 'cpu',
+        max_new_tokens: int = 128,
+        revision: str | None = None,
+    ):
         "By name. Raises `PartMissing` naming what is not installed."
         from transformers import AutoModelForImageTextToText, AutoProcessor
-        try: processor, net = AutoProcessor.from_pretrained(model, revision=revision), AutoModelForImageTextToText.from_pretrained(model, revision=revision, dtype=_torch_dtype(dtype), use_safetensors=True)
-        except ImportError as e: raise PartMissing(f"{model}: its processor needs a package that is not installed ({' '.join(str(e).split())[:160]}); install torchvision of the same build as torch {torch.__version__}") from None
-        except (OSError, ValueError) as e: raise PartMissing(f"{model}: cannot be loaded as a video-language model ({' '.join(str(e).split())[:200]})") from None
+
+        try:
+            processor, net = (
+                AutoProcessor.from_pretrained(model, revision=revision),
+                AutoModelForImageTextToText.from_pretrained(
+                    model, revision=revision, dtype=_torch_dtype(dtype), use_safetensors=True
+                ),
+            )
+        except ImportError as e:
+            raise PartMissing(
+                f"{model}: its processor needs a package that is not installed ({' '.join(str(e).split())[:160]}); "
+                f"install torchvision of the same build as torch {torch.__version__}"
+            ) from None
+        except (OSError, ValueError) as e:
+            raise PartMissing(
+                f"{model}: cannot be loaded as a video-language model ({' '.join(str(e).split())[:200]})"
+            ) from None
         made = fingerprint(model) if Path(model).is_dir() else getattr(net.config, '_commit_hash', None)
-        return cls(net.to(device), processor, dict(model=Path(model).name if Path(model).is_dir() else model, revision=revision, fingerprint=made, dtype=dtype, device=device), n_frames, max_new_tokens)
+        return cls(
+            net.to(device),
+            processor,
+            dict(
+                model=Path(model).name if Path(model).is_dir() else model,
+                revision=revision,
+                fingerprint=made,
+                dtype=dtype,
+                device=device,
+            ),
+            n_frames,
+            max_new_tokens,
+        )
+
     def inputs(self, frames, fps, questions, index):
         "What the processor makes of a clip and questions; of a processor without a chat template, of the bare texts."
-        videos = [[frames] for _ in questions]; told = [[dict(total_num_frames=index[-1]+1, fps=fps, frames_indices=index)] for _ in questions]
+        videos = [[frames] for _ in questions]
+        told = [[dict(total_num_frames=index[-1] + 1, fps=fps, frames_indices=index)] for _ in questions]
         how = dict(padding=True, do_sample_frames=False, video_metadata=told)
-        if getattr(self.processor, 'chat_template', None) is None: return self.processor(text=questions, videos=videos, return_tensors='pt', **how)
-        talk = [[dict(role='user', content=[dict(type='video', video=frames), dict(type='text', text=q)])] for q in questions]
-        return self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt', processor_kwargs=how)
+        if getattr(self.processor, 'chat_template', None) is None:
+            return self.processor(text=questions, videos=videos, return_tensors='pt', **how)
+        talk = [
+            [dict(role='user', content=[dict(type='video', video=frames), dict(type='text', text=q)])]
+            for q in questions
+        ]
+        return self.processor.apply_chat_template(
+            talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt', processor_kwargs=how
+        )
+
     @torch.no_grad()
-    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+    def answer(self, frames, fps, questions, clip='', index=None):  # as `Teacher.answer`
         "Greedy answers about one clip."
-        if index is None: index = frame_index(len(frames), self.n_frames); frames = frames[index]
-        x = {k: v.to(self.model.device, self.model.dtype if v.is_floating_point() else None) for k,v in self.inputs(frames, fps, questions, index).items() if isinstance(v, Tensor)}
+        if index is None:
+            index = frame_index(len(frames), self.n_frames)
+            frames = frames[index]
+        x = {
+            k: v.to(self.model.device, self.model.dtype if v.is_floating_point() else None)
+            for k, v in self.inputs(frames, fps, questions, index).items()
+            if isinstance(v, Tensor)
+        }
         out = self.model.generate(**x, max_new_tokens=self.max_new_tokens, do_sample=False)
-        return [t.strip() for t in self.processor.batch_decode(out[:, x['input_ids'].shape[1]:], skip_special_tokens=True)]
-    def tokens(self, frames): return None
+        return [
+            t.strip() for t in self.processor.batch_decode(out[:, x['input_ids'].shape[1] :], skip_special_tokens=True)
+        ]
+
+    def tokens(self, frames):
+        return None
+
     @torch.no_grad()
-    def pooled(self, frames)->Tensor: # (T, H, W, 3) uint8 -> (32, D)
+    def pooled(self, frames) -> Tensor:  # (T, H, W, 3) uint8 -> (32, D)
         "`pooled_tokens` of its vision encoder. Raises `DataError` for a model whose encoder is not one of frames."
-        tower = next((m for k,m in self.model.named_modules() if k.split('.')[-1] in ('vision_tower', 'vision_model', 'visual')), None)
-        made = self.processor.video_processor(videos=[frames[frame_index(len(frames), self.n_frames)]], do_sample_frames=False, return_tensors='pt')
+        tower = next(
+            (
+                m
+                for k, m in self.model.named_modules()
+                if k.split('.')[-1] in ('vision_tower', 'vision_model', 'visual')
+            ),
+            None,
+        )
+        made = self.processor.video_processor(
+            videos=[frames[frame_index(len(frames), self.n_frames)]], do_sample_frames=False, return_tensors='pt'
+        )
         x = made.get('pixel_values_videos')
-        if tower is None or x is None or x.ndim!=5: raise DataError(f"{type(self.model).__name__}: found no encoder of single frames with pixel_values_videos (1, T, 3, H, W); pool its vision tokens with pooled_tokens yourself")
+        if tower is None or x is None or x.ndim != 5:
+            raise DataError(
+                f"{type(self.model).__name__}: found no encoder of single frames with pixel_values_videos (1, T, 3, "
+                "H, W); pool its vision tokens with pooled_tokens yourself"
+            )
         h = tower(x[0].to(self.model.device, self.model.dtype)).last_hidden_state
-        return pooled_tokens(h[:, 1:] if round(h.shape[1]**.5)**2!=h.shape[1] else h)
+        return pooled_tokens(h[:, 1:] if round(h.shape[1] ** 0.5) ** 2 != h.shape[1] else h)
 
 # %% ../nbs/02d_teachers.ipynb #8dbe2fd2
 class FileTeacher:
     "Answers from a JSONL with clip, question and answer, as a `Teacher` that looks at nothing. Raises `DataError` for a pair that is there twice."
+
     n_frames, size = 0, None
-    def __init__(self, path:str):
-        rows = read_jsonl(path); self.path, self.known = Path(path), {}
-        for i,r in enumerate(rows, 1):
-            if not isinstance(r, dict) or not all(isinstance(r.get(k), str) for k in ('clip', 'question', 'answer')): raise DataError(f"{path}, line {i}: wanted clip, question and answer, three texts")
-            if (key := (r['clip'], r['question'])) in self.known: raise DataError(f"{path}, line {i}: {key} is there twice")
+
+    def __init__(self, path: str):
+        rows = read_jsonl(path)
+        self.path, self.known = Path(path), {}
+        for i, r in enumerate(rows, 1):
+            if not isinstance(r, dict) or not all(isinstance(r.get(k), str) for k in ('clip', 'question', 'answer')):
+                raise DataError(f"{path}, line {i}: wanted clip, question and answer, three texts")
+            if (key := (r['clip'], r['question'])) in self.known:
+                raise DataError(f"{path}, line {i}: {key} is there twice")
             self.known[key] = r['answer']
         self.provenance = dict(teacher='file', file=self.path.name, fingerprint=fingerprint(path))
-    def answer(self, frames, fps, questions, clip='', index=None): # as `Teacher.answer`
+
+    def answer(self, frames, fps, questions, clip='', index=None):  # as `Teacher.answer`
         "The kept answers about one clip. Raises `DataError` where one is missing."
         missing = [q for q in questions if (clip, q) not in self.known]
-        if missing: raise DataError(f"{self.path}: no answer about {clip!r} to {missing[0]!r}, wanted a line with this clip and question")
+        if missing:
+            raise DataError(
+                f"{self.path}: no answer about {clip!r} to {missing[0]!r}, wanted a line with this clip and question"
+            )
         return [self.known[clip, q] for q in questions]
-    def tokens(self, frames): return None
+
+    def tokens(self, frames):
+        return None

@@ -18,308 +18,531 @@ from .core import DataError, PartMissing, VideoConfig, file_hash, progress, prov
 from .models import PromptedLLM
 
 # %% ../nbs/02b_video.ipynb #35717a35
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # ImageNet, as DINOv2 was trained
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as DINOv2 was trained
 
-def frame_index(length:int, # frames in the clip
-                n:int, # frames wanted
-               )->list[int]: # min(n, length) indices
+
+def frame_index(
+    length: int,  # frames in the clip
+    n: int,  # frames wanted
+) -> list[int]:  # min(n, length) indices
     "Video-LLaMA's uniform sampling."
     n = min(n, length)
-    return [k*length//n for k in range(n)]
+    return [k * length // n for k in range(n)]
 
-def _with_film(path, size, look): # what `look` makes of a decord.VideoReader
+
+def _with_film(path, size, look):  # what `look` makes of a decord.VideoReader
     import decord
-    if not Path(path).exists(): raise DataError(f"{path}: the clip does not exist; check that the stimuli folder is complete")
-    try: return look(decord.VideoReader(str(path), ctx=decord.cpu(0), width=size or -1, height=size or -1, num_threads=1))
-    except decord.DECORDError as e: raise DataError(f"{path}: the clip does not decode ({str(e).splitlines()[0][:80]}); fetch it again") from None
 
-def read_clip(path, # a film
-              n:int|None=None, # frames wanted; None is all
-              size:int|None=None, # edge, pixels; None leaves them
-             )->tuple: # frames (min(n, length), H, W, 3) uint8, frames a second, their numbers in the clip
+    if not Path(path).exists():
+        raise DataError(f"{path}: the clip does not exist; check that the stimuli folder is complete")
+    try:
+        return look(
+            decord.VideoReader(str(path), ctx=decord.cpu(0), width=size or -1, height=size or -1, num_threads=1)
+        )
+    except decord.DECORDError as e:
+        raise DataError(f"{path}: the clip does not decode ({str(e).splitlines()[0][:80]}); fetch it again") from None
+
+
+def read_clip(
+    path,  # a film
+    n: int | None = None,  # frames wanted; None is all
+    size: int | None = None,  # edge, pixels; None leaves them
+) -> tuple:  # frames (min(n, length), H, W, 3) uint8, frames a second, their numbers in the clip
     "Sampled frames of a clip, through decord, which squashes them to the size while it decodes, as Video-LLaMA does. Raises `DataError` for a file that does not decode."
+
     def look(video):
         index = frame_index(len(video), n or len(video))
         return video.get_batch(index).asnumpy(), float(video.get_avg_fps()), index
+
     return _with_film(path, size, look)
 
-def clip_times(path, # a film
-               n:int, # frames wanted
-              )->tuple: # frames a second, numbers of the frames in the clip
+
+def clip_times(
+    path,  # a film
+    n: int,  # frames wanted
+) -> tuple:  # frames a second, numbers of the frames in the clip
     "When `read_clip` looks, without decoding a frame. Raises `DataError`."
     return _with_film(path, None, lambda video: (float(video.get_avg_fps()), frame_index(len(video), n)))
 
-def read_frames(path, # an mp4 file
-                n:int, # frames wanted
-                size:int, # edge, pixels
-               )->np.ndarray: # (n, size, size, 3) uint8
+
+def read_frames(
+    path,  # an mp4 file
+    n: int,  # frames wanted
+    size: int,  # edge, pixels
+) -> np.ndarray:  # (n, size, size, 3) uint8
     "Sampled frames of a clip, as `read_clip`. A clip shorter than `n` repeats its last frame."
     frames = read_clip(path, n, size)[0]
-    return np.concatenate([frames, np.repeat(frames[-1:], n-len(frames), 0)]) if len(frames)<n else frames
+    return np.concatenate([frames, np.repeat(frames[-1:], n - len(frames), 0)]) if len(frames) < n else frames
 
 # %% ../nbs/02b_video.ipynb #c8089e16
-def dino_tokens(vit, # frozen Dinov2Model
-                frames:Tensor, # (n, F, S, S, 3) uint8
-               )->Tensor: # (n, F, 1+patches, D), CLS first
+def dino_tokens(
+    vit,  # frozen Dinov2Model
+    frames: Tensor,  # (n, F, S, S, 3) uint8
+) -> Tensor:  # (n, F, 1+patches, D), CLS first
     "What a DINOv2 makes of frames."
     mean, std = (torch.tensor(v, device=vit.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     x = frames.to(vit.device).flatten(0, 1).permute(0, 3, 1, 2).float().div_(255)
-    return vit(pixel_values=((x-mean)/std).to(vit.dtype)).last_hidden_state.unflatten(0, frames.shape[:2])
+    return vit(pixel_values=((x - mean) / std).to(vit.dtype)).last_hidden_state.unflatten(0, frames.shape[:2])
+
 
 @torch.no_grad()
-def keep_features(folder, # where features.npy and clips.json go
-                  paths:list, # films
-                  see, # frames (n, F, S, S, 3) uint8 -> (n, F, P, D), e.g. `dino_tokens` of a ViT
-                  cfg:VideoConfig, batch:int=16, # clips at a time
-                 )->np.ndarray: # (n, F, P, D) float16, on the disk
+def keep_features(
+    folder,  # where features.npy and clips.json go
+    paths: list,  # films
+    see,  # frames (n, F, S, S, 3) uint8 -> (n, F, P, D), e.g. `dino_tokens` of a ViT
+    cfg: VideoConfig,
+    batch: int = 16,  # clips at a time
+) -> np.ndarray:  # (n, F, P, D) float16, on the disk
     "Frozen ViT tokens of the sampled frames of each clip, written batch by batch."
     folder, kept = Path(folder), None
     for i in progress(range(0, len(paths), batch), 'frames through the ViT'):
-        frames = np.stack([read_frames(p, cfg.n_frames, cfg.image_size) for p in paths[i:i+batch]])
+        frames = np.stack([read_frames(p, cfg.n_frames, cfg.image_size) for p in paths[i : i + batch]])
         h = see(torch.from_numpy(frames)).float().cpu().numpy().astype(np.float16)
-        if kept is None: kept = np.lib.format.open_memmap(folder/'features.npy', 'w+', np.float16, (len(paths), *h.shape[1:]))
-        kept[i:i+batch] = h
-    kept.flush(); write_json(folder/'clips.json', [file_hash(p) for p in paths])
+        if kept is None:
+            kept = np.lib.format.open_memmap(folder / 'features.npy', 'w+', np.float16, (len(paths), *h.shape[1:]))
+        kept[i : i + batch] = h
+    kept.flush()
+    write_json(folder / 'clips.json', [file_hash(p) for p in paths])
     return kept
+
 
 class ClipFeatures:
     "Kept ViT tokens of clips, by the hash of the file. Folder with features.npy (n, F, P, D) and clips.json, from `keep_features`."
+
     def __init__(self, folder):
-        self.folder = Path(folder); self.rows = {h: i for i,h in enumerate(json.loads((self.folder/'clips.json').read_text()))}
-        self.features = np.load(self.folder/'features.npy', mmap_mode='r')
-    def __call__(self, paths)->'KeptTokens':
+        self.folder = Path(folder)
+        self.rows = {h: i for i, h in enumerate(json.loads((self.folder / 'clips.json').read_text()))}
+        self.features = np.load(self.folder / 'features.npy', mmap_mode='r')
+
+    def __call__(self, paths) -> 'KeptTokens':
         "Those of some clips. Raises `DataError` when a clip is not the one whose features were kept."
-        rows, hashes = [], {p: file_hash(p) for p in set(paths)} # a clip that is shown again is read once
+        rows, hashes = [], {p: file_hash(p) for p in set(paths)}  # a clip that is shown again is read once
         for p in paths:
             h = hashes[p]
-            if h not in self.rows: raise DataError(f"{p}: no kept features for this clip (sha256 {h[:12]}); {self.folder} was made from other files, delete it and run again")
+            if h not in self.rows:
+                raise DataError(
+                    f"{p}: no kept features for this clip (sha256 {h[:12]}); {self.folder} was made from other "
+                    "files, delete it and run again"
+                )
             rows.append(self.rows[h])
         return KeptTokens(self.features, rows)
 
+
 class KeptTokens:
     "Rows of kept features, read from the disk when they are asked for: `kept[i]` is (len(i), F, P, D) float32. A whole HAD in the paper's size has 108 GB of them."
-    def __init__(self, features, rows:list): self.features, self.rows = features, np.asarray(rows)
-    def __len__(self): return len(self.rows)
-    def __getitem__(self, i)->Tensor: # a slice, or indices
+
+    def __init__(self, features, rows: list):
+        self.features, self.rows = features, np.asarray(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i) -> Tensor:  # a slice, or indices
         return torch.from_numpy(self.features[self.rows[i.numpy() if isinstance(i, Tensor) else i]].astype(np.float32))
 
 # %% ../nbs/02b_video.ipynb #75732197
-def image_tokens(model, # with the Q-Formers and queries of a Video-LLaMA, small or published
-                 h:Tensor)->Tensor: # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
+def image_tokens(
+    model,  # with the Q-Formers and queries of a Video-LLaMA, small or published
+    h: Tensor,
+) -> Tensor:  # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
     "The image Q-Former on each frame."
-    q = model.query_tokens.expand(h.shape[0]*h.shape[1], -1, -1)
-    return model.qformer(query_embeds=q, encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(0, h.shape[:2])
+    q = model.query_tokens.expand(h.shape[0] * h.shape[1], -1, -1)
+    return model.qformer(query_embeds=q, encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(
+        0, h.shape[:2]
+    )
 
-def video_tokens(model, frames:Tensor)->Tensor: # (B, F, L, D_q) -> (B, L, D_q)
+
+def video_tokens(model, frames: Tensor) -> Tensor:  # (B, F, L, D_q) -> (B, L, D_q)
     "The video Q-Former on all frames, each with its position."
-    frames = frames+model.video_frame_position_embedding.weight[:frames.shape[1], None]
-    return model.video_qformer(query_embeds=model.video_query_tokens.expand(len(frames), -1, -1), encoder_hidden_states=frames.flatten(1, 2)).last_hidden_state
+    frames = frames + model.video_frame_position_embedding.weight[: frames.shape[1], None]
+    return model.video_qformer(
+        query_embeds=model.video_query_tokens.expand(len(frames), -1, -1), encoder_hidden_states=frames.flatten(1, 2)
+    ).last_hidden_state
 
-def clip_tokens(model, h:Tensor)->Tensor: # (B, F, P, D_vit) -> (B, L, D_q)
+
+def clip_tokens(model, h: Tensor) -> Tensor:  # (B, F, P, D_vit) -> (B, L, D_q)
     "Both Q-Formers. Raises `DataError` for more frames than positions."
     most = model.video_frame_position_embedding.num_embeddings
-    if h.shape[1]>most: raise DataError(f"frames: found {h.shape[1]}, wanted at most {most}, the size of the table of frame positions")
+    if h.shape[1] > most:
+        raise DataError(f"frames: found {h.shape[1]}, wanted at most {most}, the size of the table of frame positions")
     return video_tokens(model, image_tokens(model, h))
+
 
 class VideoLLaMA(nn.Module):
     "Q-Former, frame positions, video Q-Former and projection over frozen ViT tokens. (B, F, P, D_vit) -> (B, L, D_q); paper §3.1."
-    def __init__(self, cfg:VideoConfig, n_tokens:int, # P, ViT tokens of a frame
-                 vit_dim:int, # D_vit
-                 llm_dim:int): # D_llm
+
+    def __init__(
+        self,
+        cfg: VideoConfig,
+        n_tokens: int,  # P, ViT tokens of a frame
+        vit_dim: int,  # D_vit
+        llm_dim: int,  # D_llm
+    ):
         super().__init__()
         from transformers import Blip2QFormerConfig, Blip2QFormerModel
-        make = lambda layers, freq, width: Blip2QFormerModel(Blip2QFormerConfig(hidden_size=cfg.dim, num_hidden_layers=layers, num_attention_heads=cfg.heads, initializer_range=cfg.dim**-.5,
-            intermediate_size=4*cfg.dim, cross_attention_frequency=freq, encoder_hidden_size=width, hidden_dropout_prob=0., attention_probs_dropout_prob=0.))
+
+        make = lambda layers, freq, width: Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=cfg.dim,
+                num_hidden_layers=layers,
+                num_attention_heads=cfg.heads,
+                initializer_range=cfg.dim**-0.5,
+                intermediate_size=4 * cfg.dim,
+                cross_attention_frequency=freq,
+                encoder_hidden_size=width,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            )
+        )
         self.qformer, self.video_qformer = make(cfg.layers, 2, vit_dim), make(cfg.video_layers, 1, cfg.dim)
-        self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim)*.5) for _ in range(2))
+        self.query_tokens, self.video_query_tokens = (
+            nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim) * 0.5) for _ in range(2)
+        )
         self.video_frame_position_embedding = nn.Embedding(32, cfg.dim)
-        nn.init.normal_(self.video_frame_position_embedding.weight, std=.2)
+        nn.init.normal_(self.video_frame_position_embedding.weight, std=0.2)
         self.llama_proj = nn.Linear(cfg.dim, llm_dim)
-        self.register_buffer('mean', torch.zeros(n_tokens, vit_dim)); self.register_buffer('std', torch.ones(vit_dim))
-    def standardise(self, features:Tensor): # (n, F, P, D_vit) of training clips
+        self.register_buffer('mean', torch.zeros(n_tokens, vit_dim))
+        self.register_buffer('std', torch.ones(vit_dim))
+
+    def standardise(self, features: Tensor):  # (n, F, P, D_vit) of training clips
         "Keep the statistics that inputs are standardised with."
-        self.mean, self.std = features.mean((0, 1)), features.std((0, 1, 2))+1e-6
-    def forward(self,
-                features:Tensor, # (B, F, P, D_vit)
-                keep=None, # indices of the patches to look at; None is all
-                noise=None, # added to the standardised features while training
-               )->Tensor: # (B, L, D_q)
+        self.mean, self.std = features.mean((0, 1)), features.std((0, 1, 2)) + 1e-6
+
+    def forward(
+        self,
+        features: Tensor,  # (B, F, P, D_vit)
+        keep=None,  # indices of the patches to look at; None is all
+        noise=None,  # added to the standardised features while training
+    ) -> Tensor:  # (B, L, D_q)
         "Video query tokens, the x of Eq. 1."
-        if tuple(features.shape[2:])!=tuple(self.mean.shape): raise DataError(f"features: found {tuple(features.shape[2:])} for a frame, wanted (P, D_vit) = {tuple(self.mean.shape)}")
-        x = (features-self.mean)/self.std
-        x = (x if keep is None else x[:, :, keep])+(0. if noise is None else noise)
+        if tuple(features.shape[2:]) != tuple(self.mean.shape):
+            raise DataError(
+                f"features: found {tuple(features.shape[2:])} for a frame, wanted (P, D_vit) = {tuple(self.mean.shape)}"
+            )
+        x = (features - self.mean) / self.std
+        x = (x if keep is None else x[:, :, keep]) + (0.0 if noise is None else noise)
         return clip_tokens(self, x)
 
 # %% ../nbs/02b_video.ipynb #de04e5cb
 @torch.no_grad()
-def encode(video:VideoLLaMA, # or `teachers.PublishedTokens`
-           features, # (n, F, P, D_vit): a tensor, or `KeptTokens`
-           batch:int=64)->Tensor: # (n, L, D_q), in the host's memory
+def encode(
+    video: VideoLLaMA,  # or `teachers.PublishedTokens`
+    features,  # (n, F, P, D_vit): a tensor, or `KeptTokens`
+    batch: int = 64,
+) -> Tensor:  # (n, L, D_q), in the host's memory
     "Video tokens of clips."
     device = video.llama_proj.weight.device
-    return torch.cat([video(features[i:i+batch].to(device)).cpu() for i in range(0, len(features), batch)])
+    return torch.cat([video(features[i : i + batch].to(device)).cpu() for i in range(0, len(features), batch)])
+
 
 @torch.no_grad()
-def answer_clips(video:VideoLLaMA, # or `teachers.PublishedTokens`
-                 llm:PromptedLLM, x:Tensor, # (n, L, D_q), from `encode`
-                 questions:list[str], # n
-                 max_new_tokens:int, batch:int=32,
-                 when:list[str]|None=None, # n sentences that say when the frames were seen, for a model that was tuned on them
-                )->list[str]: # n
+def answer_clips(
+    video: VideoLLaMA,  # or `teachers.PublishedTokens`
+    llm: PromptedLLM,
+    x: Tensor,  # (n, L, D_q), from `encode`
+    questions: list[str],  # n
+    max_new_tokens: int,
+    batch: int = 32,
+    when: list[str] | None = None,  # n sentences that say when the frames were seen, for a model that was tuned on them
+) -> list[str]:  # n
     "What a Video-LLaMA says about clips. Clips with the same question go together, since their answers end at about the same word."
-    order = sorted(range(len(x)), key=questions.__getitem__); out = [''] * len(x); device = video.llama_proj.weight.device
+    order = sorted(range(len(x)), key=questions.__getitem__)
+    out = [''] * len(x)
+    device = video.llama_proj.weight.device
     for k in progress(range(0, len(x), batch), 'answers from the video'):
-        i = order[k:k+batch]
-        said = llm.answer(video.llama_proj(x[i].to(device)), [questions[j] for j in i], max_new_tokens, *([[when[j] for j in i]] if when else []))
-        for j,a in zip(i, said): out[j] = a
+        i = order[k : k + batch]
+        said = llm.answer(
+            video.llama_proj(x[i].to(device)),
+            [questions[j] for j in i],
+            max_new_tokens,
+            *([[when[j] for j in i]] if when else []),
+        )
+        for j, a in zip(i, said):
+            out[j] = a
     return out
 
 # %% ../nbs/02b_video.ipynb #7fc3732f
 @runtime_checkable
 class Teacher(Protocol):
     "What a teacher has to have."
-    n_frames:int|None # frames it looks at, taken evenly; None is all, 0 none
-    size:int|None # edge of its frames, pixels; None leaves them
-    provenance:dict # what it is and every setting that decides an answer; plain values
-    def answer(self, frames:np.ndarray, # (T, H, W, 3) uint8
-               fps:float, # frames a second of the clip
-               questions:list[str], # n
-               clip:str='', # name of the clip
-               index:list[int]|None=None, # numbers of the frames in the clip; None: these are all of it
-              )->list[str]: # n
+
+    n_frames: int | None  # frames it looks at, taken evenly; None is all, 0 none
+    size: int | None  # edge of its frames, pixels; None leaves them
+    provenance: dict  # what it is and every setting that decides an answer; plain values
+
+    def answer(
+        self,
+        frames: np.ndarray,  # (T, H, W, 3) uint8
+        fps: float,  # frames a second of the clip
+        questions: list[str],  # n
+        clip: str = '',  # name of the clip
+        index: list[int] | None = None,  # numbers of the frames in the clip; None: these are all of it
+    ) -> list[str]:  # n
         "Answers about one clip."
-    def tokens(self, frames:np.ndarray, # (T, H, W, 3) uint8
-              )->Tensor|None: # (32, 768); None where it has none
+
+    def tokens(
+        self,
+        frames: np.ndarray,  # (T, H, W, 3) uint8
+    ) -> Tensor | None:  # (32, 768); None where it has none
         "The clip as Stage I aligns to it."
 
 # %% ../nbs/02b_video.ipynb #72d19eb6
-def pooled_tokens(tokens:Tensor, # (T, P, D), P = h*w patches of a frame, row by row, no class token
-                  cells:tuple=(2, 4, 4), # of time, height, width
-                  shape:tuple|None=None, # (h, w); None is a square
-                 )->Tensor: # (32, D), time first
+def pooled_tokens(
+    tokens: Tensor,  # (T, P, D), P = h*w patches of a frame, row by row, no class token
+    cells: tuple = (2, 4, 4),  # of time, height, width
+    shape: tuple | None = None,  # (h, w); None is a square
+) -> Tensor:  # (32, D), time first
     "The substitute for 32 video tokens: means over equal cells of time and space (ours; the paper has Video-LLaMA alone). Where a cell's edge falls inside a patch, both cells count it whole. Raises `DataError`."
-    side = round(tokens.shape[1]**.5); h,w = shape or (side, side)
-    if tokens.ndim!=3 or h*w!=tokens.shape[1]: raise DataError(f"tokens: found {tuple(tokens.shape)} for {h} x {w} patches, wanted (T, h*w, D) without a class token")
+    side = round(tokens.shape[1] ** 0.5)
+    h, w = shape or (side, side)
+    if tokens.ndim != 3 or h * w != tokens.shape[1]:
+        raise DataError(
+            f"tokens: found {tuple(tokens.shape)} for {h} x {w} patches, wanted (T, h*w, D) without a class token"
+        )
     grid = tokens.float().unflatten(1, (h, w)).permute(3, 0, 1, 2)[None]
     return nn.functional.adaptive_avg_pool3d(grid, cells)[0].flatten(1).T
 
 # %% ../nbs/02b_video.ipynb #b39dca04
 class AnswerFile:
     "A JSONL of answers that goes on where it stopped: one line a clip and question, appended whole and synced. Raises `DataError` for lines that are damaged, doubled, made by another teacher, or locked by another process."
-    def __init__(self, path, # *.jsonl
-                 teacher:dict): # provenance of the teacher; the same in every line
+
+    def __init__(
+        self,
+        path,  # *.jsonl
+        teacher: dict,  # provenance of the teacher; the same in every line
+    ):
         self.path, self.teacher, self.made = Path(path), json.loads(json.dumps(teacher, default=str)), provenance()
+
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.fd = os.open(self.path, os.O_RDWR|os.O_CREAT|os.O_APPEND, 0o644)
-        try: self._lock(); self._cut(); self.rows = self._check()
-        except BaseException: os.close(self.fd); raise
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._lock()
+            self._cut()
+            self.rows = self._check()
+        except BaseException:
+            os.close(self.fd)
+            raise
         return self
-    def __exit__(self, *error): os.close(self.fd)
+
+    def __exit__(self, *error):
+        os.close(self.fd)
+
     def _lock(self):
-        try: fcntl.flock(self.fd, fcntl.LOCK_EX|fcntl.LOCK_NB)
-        except OSError: raise DataError(f"{self.path}: another process is writing this file; wait for it, or give another --out") from None
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"{self.path}: another process is writing this file; wait for it, or give another --out"
+            ) from None
+
     def _cut(self):
-        data = self.path.read_bytes(); whole = data.rfind(b'\n')+1
-        if whole<len(data): os.ftruncate(self.fd, whole); print(f"{self.path.name}: cut off a torn last line of {len(data)-whole} bytes")
-        os.fsync(self.fd); folder = os.open(self.path.parent, os.O_RDONLY)
-        try: os.fsync(folder) # the name of a new file, too
-        finally: os.close(folder)
-    def _check(self): # -> {(clip, question): row}
+        data = self.path.read_bytes()
+        whole = data.rfind(b'\n') + 1
+        if whole < len(data):
+            os.ftruncate(self.fd, whole)
+            print(f"{self.path.name}: cut off a torn last line of {len(data) - whole} bytes")
+        os.fsync(self.fd)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name of a new file, too
+        finally:
+            os.close(folder)
+
+    def _check(self):  # -> {(clip, question): row}
         rows = {}
-        for i,r in enumerate(read_jsonl(self.path), 1):
-            if not isinstance(r, dict) or not {'clip', 'clip_sha256', 'question', 'answer', 'teacher'}<=r.keys(): raise DataError(f"{self.path}, line {i}: not a line of answers (clip, clip_sha256, question, answer, teacher); give another --out")
+        for i, r in enumerate(read_jsonl(self.path), 1):
+            if not isinstance(r, dict) or not {'clip', 'clip_sha256', 'question', 'answer', 'teacher'} <= r.keys():
+                raise DataError(
+                    f"{self.path}, line {i}: not a line of answers (clip, clip_sha256, question, answer, teacher); "
+                    "give another --out"
+                )
             was = r['teacher'] if isinstance(r['teacher'], dict) else {}
-            other = [f"{k}: found {was.get(k)!r}, wanted {self.teacher.get(k)!r}" for k in sorted(self.teacher.keys()|was.keys()) if self.teacher.get(k)!=was.get(k)]
-            if other: raise DataError(f"{self.path}, line {i}: made with other settings ({'; '.join(other)}); give another --out, or go back to those settings")
-            if (key := (r['clip'], r['question'])) in rows: raise DataError(f"{self.path}, line {i}: {key} is there twice; remove the file and run again")
+            other = [
+                f"{k}: found {was.get(k)!r}, wanted {self.teacher.get(k)!r}"
+                for k in sorted(self.teacher.keys() | was.keys())
+                if self.teacher.get(k) != was.get(k)
+            ]
+            if other:
+                raise DataError(
+                    f"{self.path}, line {i}: made with other settings ({'; '.join(other)}); give another --out, or "
+                    "go back to those settings"
+                )
+            if (key := (r['clip'], r['question'])) in rows:
+                raise DataError(f"{self.path}, line {i}: {key} is there twice; remove the file and run again")
             rows[key] = r
         return rows
-    def check_clip(self, clip:str, sha:str): # name, sha256 of the file
+
+    def check_clip(self, clip: str, sha: str):  # name, sha256 of the file
         "Refuse a clip that is not the one already answered about."
         for r in self.rows.values():
-            if r['clip']==clip and r['clip_sha256']!=sha: raise DataError(f"{self.path}: its answers about {clip} are of another film (sha256 {r['clip_sha256'][:12]}, now {sha[:12]}); give another --out")
-    def add(self, clip:str, sha:str, question:str, answer:str):
+            if r['clip'] == clip and r['clip_sha256'] != sha:
+                raise DataError(
+                    f"{self.path}: its answers about {clip} are of another film (sha256 {r['clip_sha256'][:12]}, now "
+                    f"{sha[:12]}); give another --out"
+                )
+
+    def add(self, clip: str, sha: str, question: str, answer: str):
         "Append one answer; it is on the disk when this returns."
         row = dict(clip=clip, clip_sha256=sha, question=question, answer=answer, teacher=self.teacher, **self.made)
-        line = (json.dumps(row, sort_keys=True)+'\n').encode()
-        if (n := os.write(self.fd, line))!=len(line): raise DataError(f"{self.path}: {n} of {len(line)} bytes written, the disk is full; make room and run again: the torn line will be cut off")
-        os.fsync(self.fd); self.rows[clip, question] = row
+        line = (json.dumps(row, sort_keys=True) + '\n').encode()
+        if (n := os.write(self.fd, line)) != len(line):
+            raise DataError(
+                f"{self.path}: {n} of {len(line)} bytes written, the disk is full; make room and run again: the torn "
+                "line will be cut off"
+            )
+        os.fsync(self.fd)
+        self.rows[clip, question] = row
 
 # %% ../nbs/02b_video.ipynb #9cbd90c1
 FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
-def find_clips(root)->dict: # name relative to the folder -> path, in order of names
+
+def find_clips(root) -> dict:  # name relative to the folder -> path, in order of names
     "Every film below a folder. Raises `DataError` where there is none."
-    found = {p.relative_to(root).as_posix(): p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file()}
-    if not found: raise DataError(f"{root}: found no film, wanted files ending in {', '.join(FILMS)}")
+    found = {
+        p.relative_to(root).as_posix(): p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file()
+    }
+    if not found:
+        raise DataError(f"{root}: found no film, wanted files ending in {', '.join(FILMS)}")
     return dict(sorted(found.items()))
 
-def read_questions(path)->list: # of (clip or None for all, question), in order
+
+def read_questions(path) -> list:  # of (clip or None for all, question), in order
     "Questions from a text file, one a line, or from JSONL. Raises `DataError` for an empty file or a question asked twice."
     path = Path(path)
-    if not path.is_file(): raise DataError(f"{path}: found nothing, wanted a file of questions, one a line")
-    rows = read_jsonl(path) if path.suffix=='.jsonl' else [dict(question=l.strip()) for l in path.read_text().splitlines() if l.strip()]
-    wrong = next((i for i,r in enumerate(rows, 1) if not isinstance(r, dict) or not isinstance(r.get('question'), str) or not r['question'].strip()), None)
-    if wrong or not rows: raise DataError(f"{path}{f', line {wrong}' if wrong else ''}: found no question, wanted one a line"+(' as {"question": ..., "clip": ... where it is of one clip alone}' if path.suffix=='.jsonl' else ''))
+    if not path.is_file():
+        raise DataError(f"{path}: found nothing, wanted a file of questions, one a line")
+    rows = (
+        read_jsonl(path)
+        if path.suffix == '.jsonl'
+        else [dict(question=l.strip()) for l in path.read_text().splitlines() if l.strip()]
+    )
+    wrong = next(
+        (
+            i
+            for i, r in enumerate(rows, 1)
+            if not isinstance(r, dict) or not isinstance(r.get('question'), str) or not r['question'].strip()
+        ),
+        None,
+    )
+    if wrong or not rows:
+        raise DataError(
+            f"{path}{f', line {wrong}' if wrong else ''}: found no question, wanted one a line"
+            + (' as {"question": ..., "clip": ... where it is of one clip alone}' if path.suffix == '.jsonl' else '')
+        )
     out = [(r.get('clip'), r['question']) for r in rows]
-    if len(set(out))<len(out): raise DataError(f"{path}: {max(out, key=out.count)[1]!r} is there twice; ask it once")
+    if len(set(out)) < len(out):
+        raise DataError(f"{path}: {max(out, key=out.count)[1]!r} is there twice; ask it once")
     return out
 
-def answer_files(teacher:Teacher, clips:dict, # from `find_clips`
-                 questions:list, # from `read_questions`
-                 out, # *.jsonl
-                )->int: # answers written now
+
+def answer_files(
+    teacher: Teacher,
+    clips: dict,  # from `find_clips`
+    questions: list,  # from `read_questions`
+    out,  # *.jsonl
+) -> int:  # answers written now
     "Ask a teacher every question about every clip, into an `AnswerFile`. Raises `DataError`."
-    unknown = sorted({c for c,_ in questions if c is not None}-clips.keys()); n = 0
-    if unknown: raise DataError(f"questions: asked about {', '.join(unknown[:3])}, which {'is' if len(unknown)==1 else 'are'} not among the {len(clips)} clips")
+    unknown = sorted({c for c, _ in questions if c is not None} - clips.keys())
+    n = 0
+    if unknown:
+        raise DataError(
+            f"questions: asked about {', '.join(unknown[:3])}, which {'is' if len(unknown) == 1 else 'are'} not "
+            f"among the {len(clips)} clips"
+        )
     with AnswerFile(out, teacher.provenance) as file:
-        for clip,path in progress(clips.items(), 'clips answered', len(clips)):
-            asked = list(dict.fromkeys(q for c,q in questions if c in (None, clip))); sha = file_hash(path); file.check_clip(clip, sha)
+        for clip, path in progress(clips.items(), 'clips answered', len(clips)):
+            asked = list(dict.fromkeys(q for c, q in questions if c in (None, clip)))
+            sha = file_hash(path)
+            file.check_clip(clip, sha)
             if all((clip, q) in file.rows for q in asked): continue
-            frames, fps, index = read_clip(path, teacher.n_frames, teacher.size) if teacher.n_frames!=0 else (np.zeros((0, 1, 1, 3), np.uint8), 0., [])
+            frames, fps, index = (
+                read_clip(path, teacher.n_frames, teacher.size)
+                if teacher.n_frames != 0
+                else (np.zeros((0, 1, 1, 3), np.uint8), 0.0, [])
+            )
             answers = teacher.answer(frames, fps, asked, clip=clip, index=index)
-            if len(answers)!=len(asked): raise DataError(f"{clip}: found {len(answers)} answers, wanted {len(asked)}, one a question")
-            for q,a in zip(asked, answers):
-                if (clip, q) not in file.rows: file.add(clip, sha, q, a); n += 1
+            if len(answers) != len(asked):
+                raise DataError(f"{clip}: found {len(answers)} answers, wanted {len(asked)}, one a question")
+            for q, a in zip(asked, answers):
+                if (clip, q) not in file.rows:
+                    file.add(clip, sha, q, a)
+                    n += 1
     return n
 
 # %% ../nbs/02b_video.ipynb #91d69cca
-TEACHERS = {'small': 'brainllm.teachers:SmallTeacher.load', 'video-llama': 'brainllm.teachers:VideoLLaMATeacher.load',
-            'huggingface': 'brainllm.teachers:HFTeacher.load', 'file': 'brainllm.teachers:FileTeacher'}
+TEACHERS = {
+    'small': 'brainllm.teachers:SmallTeacher.load',
+    'video-llama': 'brainllm.teachers:VideoLLaMATeacher.load',
+    'huggingface': 'brainllm.teachers:HFTeacher.load',
+    'file': 'brainllm.teachers:FileTeacher',
+}
 
-def make_teacher(name:str, # one of TEACHERS, or 'module:callable'
-                 **settings)->Teacher:
+
+def make_teacher(
+    name: str,  # one of TEACHERS, or 'module:callable'
+    **settings,
+) -> Teacher:
     "A teacher by name. Raises `DataError` for an unknown one or for settings that it does not have."
     module, _, path = TEACHERS.get(name, name).partition(':')
-    if not path: raise DataError(f"teacher {name!r}: found no such name, wanted {', '.join(TEACHERS)}, or module:callable")
+    if not path:
+        raise DataError(f"teacher {name!r}: found no such name, wanted {', '.join(TEACHERS)}, or module:callable")
     try:
         make = importlib.import_module(module)
-        for part in path.split('.'): make = getattr(make, part)
-    except (ImportError, AttributeError) as e: raise PartMissing(f"teacher {name!r}: cannot be found ({e}); wanted module:callable that Python can import") from None
-    try: inspect.signature(make).bind(**settings)
-    except TypeError as e: raise DataError(f"teacher {name!r}: {e}; its settings are {', '.join(inspect.signature(make).parameters)}: give them as --set name=value") from None
+        for part in path.split('.'):
+            make = getattr(make, part)
+    except (ImportError, AttributeError) as e:
+        raise PartMissing(
+            f"teacher {name!r}: cannot be found ({e}); wanted module:callable that Python can import"
+        ) from None
+    try:
+        inspect.signature(make).bind(**settings)
+    except TypeError as e:
+        raise DataError(
+            f"teacher {name!r}: {e}; its settings are {', '.join(inspect.signature(make).parameters)}: give them as "
+            "--set name=value"
+        ) from None
     return make(**settings)
 
-def _setting(text): # 'key=value', the value as JSON where it is that
+
+def _setting(text):  # 'key=value', the value as JSON where it is that
     key, _, value = text.partition('=')
     if not key.isidentifier() or not value: raise DataError(f"--set {text}: wanted name=value")
-    try: return key, json.loads(value)
-    except ValueError: return key, value
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
-def main(argv=None)->int: # arguments; None: of the command line -> 0, or 1 where something is wrong
+
+def main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
     "Answer questions about clips into a JSONL file; run it again and it goes on where it stopped."
-    parser = argparse.ArgumentParser(prog='python -m brainllm.video', description=main.__doc__); commands = parser.add_subparsers(dest='command', required=True)
+    parser = argparse.ArgumentParser(prog='python -m brainllm.video', description=main.__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
     ask = commands.add_parser('answer', help=main.__doc__)
-    ask.add_argument('--clips', required=True, help='folder of films'); ask.add_argument('--questions', required=True, help='text, one a line, or JSONL'); ask.add_argument('--out', required=True, help='JSONL of answers')
-    ask.add_argument('--teacher', default='small', help=f"{', '.join(TEACHERS)} or module:callable; default small: the one that the default preset's run has trained")
-    ask.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', help='a setting of the teacher; may be given again')
+    ask.add_argument('--clips', required=True, help='folder of films')
+    ask.add_argument('--questions', required=True, help='text, one a line, or JSONL')
+    ask.add_argument('--out', required=True, help='JSONL of answers')
+    ask.add_argument(
+        '--teacher',
+        default='small',
+        help=(
+            f"{', '.join(TEACHERS)} or module:callable; default small: the one that the default preset's run has "
+            "trained"
+        ),
+    )
+    ask.add_argument(
+        '--set', action='append', default=[], metavar='NAME=VALUE', help='a setting of the teacher; may be given again'
+    )
     args = parser.parse_args(argv)
     try:
         clips, questions = find_clips(args.clips), read_questions(args.questions)
         n = answer_files(make_teacher(args.teacher, **dict(map(_setting, args.set))), clips, questions, args.out)
-    except (DataError, PartMissing) as e: print(e); return 1
-    print(f"{args.out}: {n} answers written now, {len(clips)} clips"); return 0
+    except (DataError, PartMissing) as e:
+        print(e)
+        return 1
+    print(f"{args.out}: {n} answers written now, {len(clips)} clips")
+    return 0
 
 # %% ../nbs/02b_video.ipynb #1e39d58f
-if __name__=='__main__' and __spec__: raise SystemExit(main()) # a notebook has no __spec__
+if __name__ == '__main__' and __spec__: raise SystemExit(main())  # a notebook has no __spec__

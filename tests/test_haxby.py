@@ -1,4 +1,5 @@
 "Measured brains: what the left-out run showed reaches nothing that is trained, and a run of folds that broke off goes on."
+
 import json, shutil
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -6,47 +7,102 @@ from brainllm import haxby
 from brainllm.core import file_hash, get_preset, read_jsonl
 from brainllm.datasets import CATEGORIES, HaxbySlice
 
-SMALL = dict(video__llm='tiny', video__text='tiny', video__dim=32, video__llm_steps=3, video__max_new_tokens=4, brain__dim=24, brain__heads=2, brain__rank=4, brain__readout=8, stage2__steps=2, pretrain__source='none', evaluate__permutations=99, dtype='float32')
+SMALL = dict(
+    video__llm='tiny',
+    video__text='tiny',
+    video__dim=32,
+    video__llm_steps=3,
+    video__max_new_tokens=4,
+    brain__dim=24,
+    brain__heads=2,
+    brain__rank=4,
+    brain__readout=8,
+    stage2__steps=2,
+    pretrain__source='none',
+    evaluate__permutations=99,
+    dtype='float32',
+)
 
-def relabelled(folder:Path, run:int)->HaxbySlice: # run counted from 1
+
+def relabelled(folder: Path, run: int) -> HaxbySlice:  # run counted from 1
     "The slice with the categories of one run moved round."
-    shutil.copytree(HaxbySlice().root, folder, copy_function=shutil.copyfile); file = folder/'attributes_literal.txt'
+    shutil.copytree(HaxbySlice().root, folder, copy_function=shutil.copyfile)
+    file = folder / 'attributes_literal.txt'
     lines = [l.split() for l in file.read_text().splitlines()]
-    moved = [[CATEGORIES[(CATEGORIES.index(c)+1)%8] if c!='rest' and int(r)==run-1 else c, r] for c,r in lines]
-    assert moved!=lines; file.write_text('\n'.join(' '.join(l) for l in moved)+'\n')
+    moved = [
+        [CATEGORIES[(CATEGORIES.index(c) + 1) % 8] if c != 'rest' and int(r) == run - 1 else c, r] for c, r in lines
+    ]
+    assert moved != lines
+    file.write_text('\n'.join(' '.join(l) for l in moved) + '\n')
     return HaxbySlice(folder)
 
+
 def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
-    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path/name) for name in ('first', 'second'))
-    second.dataset = relabelled(tmp_path/'moved', 5)
-    for run in (first, second): run.folder.mkdir(parents=True); haxby.decode_fold(run, 5, run.folder)
-    for file in ('model.safetensors', 'log.json', 'lean.npy'): assert (first.folder/file).read_bytes()==(second.folder/file).read_bytes(), file
-    a, b = (read_jsonl(r.folder/'volumes.jsonl') for r in (first, second))
-    assert [x['text'] for x in a]==[x['text'] for x in b] and [x['named'] for x in a]==[x['named'] for x in b] and [x['shown'] for x in a]!=[x['shown'] for x in b]
+    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    second.dataset = relabelled(tmp_path / 'moved', 5)
+    for run in (first, second):
+        run.folder.mkdir(parents=True)
+        haxby.decode_fold(run, 5, run.folder)
+    for file in ('model.safetensors', 'log.json', 'lean.npy'):
+        assert (first.folder / file).read_bytes() == (second.folder / file).read_bytes(), file
+    a, b = (read_jsonl(r.folder / 'volumes.jsonl') for r in (first, second))
+    assert (
+        [x['text'] for x in a] == [x['text'] for x in b]
+        and [x['named'] for x in a] == [x['named'] for x in b]
+        and [x['shown'] for x in a] != [x['shown'] for x in b]
+    )
+
 
 def test_a_label_of_a_training_run_does_reach_it(tmp_path):
-    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path/name) for name in ('first', 'second'))
-    second.dataset = relabelled(tmp_path/'moved', 6)
-    for run in (first, second): run.folder.mkdir(parents=True); haxby.decode_fold(run, 5, run.folder)
-    assert (first.folder/'model.safetensors').read_bytes()!=(second.folder/'model.safetensors').read_bytes()
+    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    second.dataset = relabelled(tmp_path / 'moved', 6)
+    for run in (first, second):
+        run.folder.mkdir(parents=True)
+        haxby.decode_fold(run, 5, run.folder)
+    assert (first.folder / 'model.safetensors').read_bytes() != (second.folder / 'model.safetensors').read_bytes()
+
 
 def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
     preset, done = get_preset('haxby', **SMALL), []
-    def fold(run, k, folder): # no training: where it breaks off is all that matters here
-        if k==4 and len(done)<4: raise KeyboardInterrupt
-        done.append(k); named = dict.fromkeys(haxby.ROWS, 'cat')
-        for level,each in dict(volumes=9, blocks=1).items():
-            (folder/f'{level}.jsonl').write_text(''.join(json.dumps(dict(run=k, block=b, volume=v, shown=c, text={}, named=named))+'\n' for b,c in enumerate(CATEGORIES) for v in range(each)))
-        np.save(folder/'lean.npy', np.zeros((40, 20, 1))); (folder/'log.json').write_text(json.dumps(dict(window_start=0., penalty=1., explained=0., gain=1.)))
+
+    def fold(run, k, folder):  # no training: where it breaks off is all that matters here
+        if k == 4 and len(done) < 4: raise KeyboardInterrupt
+        done.append(k)
+        named = dict.fromkeys(haxby.ROWS, 'cat')
+        for level, each in dict(volumes=9, blocks=1).items():
+            (folder / f'{level}.jsonl').write_text(
+                ''.join(
+                    json.dumps(dict(run=k, block=b, volume=v, shown=c, text={}, named=named)) + '\n'
+                    for b, c in enumerate(CATEGORIES)
+                    for v in range(each)
+                )
+            )
+        np.save(folder / 'lean.npy', np.zeros((40, 20, 1)))
+        (folder / 'log.json').write_text(json.dumps(dict(window_start=0.0, penalty=1.0, explained=0.0, gain=1.0)))
+
     monkeypatch.setattr(haxby, 'decode_fold', fold)
-    with pytest.raises(KeyboardInterrupt): haxby.run(preset, 0, tmp_path)
-    assert done==[1, 2, 3] and not (tmp_path/'haxby'/'result.json').exists()
-    done.append(None); result, volumes, blocks = haxby.run(preset, 0, tmp_path)
-    assert done==[1, 2, 3, None, *range(4, 13)] and (len(volumes), len(blocks))==(864, 96)
-    assert result['rows']['brain']['volume']['accuracy']==.125 and result['rows']['brain']['volume']['p']==1. and result['simulated'] is False
-    assert json.loads((tmp_path/'haxby'/'result.json').read_text())['trials']==dict(volume=864, block=96)
+    with pytest.raises(KeyboardInterrupt):
+        haxby.run(preset, 0, tmp_path)
+    assert done == [1, 2, 3] and not (tmp_path / 'haxby' / 'result.json').exists()
+    done.append(None)
+    result, volumes, blocks = haxby.run(preset, 0, tmp_path)
+    assert done == [1, 2, 3, None, *range(4, 13)] and (len(volumes), len(blocks)) == (864, 96)
+    assert (
+        result['rows']['brain']['volume']['accuracy'] == 0.125
+        and result['rows']['brain']['volume']['p'] == 1.0
+        and result['simulated'] is False
+    )
+    assert json.loads((tmp_path / 'haxby' / 'result.json').read_text())['trials'] == dict(volume=864, block=96)
+
 
 def test_the_slice_is_as_it_came_and_both_notices_are_with_it():
     root = HaxbySlice().root
-    assert {f: file_hash(root/f)[:16] for f in ('bold.nii.gz', 'mask.nii.gz', 'attributes_literal.txt')}=={'bold.nii.gz': 'cbbd4d07803caaa9', 'mask.nii.gz': '8d879d35aaeee3af', 'attributes_literal.txt': '7769f235e93d3157'}
-    assert 'CC BY-SA 3.0' in (root/'README.md').read_text() and 'The MIT License' in (root/'COPYING.PyMVPA').read_text()
+    assert {f: file_hash(root / f)[:16] for f in ('bold.nii.gz', 'mask.nii.gz', 'attributes_literal.txt')} == {
+        'bold.nii.gz': 'cbbd4d07803caaa9',
+        'mask.nii.gz': '8d879d35aaeee3af',
+        'attributes_literal.txt': '7769f235e93d3157',
+    }
+    assert (
+        'CC BY-SA 3.0' in (root / 'README.md').read_text()
+        and 'The MIT License' in (root / 'COPYING.PyMVPA').read_text()
+    )

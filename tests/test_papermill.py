@@ -1,4 +1,5 @@
 "`papermill nbs/05_stage2.ipynb` by itself builds every earlier artifact, trains, decodes, and shows texts and a table."
+
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 import nbformat, pytest
@@ -9,54 +10,109 @@ from brainllm.sources import write_made_had
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
 def papermill(notebook, copy, out, **more):
-    args = [a for k,v in (dict(preset='tiny', seed=0, out=str(out)) | more).items() for a in ('-p', k, str(v))]
-    return subprocess.run([Path(sys.executable).parent/'papermill', ROOT/'nbs'/notebook, copy, '-k', 'python3', '--no-progress-bar', *args],
-                          cwd=ROOT, env=os.environ | {'HF_HUB_OFFLINE': '1'}, capture_output=True, text=True)
+    args = [a for k, v in (dict(preset='tiny', seed=0, out=str(out)) | more).items() for a in ('-p', k, str(v))]
+    return subprocess.run(
+        [
+            Path(sys.executable).parent / 'papermill',
+            ROOT / 'nbs' / notebook,
+            copy,
+            '-k',
+            'python3',
+            '--no-progress-bar',
+            *args,
+        ],
+        cwd=ROOT,
+        env=os.environ | {'HF_HUB_OFFLINE': '1'},
+        capture_output=True,
+        text=True,
+    )
+
 
 def test_stage2_alone(tmp_path):
-    out, before = tmp_path/'runs', sorted(p.name for p in (ROOT/'nbs').iterdir())
-    r = papermill('05_stage2.ipynb', tmp_path/'05.ipynb', out)
-    assert r.returncode==0, r.stderr[-4000:]
-    nb = nbformat.read(tmp_path/'05.ipynb', 4)
-    injected, = [c for c in nb.cells if 'injected-parameters' in c.metadata.get('tags', [])]
+    out, before = tmp_path / 'runs', sorted(p.name for p in (ROOT / 'nbs').iterdir())
+    r = papermill('05_stage2.ipynb', tmp_path / '05.ipynb', out)
+    assert r.returncode == 0, r.stderr[-4000:]
+    nb = nbformat.read(tmp_path / '05.ipynb', 4)
+    (injected,) = [c for c in nb.cells if 'injected-parameters' in c.metadata.get('tags', [])]
     assert 'preset = "tiny"' in injected.source
-    data = [o.data for c in nb.cells if c.cell_type=='code' for o in c.outputs if 'data' in o]
-    assert any('<table' in d.get('text/html', '') or '|---' in d.get('text/markdown', '') for d in data), 'no table is shown'
+    data = [o.data for c in nb.cells if c.cell_type == 'code' for o in c.outputs if 'data' in o]
+    assert any('<table' in d.get('text/html', '') or '|---' in d.get('text/markdown', '') for d in data), (
+        'no table is shown'
+    )
     manifests = list(out.rglob('manifest.json'))
     assert manifests, f'nothing was built under {out}'
     for m in manifests:
         held = json.loads(m.read_text())
-        assert held['files'] and all((m.parent/f).exists() for f in held['files'])
+        assert held['files'] and all((m.parent / f).exists() for f in held['files'])
     assert not [p for p in out.rglob('*') if 'partial' in p.name]
-    assert sorted(p.name for p in (ROOT/'nbs').iterdir())==before, 'the run left something in nbs/'
+    assert sorted(p.name for p in (ROOT / 'nbs').iterdir()) == before, 'the run left something in nbs/'
+
 
 def test_a_wrong_preset_is_named(tmp_path):
-    r = papermill('05_stage2.ipynb', tmp_path/'05.ipynb', tmp_path/'runs', preset='huge')
-    assert r.returncode!=0 and 'PresetError' in r.stderr and 'huge' in r.stderr and 'tiny' in r.stderr
+    r = papermill('05_stage2.ipynb', tmp_path / '05.ipynb', tmp_path / 'runs', preset='huge')
+    assert r.returncode != 0 and 'PresetError' in r.stderr and 'huge' in r.stderr and 'tiny' in r.stderr
+
 
 @pytest.fixture(scope='module')
-def made_had(tmp_path_factory): # three people, one cycle of three runs, files in HAD's real structure; films with names of HAD's form
-    had = write_made_had(tmp_path_factory.mktemp('made')/'ds004488', subjects=3, runs=3, per_run=6, volumes=64)
-    for k,t in enumerate(had.trials()):
-        path = had.stimuli/t.clip; path.parent.mkdir(parents=True, exist_ok=True)
-        write_mp4(path, render(dict(agent=AGENTS[k%4], colour=list(COLOURS)[k%6], action=list(ACTIONS)[t.label%12], object=OBJECTS[k%5], place=list(PLACES)[t.label%6]), k, 56))
+def made_had(
+    tmp_path_factory,
+):  # three people, one cycle of three runs, files in HAD's real structure; films with names of HAD's form
+    had = write_made_had(tmp_path_factory.mktemp('made') / 'ds004488', subjects=3, runs=3, per_run=6, volumes=64)
+    for k, t in enumerate(had.trials()):
+        path = had.stimuli / t.clip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mp4(
+            path,
+            render(
+                dict(
+                    agent=AGENTS[k % 4],
+                    colour=list(COLOURS)[k % 6],
+                    action=list(ACTIONS)[t.label % 12],
+                    object=OBJECTS[k % 5],
+                    place=list(PLACES)[t.label % 6],
+                ),
+                k,
+                56,
+            ),
+        )
     return had.root
 
+
 def test_had_on_disk_from_its_grayordinates(made_had, tmp_path):
-    r = papermill('05_stage2.ipynb', tmp_path/'05.ipynb', tmp_path/'runs', preset='tiny-had', root=made_had, targets='03')
-    assert r.returncode==0, r.stderr[-4000:]
-    result = json.loads((tmp_path/'runs/tiny-had/result.json').read_text())
-    assert not result['simulated'] and result['settings']['study']['source']=='ciftify' and result['trials']==6 and set(result['rows']['brain']['identification'])=={'03', 'total'}
-    assert str(made_had) not in (tmp_path/'runs/tiny-had/result.json').read_text()
+    r = papermill(
+        '05_stage2.ipynb', tmp_path / '05.ipynb', tmp_path / 'runs', preset='tiny-had', root=made_had, targets='03'
+    )
+    assert r.returncode == 0, r.stderr[-4000:]
+    result = json.loads((tmp_path / 'runs/tiny-had/result.json').read_text())
+    assert (
+        not result['simulated']
+        and result['settings']['study']['source'] == 'ciftify'
+        and result['trials'] == 6
+        and set(result['rows']['brain']['identification']) == {'03', 'total'}
+    )
+    assert str(made_had) not in (tmp_path / 'runs/tiny-had/result.json').read_text()
+
 
 def test_had_on_disk_from_its_betas(made_had, tmp_path):
     result, lines = evaluate.run('tiny-had', out=tmp_path, root=str(made_had), source='beta', targets='03')
-    store = next((tmp_path/'tiny-had/artifacts').glob('series-*/meta.json')); kept = json.loads(store.read_text())
-    assert kept['kind']=='beta' and len(kept['runs'])==9 and len(lines)==6 and result['settings']['study']['source']=='beta'
+    store = next((tmp_path / 'tiny-had/artifacts').glob('series-*/meta.json'))
+    kept = json.loads(store.read_text())
+    assert (
+        kept['kind'] == 'beta'
+        and len(kept['runs']) == 9
+        and len(lines) == 6
+        and result['settings']['study']['source'] == 'beta'
+    )
+
 
 def test_had_without_its_grayordinates_says_what_to_fetch(made_had, tmp_path):
-    root = tmp_path/'ds004488'; shutil.copytree(made_had, root, ignore=shutil.ignore_patterns('ciftify')); run = lambda root, **how: evaluate.run('tiny-had', out=tmp_path/'runs', root=str(root), **how)
-    with pytest.raises(DataError, match='--what grayordinates,surfaces'): run(root, targets='03')
-    with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'): run(made_had)
-    assert not list((tmp_path/'runs').rglob('*partial*')), 'a build that failed left its pieces'
+    root = tmp_path / 'ds004488'
+    shutil.copytree(made_had, root, ignore=shutil.ignore_patterns('ciftify'))
+    run = lambda root, **how: evaluate.run('tiny-had', out=tmp_path / 'runs', root=str(root), **how)
+    with pytest.raises(DataError, match='--what grayordinates,surfaces'):
+        run(root, targets='03')
+    with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'):
+        run(made_had)
+    assert not list((tmp_path / 'runs').rglob('*partial*')), 'a build that failed left its pieces'

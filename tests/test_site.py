@@ -1,4 +1,5 @@
 "The site: built from the committed notebooks, whole without a network."
+
 import re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,97 +7,155 @@ from urllib.parse import unquote, urlsplit
 import nbformat, pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-STEMS = sorted(p.stem for p in (ROOT/'nbs').glob('*.ipynb'))
+STEMS = sorted(p.stem for p in (ROOT / 'nbs').glob('*.ipynb'))
 
-def page(stem): return re.sub(r'^\d+[a-z]?_', '', stem)+'.html'
+
+def page(stem):
+    return re.sub(r'^\d+[a-z]?_', '', stem) + '.html'
+
 
 class Page(HTMLParser):
     "What a page links to, loads and says; `prose` is its text outside code."
+
     def __init__(self, path):
         super().__init__(convert_charrefs=True)
-        self.ids, self.links, self.loads, self.tags, self.inside, self.text, self.prose = set(), [], [], [], dict(script=0, style=0, pre=0, code=0), '', ''
+        self.ids, self.links, self.loads, self.tags, self.inside, self.text, self.prose = (
+            set(),
+            [],
+            [],
+            [],
+            dict(script=0, style=0, pre=0, code=0),
+            '',
+            '',
+        )
         self.feed(path.read_text())
+
     def handle_starttag(self, tag, attrs):
-        a = dict(attrs); self.tags.append((tag, a))
-        if tag in self.inside: self.inside[tag] += 1
-        if a.get('id'): self.ids.add(a['id'])
-        if tag=='a' and a.get('href'): self.links.append(a['href'])
-        if tag in ('img', 'script', 'source', 'video', 'iframe') and a.get('src'): self.loads.append(a['src'])
-        if tag=='link' and a.get('href') and a.get('rel') in ('stylesheet', 'icon', 'shortcut icon', 'preload'): self.loads.append(a['href'])
+        a = dict(attrs)
+        self.tags.append((tag, a))
+        if tag in self.inside:
+            self.inside[tag] += 1
+        if a.get('id'):
+            self.ids.add(a['id'])
+        if tag == 'a' and a.get('href'):
+            self.links.append(a['href'])
+        if tag in ('img', 'script', 'source', 'video', 'iframe') and a.get('src'):
+            self.loads.append(a['src'])
+        if tag == 'link' and a.get('href') and a.get('rel') in ('stylesheet', 'icon', 'shortcut icon', 'preload'):
+            self.loads.append(a['href'])
+
     def handle_endtag(self, tag):
-        if tag in self.inside: self.inside[tag] -= 1
+        if tag in self.inside:
+            self.inside[tag] -= 1
+
     def handle_data(self, data):
         if self.inside['script'] or self.inside['style']: return
         self.text += data
-        if not (self.inside['pre'] or self.inside['code']): self.prose += data
+        if not (self.inside['pre'] or self.inside['code']):
+            self.prose += data
+
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     root = tmp_path_factory.mktemp('site')
     for k in ('nbs', 'tools', 'brainllm', 'figures', 'data'):
-        if (ROOT/k).exists(): shutil.copytree(ROOT/k, root/k, ignore=shutil.ignore_patterns('__pycache__'))
-    for k in ('settings.ini', '_quarto.yml', 'LICENSE'): shutil.copy(ROOT/k, root)
-    r = subprocess.run([sys.executable, root/'tools'/'docs.py'], cwd=root, capture_output=True, text=True)
-    assert r.returncode==0, r.stdout[-3000:]+r.stderr[-3000:]
-    return root/'_docs'
+        if (ROOT / k).exists():
+            shutil.copytree(ROOT / k, root / k, ignore=shutil.ignore_patterns('__pycache__'))
+    for k in ('settings.ini', '_quarto.yml', 'LICENSE'):
+        shutil.copy(ROOT / k, root)
+    r = subprocess.run([sys.executable, root / 'tools' / 'docs.py'], cwd=root, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
+    return root / '_docs'
+
 
 @pytest.fixture(scope='module')
-def pages(site): return {p.name: Page(p) for p in site.glob('*.html')}
+def pages(site):
+    return {p.name: Page(p) for p in site.glob('*.html')}
+
 
 def test_every_notebook_has_a_page_that_is_linked(pages):
-    assert {page(s) for s in STEMS}==set(pages)
+    assert {page(s) for s in STEMS} == set(pages)
     linked = {urlsplit(h).path.removeprefix('./') for h in pages['index.html'].links}
-    assert set(pages)-{'index.html'} <= linked
+    assert set(pages) - {'index.html'} <= linked
+
 
 def test_no_link_is_broken(site, pages):
     broken = []
-    for name,p in pages.items():
-        for href in p.links+p.loads:
+    for name, p in pages.items():
+        for href in p.links + p.loads:
             u = urlsplit(href)
             if u.scheme or u.netloc: continue
-            target = site/unquote(u.path) if u.path else site/name
-            if target.is_dir(): target = target/'index.html'
-            if not target.exists(): broken.append((name, href))
-            elif u.fragment and target.name in pages and unquote(u.fragment) not in pages[target.name].ids: broken.append((name, href))
+            target = site / unquote(u.path) if u.path else site / name
+            if target.is_dir():
+                target = target / 'index.html'
+            if not target.exists():
+                broken.append((name, href))
+            elif u.fragment and target.name in pages and unquote(u.fragment) not in pages[target.name].ids:
+                broken.append((name, href))
     assert not broken
 
+
 def test_nothing_is_fetched_from_elsewhere(site, pages):
-    outside = [(n, s[:80]) for n,p in pages.items() for s in p.loads if urlsplit(s).scheme in ('http', 'https') or s.startswith('//')]
+    outside = [
+        (n, s[:80])
+        for n, p in pages.items()
+        for s in p.loads
+        if urlsplit(s).scheme in ('http', 'https') or s.startswith('//')
+    ]
     assert not outside
     styles = [f for f in site.rglob('*.css') if re.search(r'url\(["\']?(?:https?:)?//', f.read_text())]
     assert not styles
 
+
 def test_equations_are_typeset(pages):
     for s in STEMS:
-        nb, p = nbformat.read(ROOT/'nbs'/f'{s}.ipynb', 4), pages[page(s)]
-        prose = re.sub(r'```.*?```|`[^`]*`', '', '\n'.join(c.source for c in nb.cells if c.cell_type=='markdown'), flags=re.S)
-        wanted, found = len(re.findall(r'\$\$.+?\$\$', prose, re.S)), sum(t=='math' for t,_ in p.tags)
-        assert found>=wanted, f'{s}: {found} of {wanted} equations'
-        assert not (m := re.search(r'\\\(|\\\[|\$\$|\\(?:frac|sum|mathrm|text|log|operatorname)\b', p.prose)), f'{s}: TeX is left as text: {p.prose[max(0, m.start()-60):m.end()+60]!r}'
-    assert any(t=='math' for t,_ in pages['losses.html'].tags)
+        nb, p = nbformat.read(ROOT / 'nbs' / f'{s}.ipynb', 4), pages[page(s)]
+        prose = re.sub(
+            r'```.*?```|`[^`]*`', '', '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown'), flags=re.S
+        )
+        wanted, found = len(re.findall(r'\$\$.+?\$\$', prose, re.S)), sum(t == 'math' for t, _ in p.tags)
+        assert found >= wanted, f'{s}: {found} of {wanted} equations'
+        assert not (m := re.search(r'\\\(|\\\[|\$\$|\\(?:frac|sum|mathrm|text|log|operatorname)\b', p.prose)), (
+            f'{s}: TeX is left as text: {p.prose[max(0, m.start() - 60) : m.end() + 60]!r}'
+        )
+    assert any(t == 'math' for t, _ in pages['losses.html'].tags)
+
 
 def test_figures_are_shown(pages):
     for s in STEMS:
-        nb = nbformat.read(ROOT/'nbs'/f'{s}.ipynb', 4)
-        wanted = sum('image/png' in o.get('data', {}) for c in nb.cells if c.cell_type=='code' for o in c.outputs)
-        found = sum(t=='img' and a.get('src', '').startswith('data:image/png') for t,a in pages[page(s)].tags)
-        assert found>=wanted, f'{s}: {found} of {wanted} figures'
+        nb = nbformat.read(ROOT / 'nbs' / f'{s}.ipynb', 4)
+        wanted = sum('image/png' in o.get('data', {}) for c in nb.cells if c.cell_type == 'code' for o in c.outputs)
+        found = sum(t == 'img' and a.get('src', '').startswith('data:image/png') for t, a in pages[page(s)].tags)
+        assert found >= wanted, f'{s}: {found} of {wanted} figures'
+
 
 def test_prose_is_not_lost(pages):
     "nbdev drops what follows the title in the first cell; the site must not."
     for s in STEMS:
-        first = next(c.source for c in nbformat.read(ROOT/'nbs'/f'{s}.ipynb', 4).cells if c.cell_type=='markdown')
+        first = next(c.source for c in nbformat.read(ROOT / 'nbs' / f'{s}.ipynb', 4).cells if c.cell_type == 'markdown')
         words = re.findall(r'[A-Za-z]{4,}', re.sub(r'\]\(.*?\)|`.*?`|\$.*?\$', ' ', first.split('\n')[-1]))
         assert all(w in pages[page(s)].text for w in words), s
 
-@pytest.mark.skipif(not (shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')), reason='no Chromium to look at pages with')
+
+@pytest.mark.skipif(
+    not (shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')),
+    reason='no Chromium to look at pages with',
+)
 @pytest.mark.parametrize('name', ['index.html', 'losses.html', 'simulate.html'])
 def test_a_page_as_a_picture(site, tmp_path, name):
     from PIL import Image
+
     browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    flags = '--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync --hide-scrollbars --window-size=1200,1600'.split()
-    shot = tmp_path/'page.png'
-    subprocess.run([browser, *flags, f'--user-data-dir={tmp_path/"profile"}', f'--screenshot={shot}', f'file://{site/name}'], capture_output=True, timeout=120)
+    flags = (
+        '--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking '
+        '--disable-component-update --disable-sync --hide-scrollbars --window-size=1200,1600'
+    ).split()
+    shot = tmp_path / 'page.png'
+    subprocess.run(
+        [browser, *flags, f'--user-data-dir={tmp_path / "profile"}', f'--screenshot={shot}', f'file://{site / name}'],
+        capture_output=True,
+        timeout=120,
+    )
     picture = Image.open(shot).convert('L')
-    columns = [picture.crop((x, 60, x+w, 1600)) for x,w in ((0, 240), (280, 640))]
-    assert all(sum(c.histogram()[:128])>500 for c in columns), 'the sidebar or the text is blank'
+    columns = [picture.crop((x, 60, x + w, 1600)) for x, w in ((0, 240), (280, 640))]
+    assert all(sum(c.histogram()[:128]) > 500 for c in columns), 'the sidebar or the text is blank'

