@@ -81,18 +81,18 @@ class AdaptorConfig(PeftConfig):
 class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
     "A frozen linear layer with nonlinear low-rank branches beside it: (..., d_in) -> (..., d_out)."
 
-    adapter_layer_names, other_param_names = ('adaptor_down', 'adaptor_up'), ('adaptor_scale', 'adaptor_linear')
+    adapter_layer_names = ('adaptor_down', 'adaptor_up')
+    other_param_names = ('adaptor_scale', 'adaptor_linear')
 
     def __init__(self, base_layer: nn.Linear):  # what is wrapped
         super().__init__()
         self.base_layer, self.merged_adapters = base_layer, []
-        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
-        self.adaptor_down, self.adaptor_up, self.adaptor_scale, self.adaptor_linear = (
-            nn.ModuleDict(),
-            nn.ModuleDict(),
-            {},
-            {},
-        )
+        self.in_features = base_layer.in_features
+        self.out_features = base_layer.out_features
+        self.adaptor_down = nn.ModuleDict()
+        self.adaptor_up = nn.ModuleDict()
+        self.adaptor_scale = {}
+        self.adaptor_linear = {}
 
     def add(
         self,
@@ -103,7 +103,8 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
         linear: bool = False,  # no GELU between
     ):
         "Put a branch beside the layer, zero at the start."
-        w, d_out = self.base_layer.weight, self.out_features // 3 if query_only else self.out_features
+        w = self.base_layer.weight
+        d_out = self.out_features // 3 if query_only else self.out_features
         kw = dict(device=w.device, dtype=torch.float32 if w.dtype in (torch.float16, torch.bfloat16) else w.dtype)
         down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, d_out, **kw)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
@@ -147,7 +148,9 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
 class AdaptorTuner(BaseTuner):
     "Wraps the targets of `model` and freezes everything else; called like the model, which is its `.model`."
 
-    prefix, tuner_layer_cls, target_module_mapping = 'adaptor_', NonlinearAdaptorLayer, {}
+    prefix = 'adaptor_'
+    tuner_layer_cls = NonlinearAdaptorLayer
+    target_module_mapping = {}
 
     def _prepare_model(self, peft_config, model):
         _check_targets(peft_config, model)
@@ -254,7 +257,8 @@ def adaptor_parameters(
 
 def count_parameters(model: nn.Module) -> dict:  # adaptor, base, trainable: numbers of parameters
     "How many parameters the adaptors have, how many the rest, and how many can learn."
-    total, own = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in adaptor_parameters(model))
+    total = sum(p.numel() for p in model.parameters())
+    own = sum(p.numel() for p in adaptor_parameters(model))
     return dict(adaptor=own, base=total - own, trainable=sum(p.numel() for p in model.parameters() if p.requires_grad))
 
 # %% ../nbs/02a_adaptors.ipynb #e15b1526
@@ -298,7 +302,8 @@ def load_adaptor_state(
 ):
     "Copy a state into one set of adaptors, all or nothing. Raises `AdaptorError` naming what does not fit."
     want = adaptor_state(model, name)
-    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    missing = sorted(want.keys() - state.keys())
+    unexpected = sorted(state.keys() - want.keys())
     if missing or unexpected:
         raise AdaptorError(
             f"state: missing {a_few(missing)}; unexpected {a_few(unexpected)}; it was made with other targets or "
@@ -362,7 +367,9 @@ def save_adaptors(
     name: str = 'default',  # which set of adaptors
 ) -> Path:  # the folder
     "Write one set of adaptors as safetensors and JSON. Raises `AdaptorError`."
-    folder, config, state = Path(folder), getattr(model, 'peft_config', {}).get(name), adaptor_state(model, name)
+    folder = Path(folder)
+    config = getattr(model, 'peft_config', {}).get(name)
+    state = adaptor_state(model, name)
     if config is not None and not isinstance(config, AdaptorConfig):
         raise AdaptorError(
             f"model: peft_config[{name!r}] is a {type(config).__name__}, put over ours by get_peft_model; adapt the "

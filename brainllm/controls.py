@@ -185,7 +185,9 @@ class Workbench:
     ) -> list[str]:  # n
         "Through the bridge and the LLM, with the evaluation's question, greedily."
         bridge, run = bridge or self.two, self.run
-        device, batch, ask = next(bridge.parameters()).device, run.preset.evaluate.batch, run.preset.evaluate.question
+        device = next(bridge.parameters()).device
+        batch = run.preset.evaluate.batch
+        ask = run.preset.evaluate.question
         return [
             t
             for x in progress(z.split(batch), 'texts')
@@ -266,12 +268,10 @@ class Given(Windows):
         given,  # (m, T, V), an array
         rows=None,  # of the array, n; None is all
     ):
-        self.store, self.in_frames, self.given, self.rows = (
-            store,
-            given.shape[1],
-            given,
-            range(len(given)) if rows is None else rows,
-        )
+        self.store = store
+        self.in_frames = given.shape[1]
+        self.given = given
+        self.rows = range(len(given)) if rows is None else rows
 
     def __len__(self):
         return len(self.rows)
@@ -474,7 +474,8 @@ class NoiseRun(Changed):
         trials = [*run.split.train, *run.split.adapt, *run.split.test]
         folder = draw_noise(run, trials)
         super().__init__(run, noise=folder.name)
-        self.noise, self.place = read_noise(folder), {(t.subject, t.run, t.onset): i for i, t in enumerate(trials)}
+        self.noise = read_noise(folder)
+        self.place = {(t.subject, t.run, t.onset): i for i, t in enumerate(trials)}
 
     def blocks(self, trials):
         return Given(self.series, self.noise, [self.place[t.subject, t.run, t.onset] for t in trials])
@@ -505,7 +506,8 @@ def keep_voxels(
             f"{store.folder}: found no voxel among {store.n_voxels} to keep, wanted some; is the grid in MNI space, "
             "in mm?"
         )
-    columns, meta = keep[store.mask], json.loads((store.folder / 'meta.json').read_text())
+    columns = keep[store.mask]
+    meta = json.loads((store.folder / 'meta.json').read_text())
     for r in progress(store.runs, 'fewer voxels'):
         np.save(folder / r['file'], store.series(r['subject'], r['run'], r['task'])[:, columns])
     np.save(folder / 'mask.npy', keep)
@@ -633,7 +635,8 @@ def encoding_model(
     noise = noise - noise.mean(0)
     sd = noise.std(0) + 1e-6
     noise = noise / sd  # from here on in units of the noise
-    w, y = ridge_predict(kernel, basis, x, penalty)[:, best] / sd, (y - x.mean(0))[:, best] / sd
+    w = ridge_predict(kernel, basis, x, penalty)[:, best] / sd
+    y = (y - x.mean(0))[:, best] / sd
     inner = torch.linalg.inv(
         (noise @ noise.T).double() + shrink / (1 - shrink) * len(noise) * torch.eye(len(noise), dtype=torch.float64)
     ).float()
@@ -703,7 +706,10 @@ def _bridge(bench):
 
 @torch.no_grad()
 def _again(bench, draw):  # draw: a number
-    run, v, x, ask = bench.run, bench.run.preset.video, bench.clip_tokens, bench.run.preset.evaluate.question
+    run = bench.run
+    v = bench.run.preset.video
+    x = bench.clip_tokens
+    ask = bench.run.preset.evaluate.question
     llm, proj = run.llm, bench.two.stage1.video.llama_proj
     when = [None if run.small else clip_timing(run.dataset.clip_path(t), v) for t in bench.key]
     rows = llm.prompts(proj(x.to(proj.weight.device)), [ask] * len(x), when)

@@ -63,7 +63,8 @@ class Components:
         b, v, dtype = p.brain, p.video, getattr(torch, p.dtype)
         if mask is None:
             mm = round(p.sim.voxel_mm if p.simulated else p.study.voxel_mm)
-            mask, affine = load_mni152_brain_mask(resolution=mm).get_fdata() > 0, mni_grid(mm)[1]
+            mask = load_mni152_brain_mask(resolution=mm).get_fdata() > 0
+            affine = mni_grid(mm)[1]
         self.voxels, self.n_classes = int(np.asarray(mask).sum()), n_classes
         self.tokenizer = FMRITokenizer(p.data.in_frames, np.asarray(mask).shape, b.patch, b.dim, mask, affine).to(
             device
@@ -103,10 +104,8 @@ class Components:
         v, store = self.preset.video, Store(project_root() / '_runs' / 'parts')
         config = {k: AutoConfig.from_pretrained(prepare(k, getattr(v, k), store)) for k in ('vit', 'llm')}
         with torch.device('meta'):
-            vit, llm = (
-                AutoModel.from_config(config['vit']),
-                AutoModelForCausalLM.from_config(config['llm'], attn_implementation='eager'),
-            )
+            vit = AutoModel.from_config(config['vit'])
+            llm = AutoModelForCausalLM.from_config(config['llm'], attn_implementation='eager')
         with torch.device(device):
             return (
                 vit,
@@ -121,7 +120,8 @@ class Components:
 
     def parameters(self) -> dict:  # name -> nn.Parameters
         "Parameters by part; those of `TRAINED` learn, the others are frozen."
-        v, own = self.video, adaptor_parameters(self.encoder) + adaptor_parameters(self.video)
+        v = self.video
+        own = adaptor_parameters(self.encoder) + adaptor_parameters(self.video)
         ids = {id(p) for p in own}
         base = lambda *parts: [
             p for m in parts for p in ([m] if isinstance(m, nn.Parameter) else m.parameters()) if id(p) not in ids
@@ -227,7 +227,9 @@ class Meter:
     "A step's parts, measured: call it as `plain`, then `backward`; `.costs` by name."
 
     def __init__(self, weights):  # nn.Parameters and buffers, which do not count as kept
-        self.costs, self._tape, self._seen = {}, [], {t.untyped_storage()._cdata: t for t in weights}
+        self.costs = {}
+        self._tape = []
+        self._seen = {t.untyped_storage()._cdata: t for t in weights}
 
     def _keep(self, cost, t):
         key = t.untyped_storage()._cdata
@@ -459,10 +461,8 @@ def read_step(c: Components, batch: int, part=plain, prompt: int = PROMPT) -> Te
 def word_step(c: Components, batch: int, part=plain, length: int = PROMPT) -> Tensor:  # (B, 1, vocab)
     "One more token, with `length` before it."
     with torch.no_grad():
-        cache, x = (
-            _cache(c.llm, batch, length),
-            torch.empty(batch, 1, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype),
-        )
+        cache = _cache(c.llm, batch, length)
+        x = torch.empty(batch, 1, c.llm.config.hidden_size, device='meta', dtype=c.llm.dtype)
         return part('lm_head', c.llm.lm_head, part('llm', lambda x: decode(c.llm, x, cache, length), x))
 
 
@@ -483,7 +483,8 @@ STEPS |= dict(read=read_step, word=word_step)
 
 def answer_flops(c: Components, answer: int | None = None, prompt: int = PROMPT) -> dict:  # part -> FLOP
     "Work of one answer, from the brain to its last token."
-    answer, start = answer or c.preset.video.max_new_tokens, prompt + c.preset.video.n_query
+    answer = answer or c.preset.video.max_new_tokens
+    start = prompt + c.preset.video.n_query
     read, first, last = (
         measured(c, s, 1, **how)
         for s, how in (
@@ -705,7 +706,9 @@ def run_table(
 def host_table(c: Components, size: Size = HAD_SIZE) -> Table:
     "What a run keeps on disk and in the host's memory, in GB."
     v, N, D = c.preset.video, len(c.tokenizer.index), c.preset.brain.dim
-    features, n, M = v.n_frames * vit_tokens(c.preset, c.vit) * c.vit.config.hidden_size, size.train, v.n_query * v.dim
+    features = v.n_frames * vit_tokens(c.preset, c.vit) * c.vit.config.hidden_size
+    n = size.train
+    M = v.n_query * v.dim
     rows = [
         ('series of all runs', 'disk', 'float16', size.runs * size.volumes * c.voxels * 2),
         ("the ViT's tokens of the training clips", 'disk', 'float16', n * features * 2),

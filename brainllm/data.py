@@ -198,7 +198,8 @@ def hold_out(
 
 def split_runs(trials: list, test_runs=(10, 11, 12)) -> Split:
     "Runs of the same people left out, and training trials of their films dropped. Raises `DataError` where one side is empty."
-    ours, test = sorted(t for t in trials if t.run not in test_runs), sorted(t for t in trials if t.run in test_runs)
+    ours = sorted(t for t in trials if t.run not in test_runs)
+    test = sorted(t for t in trials if t.run in test_runs)
     everyone = sorted({t.subject for t in trials})
     if not ours or not test:
         raise DataError(
@@ -334,7 +335,9 @@ def read_series(
     if image.shape[:3] != mask.shape:
         raise DataError(f"{run.bold}: found shape {image.shape[:3]}, the mask has {mask.shape}; wanted one grid")
     inside = np.ravel_multi_index(mask.nonzero(), mask.shape, order='F')
-    raw, slope, inter = image.dataobj.get_unscaled(), np.float32(image.dataobj.slope), np.float32(image.dataobj.inter)
+    raw = image.dataobj.get_unscaled()
+    slope = np.float32(image.dataobj.slope)
+    inter = np.float32(image.dataobj.inter)
     series = np.empty((image.shape[3], len(inside)), np.float32)
     for t, row in enumerate(series):
         row[:] = raw[..., t].ravel(order='F')[inside]
@@ -398,10 +401,8 @@ def read_cifti(path) -> Cifti:
     ):
         if found != int(want):
             raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
-    size, want = (
-        Path(path).stat().st_size,
-        head.get_data_offset() + head.get_data_dtype().itemsize * shape[0] * shape[1],
-    )
+    size = Path(path).stat().st_size
+    want = head.get_data_offset() + head.get_data_dtype().itemsize * shape[0] * shape[1]
     if size < want:
         raise DataError(
             f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut "
@@ -563,11 +564,9 @@ def clean_series(
 ) -> np.ndarray:  # (T, V) float32; mean 0, variance 1 within the run; voxels that never change stay 0
     "Regress drift and motion out of each voxel, then z-score it (nilearn.signal.clean)."
     has_drift = confounds is not None and any(c.startswith('cosine') for c in confounds)
-    high_pass, table, out = (
-        None if has_drift else high_pass,
-        None if confounds is None else confounds.to_numpy(np.float32),
-        np.empty(series.shape, np.float32),
-    )
+    high_pass = None if has_drift else high_pass
+    table = None if confounds is None else confounds.to_numpy(np.float32)
+    out = np.empty(series.shape, np.float32)
     for v in range(0, series.shape[1], 4096):
         out[:, v : v + 4096] = signal.clean(
             series[:, v : v + 4096],
@@ -592,7 +591,8 @@ def check_space(
     "One space for everybody. Raises `DataError` for native volumes that nothing aligns, or for two spaces."
     free = [r for r in runs if r.subject not in to_native]
     name = lambda r: 'native' if r.space in NATIVE else r.space
-    native, people = next((r for r in free if r.space in NATIVE), None), len({r.subject for r in runs})
+    native = next((r for r in free if r.space in NATIVE), None)
+    people = len({r.subject for r in runs})
     if native and (resampled or people > 1):
         raise DataError(
             f"{native.bold}: found volumes in native space "
@@ -793,7 +793,9 @@ def store_runs(
     | None = None,
 ) -> Path:  # the folder: <run>.npy (T, V) float16 each, mask.npy (X, Y, Z) bool, meta.json
     "Clean every run and keep it inside the common mask. Raises `DataError` before the work for anything the headers show."
-    out, subjects, to_native = Path(out_dir), list(subjects or dataset.subjects), to_native or {}
+    out = Path(out_dir)
+    subjects = list(subjects or dataset.subjects)
+    to_native = to_native or {}
     runs = [r for s in subjects for task in tasks for r in dataset.runs(s, task)]
     if not runs:
         raise DataError(
@@ -882,7 +884,10 @@ class RunStore:
             raise ArtifactError(
                 f"{self.folder}: found no whole store of runs ({e}); delete the folder and run store_runs again"
             ) from None
-        self.tr, self.shape, self.runs, self.n_voxels = meta['tr'], tuple(meta['shape']), meta['runs'], meta['voxels']
+        self.tr = meta['tr']
+        self.shape = tuple(meta['shape'])
+        self.runs = meta['runs']
+        self.n_voxels = meta['voxels']
         self.affine, self.inside, self.kind = (
             np.array(meta['affine']),
             np.flatnonzero(self.mask),
@@ -893,7 +898,8 @@ class RunStore:
                 f"{self.folder / 'meta.json'}: found kind {self.kind!r}, wanted 'series' or 'beta'; delete the "
                 "folder and store the runs again"
             )
-        self._rows, self._open = {(r['subject'], r['run'], r['task']): r for r in self.runs}, {}
+        self._rows = {(r['subject'], r['run'], r['task']): r for r in self.runs}
+        self._open = {}
 
     def row(self, subject, run, task='action'):  # raises DataError
         "What meta.json says of a run."
@@ -949,11 +955,9 @@ class Windows(Dataset):
         starts: list,  # (subject, run, task, first volume) a window
         in_frames: int = 5,  # T, volumes
     ):
-        self.store, self.starts, self.in_frames = (
-            store if isinstance(store, RunStore) else RunStore(store),
-            list(starts),
-            in_frames,
-        )
+        self.store = store if isinstance(store, RunStore) else RunStore(store)
+        self.starts = list(starts)
+        self.in_frames = in_frames
         _wants_series(self.store)
         tr = self.store.tr
         for subject, run, task, first in self.starts:
@@ -1066,11 +1070,9 @@ class Blocks(Windows):
         window_start: float = DataConfig.window_start,  # s after onset
         task: str = 'action',
     ):
-        store, self.trials, self.window_start = (
-            store if isinstance(store, RunStore) else RunStore(store),
-            list(trials),
-            window_start,
-        )
+        store = store if isinstance(store, RunStore) else RunStore(store)
+        self.trials = list(trials)
+        self.window_start = window_start
         if store.kind == 'beta':
             self._maps(store, task, in_frames)
         else:
@@ -1081,11 +1083,9 @@ class Blocks(Windows):
             )
 
     def _maps(self, store, task, in_frames):
-        self.store, self.in_frames, self.starts = (
-            store,
-            in_frames,
-            [(t.subject, t.run, task, t.index) for t in self.trials],
-        )
+        self.store = store
+        self.in_frames = in_frames
+        self.starts = [(t.subject, t.run, task, t.index) for t in self.trials]
         self.response = torch.from_numpy(expected_response(in_frames, self.window_start, store.tr))
         for *run, k in self.starts:
             n = store.row(*run)['volumes']
@@ -1185,7 +1185,8 @@ def plot_window(
         ylabel='expected response',
         title='the trial (blue), its neighbours, the window',
     )
-    starts, lengths = tr * np.arange(math.ceil(-2 / tr), math.floor(10 / tr) + 1), np.arange(1, 9)
+    starts = tr * np.arange(math.ceil(-2 / tr), math.floor(10 / tr) + 1)
+    lengths = np.arange(1, 9)
     worth = np.array([[window_worth(s, n, tr, slot) for s in starts] for n in lengths])
     im = axes[1].imshow(
         worth,

@@ -77,10 +77,8 @@ def match_classes(
     "One name for each code and one code for each name. Raises `DataError` where events and folders, or two rows, disagree."
     classes, codes, last = {}, {}, ''
     for (code, name), where in sorted(pairs.items()):
-        place, whole = (
-            1 + sum(f < name for f in folders or ()),
-            bool(folders) and len(folders) >= max(c for c, _ in pairs) and {n for _, n in pairs} <= set(folders),
-        )
+        place = 1 + sum(f < name for f in folders or ())
+        whole = bool(folders) and len(folders) >= max(c for c, _ in pairs) and {n for _, n in pairs} <= set(folders)
         known, number = classes.setdefault(code, name), codes.setdefault(name, code)
         if folders and name not in folders and (place > code or known != name):
             raise DataError(
@@ -195,7 +193,9 @@ def find_runs(
             )
     for stem in stems:
         about = lambda key: read_sidecar(key, stem.with_name(f'{stem.name}.json'), root / f'task-{task}_bold.json')
-        tr, space, res = about('RepetitionTime'), _entity(stem, 'space') or about('Space') or '', _entity(stem, 'res')
+        tr = about('RepetitionTime')
+        space = _entity(stem, 'space') or about('Space') or ''
+        res = _entity(stem, 'res')
         if not isinstance(space, str):
             raise DataError(
                 f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the "
@@ -288,13 +288,12 @@ class HAD:
         skip: bool = False,
         space: str | None = None,  # of the volumes, as for `pick_space`
     ):
-        self.root, self.skip, self.space, self.problems = (
-            Path(root),
-            skip,
-            space,
-            {},
-        )  # problems: subject -> what is wrong
-        self.stimuli, self.fmriprep = self.root / 'stimuli', self.root / 'derivatives' / 'fmriprep'
+        self.root = Path(root)  # problems: subject -> what is wrong
+        self.skip = skip
+        self.space = space
+        self.problems = {}
+        self.stimuli = self.root / 'stimuli'
+        self.fmriprep = self.root / 'derivatives' / 'fmriprep'
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; fetch "
@@ -484,8 +483,13 @@ class Urgen:
         # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
         skip: bool = False,
     ):
-        self.root, self.task, self.space, self.skip, self.problems = Path(root), task, space, skip, {}
-        self.stimuli, self.fmriprep = self.root / 'stimuli', self.root / 'derivatives' / 'fmriprep'
+        self.root = Path(root)
+        self.task = task
+        self.space = space
+        self.skip = skip
+        self.problems = {}
+        self.stimuli = self.root / 'stimuli'
+        self.fmriprep = self.root / 'derivatives' / 'fmriprep'
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; correct "
@@ -1133,7 +1137,8 @@ def _look_at_grey(path, study, trials, subject, kind, deep):  # its shape
             )
     if deep:
         x = np.asarray(file.data, np.float32)
-        bad, still = int((~np.isfinite(x)).any(0).sum()), int((np.ptp(np.nan_to_num(x), axis=0) == 0).sum())
+        bad = int((~np.isfinite(x)).any(0).sum())
+        still = int((np.ptp(np.nan_to_num(x), axis=0) == 0).sum())
         if bad or still:
             raise DataError(
                 f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted "
@@ -1167,7 +1172,8 @@ def _look_inside(run, root):  # what is wrong with the volumes of a run
         x = np.asarray(image.dataobj)
     except DataError as e:
         return [str(e).replace(f'{root}/', '')]
-    bad, still = int((~np.isfinite(x)).any(-1).sum()), np.ptp(np.nan_to_num(x), axis=-1) == 0
+    bad = int((~np.isfinite(x)).any(-1).sum())
+    still = np.ptp(np.nan_to_num(x), axis=-1) == 0
     inside = np.abs(np.nan_to_num(x)).max(-1) > 0
     out = [f"found {bad} voxels with values that are not finite, wanted none; preprocess this run again"] if bad else []
     return out + (
@@ -1197,10 +1203,8 @@ def main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 w
 
     parser = argparse.ArgumentParser(prog='python -m brainllm.datasets', description=main.__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
-    had, check = (
-        commands.add_parser('had', help='fetch parts of HAD (OpenNeuro ds004488)'),
-        commands.add_parser('check', help='look through a study; changes nothing'),
-    )
+    had = commands.add_parser('had', help='fetch parts of HAD (OpenNeuro ds004488)')
+    check = commands.add_parser('check', help='look through a study; changes nothing')
     had.add_argument('--what', default='text', help=f"some of {','.join(HAD_PARTS)}")
     had.add_argument('--subjects', default='1-30', help='as in 1-4,7')
     had.add_argument('root')

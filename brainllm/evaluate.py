@@ -178,7 +178,8 @@ def plot_rows(
     import matplotlib.pyplot as plt
 
     ax = ax or plt.subplots(figsize=(9, 3.2), layout='constrained')[1]
-    names, colours = result['row_order'], plt.get_cmap('cividis')(np.linspace(0, 0.95, len(result['row_order'])))
+    names = result['row_order']
+    colours = plt.get_cmap('cividis')(np.linspace(0, 0.95, len(result['row_order'])))
     for k, name in enumerate(names):
         scores = result['rows'][name]['reference'][reference]
         x = np.arange(len(COLUMNS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)

@@ -137,7 +137,8 @@ class HaxbyRun(Run):
 
 def choose_window(run: HaxbyRun, train: list) -> float:  # s from a volume to the first of its window
     "The beginning from which ridge tells the categories of left-out training runs best."
-    y, groups = torch.tensor([CATEGORIES.index(t.classname) for t in train]), [t.run for t in train]
+    y = torch.tensor([CATEGORIES.index(t.classname) for t in train])
+    groups = [t.run for t in train]
     target, right = F.one_hot(y).float(), {}
     for start in (-run.series.tr, 0.0, run.series.tr):
         x = run.blocks(train, start)
@@ -267,11 +268,9 @@ class Decoder:
 
 def align_text(run: HaxbyRun, split: Split, words: Tensor, start: float) -> tuple:  # TextAligner, {'penalty', 'stage1'}
     "Stage I from the training runs alone."
-    cfg, blocks, y = (
-        run.preset.stage1,
-        run.blocks(split.train, start),
-        [CATEGORIES.index(t.classname) for t in split.train],
-    )
+    cfg = run.preset.stage1
+    blocks = run.blocks(split.train, start)
+    y = [CATEGORIES.index(t.classname) for t in split.train]
     sentences = torch.from_numpy(run.text([describe(c) for c in CATEGORIES]))
     model = TextAligner(run, sentences.shape[1])
     penalty = start_projection(model, encoder_tokens(model, blocks), words[y], [t.run for t in split.train])
@@ -382,7 +381,8 @@ def decode_fold(run: HaxbyRun, left_out: int, folder: Path):
     split = run.fold(left_out)
     decoder = train_fold(run, split)
     first = decoder.stage1
-    train, test = run.blocks(split.train, decoder.window_start), run.blocks(split.test, decoder.window_start)
+    train = run.blocks(split.train, decoder.window_start)
+    test = run.blocks(split.test, decoder.window_start)
     groups, size = [t.run for t in split.train], len(split.test) // len(CATEGORIES)
     z = brain_tokens(first, test)
     mean = lambda t: t.unflatten(0, (-1, size)).mean(1)
@@ -538,10 +538,8 @@ def run(
     if source:
         preset = replace(preset, pretrain=replace(preset.pretrain, source=source))
     r = HaxbyRun(preset, seed, out)
-    start, code = (
-        load_brain(r)[0].folder.name,
-        code_hash('haxby', 'stage1', 'stage2', 'models', 'adaptors', 'losses', 'pretrain'),
-    )
+    start = load_brain(r)[0].folder.name
+    code = code_hash('haxby', 'stage1', 'stage2', 'models', 'adaptors', 'losses', 'pretrain')
     runs = sorted({t.run for t in r.trials})
     folders = [
         r.store.get(

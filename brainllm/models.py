@@ -36,11 +36,9 @@ class FMRITokenizer(nn.Module):
         response=None,
     ):
         super().__init__()
-        self.in_frames, self.grid, self.patch = (
-            in_frames,
-            tuple(grid),
-            (patch,) * 3 if isinstance(patch, int) else tuple(patch),
-        )
+        self.in_frames = in_frames
+        self.grid = tuple(grid)
+        self.patch = (patch,) * 3 if isinstance(patch, int) else tuple(patch)
         if len(self.grid) != 3 or min(self.grid) < 1 or min(self.patch) < 1:
             raise ShapeError(f"grid {grid} and patch {patch}: wanted three positive sizes each")
         mask = torch.ones(self.grid, dtype=torch.bool) if mask is None else torch.as_tensor(np.asarray(mask)).bool()
@@ -48,10 +46,8 @@ class FMRITokenizer(nn.Module):
             raise ShapeError(f"mask: found shape {tuple(mask.shape)}, wanted the grid {self.grid}")
         if not mask.any():
             raise ShapeError("mask: holds no voxel; give the brain mask on the grid of the blocks")
-        self.mask, self.affine = (
-            mask.clone(),
-            None if affine is None else torch.as_tensor(np.asarray(affine)).double(),
-        )  # kept as they were given, for `share`
+        self.mask = mask.clone()  # kept as they were given, for `share`
+        self.affine = None if affine is None else torch.as_tensor(np.asarray(affine)).double()
         self.conv = nn.Conv3d(in_frames, dim, self.patch, self.patch)
         if response is not None:
             self._expect(torch.as_tensor(response).float())
@@ -164,7 +160,9 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         if dim % heads: raise ShapeError(f"dim {dim} is not a multiple of heads {heads}")
-        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
 
     def forward(self, x):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -229,10 +227,8 @@ class BrainEncoder(nn.Module):
         block=None,  # class of the blocks; None is `Block`, `TemporalBlock` is MinD-Video's
     ):
         super().__init__()
-        self.blocks, self.norm = (
-            nn.ModuleList([(block or Block)(dim, heads, mlp_ratio) for _ in range(depth)]),
-            nn.LayerNorm(dim),
-        )
+        self.blocks = nn.ModuleList([(block or Block)(dim, heads, mlp_ratio) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
         self.register_buffer(
             'pos', None if coords is None else sincos_3d(torch.as_tensor(coords), dim), persistent=False
         )
@@ -292,18 +288,17 @@ class MaskedBrainModel(nn.Module):
         super().__init__()
         self.patch, L = patch, num_voxels // patch
         self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv1d(1, dim, patch, patch)))
-        self.cls_token, self.mask_token = (
-            nn.Parameter(torch.randn(1, 1, dim) * 0.02),
-            nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02),
-        )
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02)
         table = lambda d: nn.Parameter(torch.cat([torch.zeros(1, d), sincos_1d(L, d)])[None], requires_grad=False)
         self.pos_embed, self.decoder_pos_embed = table(dim), table(decoder_dim)
-        self.blocks, self.norm = nn.ModuleList([Block(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList([Block(dim, heads, mlp_ratio) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
         self.decoder_embed = nn.Linear(dim, decoder_dim)
-        self.decoder_blocks, self.decoder_norm = (
-            nn.ModuleList([Block(decoder_dim, decoder_heads, mlp_ratio) for _ in range(decoder_depth)]),
-            nn.LayerNorm(decoder_dim),
+        self.decoder_blocks = nn.ModuleList(
+            [Block(decoder_dim, decoder_heads, mlp_ratio) for _ in range(decoder_depth)]
         )
+        self.decoder_norm = nn.LayerNorm(decoder_dim)
         self.decoder_pred = nn.Linear(decoder_dim, patch)
 
     def encode(self, x, keep=None):  # (B, 1, V) -> (B, n+1, D), class token first
@@ -365,14 +360,10 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, tokens: int, dim: int, out_tokens: int = 1, out_dim: int = 768, norm: bool = False):
         super().__init__()
-        self.channel_mapper, self.projection = (
-            nn.Linear(tokens, out_tokens, bias=False),
-            nn.Linear(dim, out_dim, bias=False),
-        )
-        self.fc, self.layer_norm = (
-            nn.Linear(out_dim, out_dim, bias=False),
-            nn.LayerNorm(out_dim) if norm else nn.Identity(),
-        )
+        self.channel_mapper = nn.Linear(tokens, out_tokens, bias=False)
+        self.projection = nn.Linear(dim, out_dim, bias=False)
+        self.fc = nn.Linear(out_dim, out_dim, bias=False)
+        self.layer_norm = nn.LayerNorm(out_dim) if norm else nn.Identity()
 
     def forward(self, x):  # (B, n, D) -> (B, out_tokens, out_dim)
         "Tokens mapped to fewer, then to the width that is asked for."
@@ -398,11 +389,15 @@ class VoxelEncoder(nn.Module):
     ):
         super().__init__()
         L = num_voxels // patch
-        self.patch, self.window, self.temporal, self.pool = patch, window, temporal, pool
+        self.patch = patch
+        self.window = window
+        self.temporal = temporal
+        self.pool = pool
         self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv1d(1, dim, patch, patch)))
         self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, dim), sincos_1d(L, dim)])[None], requires_grad=False)
         block = TemporalBlock if temporal else Block
-        self.blocks, self.norm = nn.ModuleList([block(dim, heads, mlp_ratio) for _ in range(depth)]), nn.LayerNorm(dim)
+        self.blocks = nn.ModuleList([block(dim, heads, mlp_ratio) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
         self.proj_head, self.logit_scale = (
             (None, None) if head is None else (ProjectionHead(window * L, dim, **head), nn.Parameter(torch.ones([])))
         )
@@ -455,7 +450,8 @@ def encoder_from(
             "or BrainEncoder"
         )
     encoder = BrainEncoder(model.norm.normalized_shape[0], 0, 1, coords=coords)
-    encoder.blocks, encoder.norm = copy.deepcopy(model.blocks), copy.deepcopy(model.norm)
+    encoder.blocks = copy.deepcopy(model.blocks)
+    encoder.norm = copy.deepcopy(model.norm)
     return encoder.train(model.training)
 
 # %% ../nbs/02_models.ipynb #eab1f2b5
@@ -534,11 +530,9 @@ class Projection(nn.Module):
         dropout: float = 0.0,  # share of token values hidden while training
     ):
         super().__init__()
-        self.drop, self.mix, self.out = (
-            nn.Dropout(dropout),
-            nn.Linear(n_tokens * dim, readout, bias=False),
-            nn.Linear(readout, n_query * dim_query, bias=False),
-        )
+        self.drop = nn.Dropout(dropout)
+        self.mix = nn.Linear(n_tokens * dim, readout, bias=False)
+        self.out = nn.Linear(readout, n_query * dim_query, bias=False)
         self.offset = nn.Parameter(torch.zeros(n_query, dim_query))  # tokens of an average clip
         for name, value in dict(
             mean=torch.zeros(n_tokens * dim), scale=torch.tensor((n_tokens * dim) ** 0.5), gain=torch.tensor(1.0)
@@ -655,7 +649,10 @@ class PromptedLLM(nn.Module):
         super().__init__()
         if prompt not in PROMPTS:
             raise DataError(f"prompt: found {prompt!r}, wanted one of {', '.join(PROMPTS)}")
-        self.llm, self.tok, self.prompt, self.system = llm.requires_grad_(False).eval(), tokenizer, prompt, system
+        self.llm = llm.requires_grad_(False).eval()
+        self.tok = tokenizer
+        self.prompt = prompt
+        self.system = system
         self.dim, self.dtype = llm.config.hidden_size, llm.dtype
 
     def train(self, mode=True):
@@ -674,7 +671,8 @@ class PromptedLLM(nn.Module):
         tokens=None,  # (L, D_llm) for its place
     ) -> Tensor:  # (P, D_llm), in the LLM's type
         "A prompt as the LLM reads it; but for ChatML it begins with the tokenizer's mark of a beginning."
-        embed, bos = self.llm.get_input_embeddings(), getattr(self.tok, 'bos_token_id', None)
+        embed = self.llm.get_input_embeddings()
+        bos = getattr(self.tok, 'bos_token_id', None)
         head, *tail = [self.ids(t) for t in text.split(IMAGE)]
         if self.prompt != 'chatml' and bos is not None:
             head = torch.cat([head.new_tensor([bos]), head])
@@ -698,7 +696,8 @@ class PromptedLLM(nn.Module):
     ):  # logits (M, vocab) and labels (M,) of all answer tokens, the closing mark included
         "Logits where answers are, for Eq. 3."
         embed, end = self.llm.get_input_embeddings(), self.ids(ENDS[self.prompt])
-        prompts, labels = self.prompts(tokens, questions), [torch.cat([self.ids(a), end]) for a in answers]
+        prompts = self.prompts(tokens, questions)
+        labels = [torch.cat([self.ids(a), end]) for a in answers]
         rows = [torch.cat([p, embed(l[:-1])]) for p, l in zip(prompts, labels)]
         x = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         h = self.llm.model(inputs_embeds=x, use_cache=False).last_hidden_state
@@ -715,7 +714,9 @@ class PromptedLLM(nn.Module):
         "Continue prompts in one batch, the likeliest word each time unless a draw is asked for. Raises `DataError` where the LLM's context is too short."
         from transformers import GenerationConfig, StoppingCriteriaList
 
-        tok, most, longest = self.tok, getattr(self.llm.config, 'max_position_embeddings', None), max(map(len, rows))
+        tok = self.tok
+        most = getattr(self.llm.config, 'max_position_embeddings', None)
+        longest = max(map(len, rows))
         if most and longest + max_new_tokens > most:
             raise DataError(
                 f"prompt: {longest} tokens and {max_new_tokens} new ones, wanted at most {most} together, the "
@@ -759,11 +760,9 @@ class Bridge(nn.Module):
 
     def __init__(self, dim_query: int, dim_llm: int, hidden: int = 128):
         super().__init__()
-        self.linear, self.down, self.up = (
-            nn.Linear(dim_query, dim_llm),
-            nn.Linear(dim_query, hidden),
-            nn.Linear(hidden, dim_llm),
-        )
+        self.linear = nn.Linear(dim_query, dim_llm)
+        self.down = nn.Linear(dim_query, hidden)
+        self.up = nn.Linear(hidden, dim_llm)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
@@ -786,15 +785,13 @@ class BrainLLM(nn.Module):
         about: dict | None = None,  # what a model card says: data, licence, scores; see `share.ABOUT`
     ):
         super().__init__()
-        self.tokenizer, self.encoder, self.projection, self.bridge, self.llm, self.max_new_tokens, self.about = (
-            tokenizer,
-            encoder,
-            projection,
-            bridge,
-            llm,
-            max_new_tokens,
-            about,
-        )
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.projection = projection
+        self.bridge = bridge
+        self.llm = llm
+        self.max_new_tokens = max_new_tokens
+        self.about = about
 
     def query_tokens(self, bold: Tensor) -> Tensor:  # (B, T, X, Y, Z) -> (B, L, D_q)
         "Brain tokens in the space of the video Q-Former."

@@ -27,10 +27,8 @@ class MaskedVolumeModel(nn.Module):
     ):
         super().__init__()
         self.tokenizer, self.encoder = tokenizer, encoder
-        self.decoder_embed, self.mask_token = (
-            nn.Linear(dim, cfg.decoder_dim),
-            nn.Parameter(torch.randn(1, 1, cfg.decoder_dim) * 0.02),
-        )
+        self.decoder_embed = nn.Linear(dim, cfg.decoder_dim)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, cfg.decoder_dim) * 0.02)
         self.decoder_blocks = nn.ModuleList(
             [Block(cfg.decoder_dim, cfg.decoder_heads) for _ in range(cfg.decoder_depth)]
         )

@@ -200,11 +200,9 @@ class Run:
         study_seed: int | None = None,  # of the simulated study and its teacher; None: `seed`
         **where,  # root, source, subjects, targets of a study on disk, as in `core.choose_study`
     ):
-        self.preset, self.seed, self.study_seed = (
-            choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where),
-            seed,
-            seed if study_seed is None else study_seed,
-        )
+        self.preset = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where)
+        self.seed = seed
+        self.study_seed = seed if study_seed is None else study_seed
         self.root = Path(out) if out else project_root() / '_runs'
         self.folder = self.root / self.preset.name
         self.store, self.parts = Store(self.folder / 'artifacts'), Store(self.root / 'parts')
@@ -459,7 +457,8 @@ def teach_small(run: Run) -> VideoLLaMA:  # frozen
     "The trained small Video-LLaMA, taught when that was not done before."
 
     def build(folder):
-        train, model = list({t.clip: t for t in run.whole_split.train}.values()), new_video(run)
+        train = list({t.clip: t for t in run.whole_split.train}.values())
+        model = new_video(run)
         features, texts = run.clip_features(train)[:], clip_texts(run.study, train)
         model.standardise(features)
         model.to(run.preset.device)
@@ -498,7 +497,8 @@ def load_video(
         raise PresetError(f"video.kind: found {run.preset.video.kind!r}, wanted 'small' or 'video-llama'")
     if run.small: return teach_small(run).to(run.preset.device)
     model = PublishedTokens(run.published)
-    found, wanted = tuple(model.video_query_tokens.shape[1:]), (run.preset.video.n_query, run.preset.video.dim)
+    found = tuple(model.video_query_tokens.shape[1:])
+    wanted = (run.preset.video.n_query, run.preset.video.dim)
     if found != wanted:
         raise PresetError(
             f"preset {run.preset.name!r}: the checkpoint has {found[0]} query tokens of {found[1]}, the preset "

@@ -201,7 +201,8 @@ def rouge_matrix(
             at[w] |= 1 << k
         masks.append(dict(at))
     common = np.array([[_subsequence(h, m, len(r)) for m, r in zip(masks, rs)] for h in hs], float)
-    p, r = common / np.maximum([[len(h)] for h in hs], 1), common / np.maximum([len(r) for r in rs], 1)
+    p = common / np.maximum([[len(h)] for h in hs], 1)
+    r = common / np.maximum([len(r) for r in rs], 1)
     return 100 * np.stack([p, r, 2 * p * r / np.where(p + r > 0, p + r, 1)], -1)[hi][:, ri]
 
 # %% ../nbs/05a_scores.ipynb #0e5a7a4f
@@ -257,7 +258,8 @@ def bertscore(
     from bert_score.utils import greedy_cos_idf
 
     hyps, refs = check_pairs(hyps, refs)
-    vectors, out = word_vectors(hyps + refs, model, layer=layer), np.zeros((len(hyps), 3))
+    vectors = word_vectors(hyps + refs, model, layer=layer)
+    out = np.zeros((len(hyps), 3))
     whole = [i for i, (h, r) in enumerate(zip(hyps, refs)) if h.strip() and r.strip()]
     for i in range(0, len(whole), batch):
         part = whole[i : i + batch]
@@ -297,7 +299,8 @@ def bertscore_matrix(
             if t not in vectors: continue
             mine, weight = vectors[t]
             alike = mine @ every.T
-            p, r = weight @ np.maximum.reduceat(alike, starts, 1), np.add.reduceat(alike.max(0) * weights, starts)
+            p = weight @ np.maximum.reduceat(alike, starts, 1)
+            r = np.add.reduceat(alike.max(0) * weights, starts)
             out[i, there] = np.stack([p, r, 2 * p * r / (p + r)], 1)
     return 100 * out[hi][:, ri].astype(float)
 

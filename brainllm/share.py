@@ -200,7 +200,8 @@ KIND, FORMAT = 'brainllm decoder', 1
 # %% ../nbs/02f_share.ipynb #eb5749c1
 def _fill(model, state, file, part):  # the tensors of one part, all or none
     want = model.state_dict()
-    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    missing = sorted(want.keys() - state.keys())
+    unexpected = sorted(state.keys() - want.keys())
     if missing or unexpected:
         raise DataError(f"{file}, {part}: missing {a_few(missing)}; unexpected {a_few(unexpected)}")
     wrong = [
@@ -221,11 +222,9 @@ def build_decoder(
     where='decoder',  # for messages
 ):  # FMRITokenizer, BrainEncoder, Projection, Bridge
     "The parts of a decoder before the LLM. Raises `DataError` for tensors that do not fit and for another base."
-    c, part, file = (
-        config,
-        lambda name: {k.removeprefix(name + '.'): v for k, v in state.items() if k.startswith(name + '.')},
-        f'{where}: model.safetensors',
-    )
+    c = config
+    part = lambda name: {k.removeprefix(name + '.'): v for k, v in state.items() if k.startswith(name + '.')}
+    file = f'{where}: model.safetensors'
     t, e, s = part('tokenizer'), part('encoder'), c['encoder']
     mask, affine, pos = t.pop('mask'), t.pop('affine', None), e.pop('pos', None)
     with torch.random.fork_rng(devices=[]):
@@ -233,11 +232,9 @@ def build_decoder(
             c['tokenizer']['in_frames'], mask.shape, tuple(c['tokenizer']['patch']), c['tokenizer']['dim'], mask, affine
         )
     with torch.device('meta'):
-        made, projection, bridge = (
-            BrainEncoder(s['dim'], s['depth'], s['heads'], s['mlp_ratio']),
-            Projection(**c['projection']),
-            Bridge(**c['bridge']),
-        )
+        made = BrainEncoder(s['dim'], s['depth'], s['heads'], s['mlp_ratio'])
+        projection = Projection(**c['projection'])
+        bridge = Bridge(**c['bridge'])
         if s['temporal']:
             made.blocks = nn.ModuleList([TemporalBlock(s['dim'], s['heads'], s['mlp_ratio']) for _ in made.blocks])
     encoder = _fill(made, e, file, 'encoder') if base is None else base
@@ -371,7 +368,9 @@ def _what(c):
 
 
 def _goes_in(c):
-    i, t, said = c['input'], c['tokenizer'], lambda v, unit='': 'not stated' if v is None else f'{v}{unit}'
+    i = c['input']
+    t = c['tokenizer']
+    said = lambda v, unit='': 'not stated' if v is None else f'{v}{unit}'
     rows = (
         (f"shape (T, X, Y, Z)", f"{t['in_frames']} volumes on a grid of {' × '.join(map(str, t['grid']))} voxels"),
         ('repetition time', said(i['tr'], ' s')),
@@ -509,7 +508,8 @@ def save_decoder(
     whole: bool = True,  # with the frozen encoder and the LLM
 ) -> Path:  # the folder
     "Write a decoder as safetensors, JSON and a model card. Raises `DataError` for an `about` without licence, a model that could not be rebuilt, and a folder that holds something else."
-    folder, about = Path(os.path.abspath(folder)), _about((model.about or {}) | (about or {}), whole)
+    folder = Path(os.path.abspath(folder))
+    about = _about((model.about or {}) | (about or {}), whole)
     _free(folder)
     _check_parts(model)
     state = decoder_state(model)

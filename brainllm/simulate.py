@@ -279,13 +279,11 @@ def _dog(p, x, y, w):
 
 
 def _bicycle(p, x, y, w):
-    a, b, c, d, e = (
-        (x - 0.15, y - 0.12),
-        (x + 0.15, y - 0.12),
-        (x - 0.01, y - 0.12),
-        (x - 0.06, y - 0.3),
-        (x + 0.1, y - 0.3),
-    )
+    a = (x - 0.15, y - 0.12)
+    b = (x + 0.15, y - 0.12)
+    c = (x - 0.01, y - 0.12)
+    d = (x - 0.06, y - 0.3)
+    e = (x + 0.1, y - 0.3)
     for q in (a, b):
         p.disc(q, 0.115, None, width=max(2, p.s // 45))
         p.disc(q, 0.02, RIM)
@@ -663,11 +661,12 @@ def render(
     skin, hair, trousers = (c[i] for c, i in zip((SKINS, HAIRS, TROUSERS), rng.integers(0, 3, 3)))
     back = _tint(background(a['place'], S), rng.uniform(0.92, 1.08, 3))
     drift, pan = 0.1 * (u[0] - 0.5), 0.05 + 0.35 * u[1]
-    x0, ox, ground, scale = 0.5 + 0.06 * (u[2] - 0.5), 0.21 + 0.05 * (u[3] - 0.5), 0.95 - 0.03 * u[4], 0.95 + 0.1 * u[5]
-    rate, phase = (
-        (0.9 + 0.2 * u[6]) / period,
-        (0.15 if a['action'] in ('Throwing a ball', 'Kicking a ball', 'Lifting a box') else 1.0) * u[7],
-    )
+    x0 = 0.5 + 0.06 * (u[2] - 0.5)
+    ox = 0.21 + 0.05 * (u[3] - 0.5)
+    ground = 0.95 - 0.03 * u[4]
+    scale = 0.95 + 0.1 * u[5]
+    rate = (0.9 + 0.2 * u[6]) / period
+    phase = (0.15 if a['action'] in ('Throwing a ball', 'Kicking a ball', 'Lifting a box') else 1.0) * u[7]
     frames = np.empty((n, size, size, 3), np.uint8)
     for k in range(n):
         t = k / fps
@@ -696,7 +695,9 @@ def write_mp4(
     "Encode frames as H.264."
     with av.open(str(path), 'w') as out:
         stream = out.add_stream('libx264', rate=fps, options=dict(preset='superfast', crf='20', threads='1'))
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], 'yuv420p'
+        stream.width = frames.shape[2]
+        stream.height = frames.shape[1]
+        stream.pix_fmt = 'yuv420p'
         for f in frames:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
         out.mux(stream.encode())
@@ -873,7 +874,9 @@ def _repeated(sim, seed, clips):  # every clip equally often in a run, none twic
             f"sim.trials: found {sim.trials}, wanted a multiple of the {len(clips)} clips, so that each is shown "
             "equally often in a run"
         )
-    rng, rows, names = np.random.default_rng([seed, 1]), [], sorted(c['classname'] for c in clips)
+    rng = np.random.default_rng([seed, 1])
+    rows = []
+    names = sorted(c['classname'] for c in clips)
     for s in subjects(sim):
         for r in range(1, sim.runs + 1):
             order = []
@@ -909,7 +912,8 @@ def _draw(rng, action):
 
 def _trial(rng, a, slot, names):
     name, ident = a['action'], base64.urlsafe_b64encode(rng.bytes(9))[:11].decode()
-    sport, silent = (1.0 if name in SPORTS else -1.0) * (1 if rng.uniform() < 0.85 else -1), rng.uniform() < 0.06
+    sport = (1.0 if name in SPORTS else -1.0) * (1 if rng.uniform() < 0.85 else -1)
+    silent = rng.uniform() < 0.06
     jitter = 0.122 if slot == 0 else abs(rng.normal(0, 0.015))
     return dict(
         onset=slot + jitter,

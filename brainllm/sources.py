@@ -281,15 +281,14 @@ def made_surface(hemi: str, seed: int = 0, bend_mm: float = 3.0) -> np.ndarray: 
 @lru_cache
 def made_models() -> tuple:  # 59,412 and 91,282 grayordinates
     "Brain models of the real structure: cortex alone, and all."
-    axis, parts, affine = (
-        nib.cifti2.BrainModelAxis,
-        [],
-        np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]),
-    )
+    axis = nib.cifti2.BrainModelAxis
+    parts = []
+    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
     for hemi, n, x in (('left', 29696, -6), ('right', 29716, 6)):
         wall = np.linalg.norm(made_surface(hemi, bend_mm=0) - [x, -12, 8], axis=1)
         parts.append(axis.from_surface(np.sort(np.argsort(wall)[32492 - n :]), 32492, f'Cortex{hemi.title()}'))
-    free, mm = np.ones((91, 109, 91), bool), apply_affine(affine, np.indices((91, 109, 91)).reshape(3, -1).T)
+    free = np.ones((91, 109, 91), bool)
+    mm = apply_affine(affine, np.indices((91, 109, 91)).reshape(3, -1).T)
     sides = [
         (f'CIFTI_STRUCTURE_{s}{side if right else ""}', n, [sign * x, y, z])
         for s, left, right, (x, y, z) in _DEEP
@@ -348,11 +347,9 @@ def write_made_had(
     "Write a made study of whole cycles; clip k of class c has amplitude c-(n+1)/2, over n classes."
     root, n, everything = Path(root), 3 * per_run, made_models()[1]
     for s in range(1, subjects + 1):
-        home, prep, func = (
-            root / 'derivatives' / 'ciftify' / f'sub-{s:02d}',
-            root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}',
-            root / f'sub-{s:02d}' / 'ses-action01' / 'func',
-        )
+        home = root / 'derivatives' / 'ciftify' / f'sub-{s:02d}'
+        prep = root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}'
+        func = root / f'sub-{s:02d}' / 'ses-action01' / 'func'
         [p.mkdir(parents=True) for p in (home / 'results', home / 'standard_fsLR_surface', prep, func)]
         for hemi in ('left', 'right'):
             data = nib.gifti.GiftiDataArray(
@@ -369,7 +366,8 @@ def write_made_had(
             order = g.permutation(n)
             names = [f'v_Class{k + 1:03d}_id_{s:05d}{c:02d}{k:04d}_start_{k}.5_label_1.mp4' for k in range(n)]
             for third in range(3):
-                run, own = 3 * (c - 1) + third + 1, order[third * per_run : (third + 1) * per_run]
+                run = 3 * (c - 1) + third + 1
+                own = order[third * per_run : (third + 1) * per_run]
                 stem = f'sub-{s:02d}_task-action_run-{run}'
                 (func / f'sub-{s:02d}_ses-action01_task-action_run-{run:02d}_events.tsv').write_text(
                     'onset\tduration\ttrial_type\tstim_file\n'
@@ -480,10 +478,8 @@ def check_labels(
 ):
     "Compare the clips that the authors list for a cycle with those of the events, spaces or underscores. Raises `DataError` naming file and line."
     if not Path(path).is_file(): return
-    lines, shown = (
-        Path(path).read_text(encoding='utf-8', errors='replace').split('\n'),
-        sorted(trials, key=lambda t: t.label),
-    )
+    lines = Path(path).read_text(encoding='utf-8', errors='replace').split('\n')
+    shown = sorted(trials, key=lambda t: t.label)
     lines = lines[:-1] if not lines[-1] else lines
     if len(lines) != len(shown):
         raise DataError(
@@ -519,7 +515,9 @@ def store_betas(
     workers: int = 2,
 ) -> Path:  # the folder: <run>.npy (trials, V) float16 each, kind 'beta'
     "Single-trial betas, as voxels of MNI space. Raises `DataError` before the work for anything that headers, events and labels show."
-    subjects, trials, n = list(subjects or had.subjects), had.trials(), max(had.classes, default=0)
+    subjects = list(subjects or had.subjects)
+    trials = had.trials()
+    n = max(had.classes, default=0)
     cycles, maps, files = {}, {}, {}
     for s in progress(subjects, 'headers'):
         own = [t for t in trials if t.subject == s]
@@ -673,11 +671,9 @@ def read_map(group, name: str) -> np.ndarray:  # (91282,) float32, NaN where the
             f"({GRAYORDINATES},) of floats, the grayordinates of fsLR 91k"
         )
     try:
-        x, listed, shown = (
-            data[()].astype(np.float32),
-            np.asarray(data.attrs.get('nan_indices', []), int),
-            data.attrs.get('presented_stimulus_filename'),
-        )
+        x = data[()].astype(np.float32)
+        listed = np.asarray(data.attrs.get('nan_indices', []), int)
+        shown = data.attrs.get('presented_stimulus_filename')
     except (OSError, RuntimeError, ValueError, TypeError) as e:
         raise DataError(
             f"{where}: found a damaged map ({e}), wanted {GRAYORDINATES} values; delete the file and fetch it again"
@@ -703,7 +699,8 @@ def to_voxels(
 ) -> np.ndarray:  # (n, G), NaN where there is no value -> (n, V), 0 where a voxel has none
     "Average the grayordinates of each voxel that have a value."
     there = np.isfinite(x)
-    total, share = placement.to_voxels(np.where(there, x, 0)), placement.to_voxels(there.astype(np.float32))
+    total = placement.to_voxels(np.where(there, x, 0))
+    share = placement.to_voxels(there.astype(np.float32))
     return np.divide(total, share, out=np.zeros_like(total), where=share > 0)
 
 # %% ../nbs/01c_sources.ipynb #07dbc0a4
@@ -988,10 +985,8 @@ def mirrored(
 
 def judge(r: Registration, where, min_dice: float, min_gain: float) -> Registration:  # the same
     "Raises `DataError` for a registration that is not to be trusted."
-    gain, overlap = (
-        r.report['affine']['information'] / r.report['mirrored'],
-        r.report['warp' if r.report['warp']['kept'] else 'affine']['dice'],
-    )
+    gain = r.report['affine']['information'] / r.report['mirrored']
+    overlap = r.report['warp' if r.report['warp']['kept'] else 'affine']['dice']
     if gain < min_gain:
         raise DataError(
             f"{where}: the template tells {gain:.2f} times as much of this brain as a mirrored template does, wanted "

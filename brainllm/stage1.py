@@ -254,7 +254,9 @@ def brain_tokens(
 
 def _build_stage1(run, model, folder):
     split, cfg = run.split, run.preset.stage1
-    blocks, features, subjects = run.blocks(split.train), run.clip_features(split.train), folds(split.train)
+    blocks = run.blocks(split.train)
+    features = run.clip_features(split.train)
+    subjects = folds(split.train)
     x = encode(model.video, features)
     centre = x.mean(0).to(model.device)
     with projection_on_host(model):

@@ -41,10 +41,8 @@ def teach(run: Run) -> Path:  # folder with answers.jsonl
     def build(folder):
         train = run.split.train
         questions = draw_questions(len(train), run.study_seed)
-        answers, hashes = (
-            answer_trials(run, model, train, questions),
-            {t.clip: file_hash(run.dataset.clip_path(t)) for t in {t.clip: t for t in train}.values()},
-        )
+        answers = answer_trials(run, model, train, questions)
+        hashes = {t.clip: file_hash(run.dataset.clip_path(t)) for t in {t.clip: t for t in train}.values()}
         about = (
             dict(file=about_answers(run))
             if run.preset.answers
@@ -118,7 +116,10 @@ def tune(
     seed: int,
 ) -> list[dict]:  # losses at each step
     "Stage II, Eq. 6: the teacher's answers on the source, NC and ES on the target; Eq. 3 alone where nobody is to be adapted to."
-    g, variant, bank, device = seed_all(seed), VARIANTS[cfg.variant], None, model.centre.device
+    g = seed_all(seed)
+    variant = VARIANTS[cfg.variant]
+    bank = None
+    device = model.centre.device
     source, target, labels = source.to(device), target.to(device), labels.to(device)
     if len(target):
         bank = MemoryBank(len(target), model.class_weight.shape[1]).to(device)
@@ -216,12 +217,10 @@ def about(
     | None = None,  # result.json of the run; None reads it from the run's folder, where it is there and of this decoder
 ) -> dict:  # names of share.ABOUT but the licence, which whoever trained it has to choose
     "What a model card says of a run. Raises `DataError` for a result of another decoder."
-    p, split, file, ours = (
-        run.preset,
-        run.split,
-        run.folder / 'result.json',
-        lambda r: r['inputs'].get('stage2') == stage2.folder.name,
-    )
+    p = run.preset
+    split = run.split
+    file = run.folder / 'result.json'
+    ours = lambda r: r['inputs'].get('stage2') == stage2.folder.name
     if result is not None and not ours(result):
         raise DataError(
             f"result: found scores of {result['inputs'].get('stage2')}, wanted those of {stage2.folder.name}; "
@@ -319,10 +318,12 @@ def _space(run):  # of the blocks
 
 
 def _scores(result):  # as share.ABOUT has them, the decoder's own row first
-    out, names = [], COLUMNS | dict(bertscore_f=f"BERTScore ({result['signature']['bertscore'].split(',')[0]})")
+    out = []
+    names = COLUMNS | dict(bertscore_f=f"BERTScore ({result['signature']['bertscore'].split(',')[0]})")
     for ref, against in dict(teacher="teacher's text", caption='true captions').items():
         for n in sorted(result['row_order'], key=lambda n: n != 'brain'):
-            total, found = result['rows'][n]['reference'][ref]['total'], result['rows'][n]['identification']['total']
+            total = result['rows'][n]['reference'][ref]['total']
+            found = result['rows'][n]['identification']['total']
             out.append(
                 dict(
                     decoder=result['labels'].get(n, n),

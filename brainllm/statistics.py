@@ -43,8 +43,12 @@ def identification_items(
     if len(sim) == 1: return np.full(1, np.nan)
     if not 2 <= n_way <= len(sim):
         raise DataError(f"n_way={n_way}: wanted 2 to {len(sim)}, since there are {len(sim)} targets")
-    other, own, out = distractors(len(sim), stimuli, classes), np.diagonal(sim)[:, None], np.full(len(sim), np.nan)
-    better, ties, size = (other & (sim > own)).sum(1), (other & (sim == own)).sum(1), 1 + other.sum(1)
+    other = distractors(len(sim), stimuli, classes)
+    own = np.diagonal(sim)[:, None]
+    out = np.full(len(sim), np.nan)
+    better = (other & (sim > own)).sum(1)
+    ties = (other & (sim == own)).sum(1)
+    size = 1 + other.sum(1)
     for n in sorted({n for n in size.tolist() if n >= n_way}):
         rows, total = size == n, np.r_[0, np.cumsum(win_probability(n, n_way, top_k))]
         out[rows] = (total[better[rows] + ties[rows] + 1] - total[better[rows]]) / (ties[rows] + 1)
@@ -124,7 +128,9 @@ def pairings(
     seed: int = 0,
 ) -> np.ndarray:  # (N, n) int32: which target each row gets
     "Random pairings inside exchange blocks; all statistics of one study share them."
-    rng, members, out = np.random.default_rng(seed), defaultdict(list), np.zeros((len(blocks), n), np.int32)
+    rng = np.random.default_rng(seed)
+    members = defaultdict(list)
+    out = np.zeros((len(blocks), n), np.int32)
     for i, b in enumerate(blocks):
         members[b].append(i)
     for rows in members.values():
@@ -282,12 +288,10 @@ class Corpus:
         counts,  # from `bleu_counts`
         n,  # longest n-gram
     ):
-        self.matched, self.total, self.sys_len, self.ref_len = (
-            counts['matched'][:n],
-            counts['total'][:n],
-            counts['sys_len'],
-            counts['ref_len'],
-        )
+        self.matched = counts['matched'][:n]
+        self.total = counts['total'][:n]
+        self.sys_len = counts['sys_len']
+        self.ref_len = counts['ref_len']
         self.sim = bleu_value(self.matched, self.total[:, :, None], self.sys_len[:, None], self.ref_len, sentence=True)
         self.own = self.matched.diagonal(axis1=1, axis2=2)
 
@@ -311,11 +315,9 @@ class TwoWay:
         stimuli=None,
         classes=None,  # (N,) labels, see `identification_items`
     ):
-        self.wins, self.other, sim = (
-            pair_wins(sim, stimuli, classes),
-            distractors(len(sim), stimuli, classes).astype(float),
-            np.asarray(sim, float),
-        )
+        self.wins = pair_wins(sim, stimuli, classes)
+        self.other = distractors(len(sim), stimuli, classes).astype(float)
+        sim = np.asarray(sim, float)
         own = sim.diagonal()[:, None]
         self.beaten = self.other * ((sim < own) + 0.5 * (sim == own))
 
@@ -592,10 +594,8 @@ def score(
     people = by_subject(['all'] * size if subjects is None else subjects)
     found = {}
     for k, (s, rows) in enumerate(people.items()):
-        part, near = (
-            lambda x: None if x is None else [list(x)[i] for i in rows],
-            lambda v: None if v is None else tuple(a[rows] for a in v),
-        )
+        part = lambda x: None if x is None else [list(x)[i] for i in rows]
+        near = lambda v: None if v is None else tuple(a[rows] for a in v)
         own = measures(part(hyps), part(refs), bertscore, near(vectors), model=model) | {
             name: Mean(np.asarray(m)[np.ix_(rows, rows)]) for name, m in matrices.items()
         }
@@ -652,7 +652,8 @@ def _vectors(similarity, hyps, refs, controls):  # -> vectors of texts and refer
 
 
 def _one_person(own, controls, weights, jack, blocks, classes, stimuli, n, seed):  # -> metric -> what is measured of it
-    free, inside = pairings(blocks, n, seed), None if classes is None else pairings(classes, n, [*seed, 1])
+    free = pairings(blocks, n, seed)
+    inside = None if classes is None else pairings(classes, n, [*seed, 1])
     out = {}
 
     def measure(s, columns=None):

@@ -24,7 +24,8 @@ from .video import MEAN, STD, VideoLLaMA, clip_tokens, frame_index, pooled_token
 from .weights import PUBLISHED, load_llm, load_vit, prepare, published, read_pickle
 
 # %% ../nbs/02d_teachers.ipynb #3a5644fa
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def squash(
@@ -122,18 +123,18 @@ class PublishedVideoLLaMA(nn.Module):
             cross_attention_frequency=1,
             encoder_hidden_size=width,
         )
-        self.vision_model, self.qformer, self.video_qformer = (
-            Blip2VisionModel(vision),
-            Blip2QFormerModel(image),
-            Blip2QFormerModel(video),
-        )
+        self.vision_model = Blip2VisionModel(vision)
+        self.qformer = Blip2QFormerModel(image)
+        self.video_qformer = Blip2QFormerModel(video)
         self.vision_model.post_layernorm.eps = 1e-5
         self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.zeros(1, n_query, width)) for _ in range(2))
-        self.video_frame_position_embedding, self.llama_proj = (
-            nn.Embedding(max_frames, width),
-            nn.Linear(width, llm.config.hidden_size),
-        )
-        self.llm, self.tok, self.prompt, self.system, self.size = llm, tokenizer, prompt, system, vision.image_size
+        self.video_frame_position_embedding = nn.Embedding(max_frames, width)
+        self.llama_proj = nn.Linear(width, llm.config.hidden_size)
+        self.llm = llm
+        self.tok = tokenizer
+        self.prompt = prompt
+        self.system = system
+        self.size = vision.image_size
         self.llm.generation_config = GenerationConfig()  # what a folder says about sampling is not for us
         self.eval().requires_grad_(False)
 
@@ -769,7 +770,10 @@ class VideoLLaMATeacher:
         most = model.video_frame_position_embedding.num_embeddings
         if not 1 <= n_frames <= most:
             raise DataError(f"n_frames: found {n_frames}, wanted 1 to {most}, the size of the table of frame positions")
-        self.model, self.n_frames, self.size, self.how = model, n_frames, model.size, how
+        self.model = model
+        self.n_frames = n_frames
+        self.size = model.size
+        self.how = how
         self.provenance = dict(
             teacher='video-llama',
             **provenance,
@@ -827,14 +831,12 @@ class SmallTeacher:
     "A small `VideoLLaMA` with its ViT and LLM, as a `Teacher`."
 
     def __init__(self, video: VideoLLaMA, vit, llm: PromptedLLM, cfg: VideoConfig, provenance: dict):
-        self.video, self.vit, self.llm, self.cfg, self.n_frames, self.size = (
-            video,
-            vit,
-            llm,
-            cfg,
-            cfg.n_frames,
-            cfg.image_size,
-        )
+        self.video = video
+        self.vit = vit
+        self.llm = llm
+        self.cfg = cfg
+        self.n_frames = cfg.n_frames
+        self.size = cfg.image_size
         self.provenance = dict(
             teacher='small',
             **provenance,
@@ -907,13 +909,11 @@ class HFTeacher:
         n_frames: int = 8,
         max_new_tokens: int = 128,
     ):
-        self.model, self.processor, self.n_frames, self.size, self.max_new_tokens = (
-            model.eval().requires_grad_(False),
-            processor,
-            n_frames,
-            None,
-            max_new_tokens,
-        )
+        self.model = model.eval().requires_grad_(False)
+        self.processor = processor
+        self.n_frames = n_frames
+        self.size = None
+        self.max_new_tokens = max_new_tokens
         tok = getattr(processor, 'tokenizer', None)
         if tok is not None:
             tok.padding_side = 'left'
@@ -941,11 +941,9 @@ class HFTeacher:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
-            processor, net = (
-                AutoProcessor.from_pretrained(model, revision=revision),
-                AutoModelForImageTextToText.from_pretrained(
-                    model, revision=revision, dtype=_torch_dtype(dtype), use_safetensors=True
-                ),
+            processor = AutoProcessor.from_pretrained(model, revision=revision)
+            net = AutoModelForImageTextToText.from_pretrained(
+                model, revision=revision, dtype=_torch_dtype(dtype), use_safetensors=True
             )
         except ImportError as e:
             raise PartMissing(

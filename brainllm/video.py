@@ -18,7 +18,8 @@ from .core import DataError, PartMissing, VideoConfig, file_hash, progress, prov
 from .models import PromptedLLM
 
 # %% ../nbs/02b_video.ipynb #35717a35
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as DINOv2 was trained
+MEAN = (0.485, 0.456, 0.406)  # ImageNet, as DINOv2 was trained
+STD = (0.229, 0.224, 0.225)
 
 
 def frame_index(
@@ -116,7 +117,8 @@ class ClipFeatures:
 
     def __call__(self, paths) -> 'KeptTokens':
         "Those of some clips. Raises `DataError` when a clip is not the one whose features were kept."
-        rows, hashes = [], {p: file_hash(p) for p in set(paths)}  # a clip that is shown again is read once
+        rows = []  # a clip that is shown again is read once
+        hashes = {p: file_hash(p) for p in set(paths)}
         for p in paths:
             h = hashes[p]
             if h not in self.rows:
@@ -194,7 +196,8 @@ class VideoLLaMA(nn.Module):
                 attention_probs_dropout_prob=0.0,
             )
         )
-        self.qformer, self.video_qformer = make(cfg.layers, 2, vit_dim), make(cfg.video_layers, 1, cfg.dim)
+        self.qformer = make(cfg.layers, 2, vit_dim)
+        self.video_qformer = make(cfg.video_layers, 1, cfg.dim)
         self.query_tokens, self.video_query_tokens = (
             nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim) * 0.5) for _ in range(2)
         )
@@ -311,7 +314,9 @@ class AnswerFile:
         path,  # *.jsonl
         teacher: dict,  # provenance of the teacher; the same in every line
     ):
-        self.path, self.teacher, self.made = Path(path), json.loads(json.dumps(teacher, default=str)), provenance()
+        self.path = Path(path)
+        self.teacher = json.loads(json.dumps(teacher, default=str))
+        self.made = provenance()
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,8 @@ def _tiny_tokenizer():
     marks = ['<|im_end|>', '<|im_start|>', '[CLS]', '[SEP]', '[PAD]', '[UNK]']
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tok = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(marks + alphabet)}, merges=[]))
-    tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=tok,
         eos_token='<|im_end|>',
@@ -287,10 +288,8 @@ class TextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         self.folder = Path(folder)
-        self.tok, self.model = (
-            AutoTokenizer.from_pretrained(folder),
-            AutoModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False),
-        )
+        self.tok = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
 
     @torch.no_grad()
     def __call__(
@@ -378,8 +377,10 @@ def _foreign_names(file):  # -> names in a pickle that are not torch's own; look
 
 # %% ../nbs/02c_weights.ipynb #ee4d959a
 def _fill(model, state, file, ignored=()):  # model from the meta device -> the model, with the tensors of `state`
-    want, state = model.state_dict(), {k: v for k, v in state.items() if not k.startswith(tuple(ignored))}
-    missing, unexpected = sorted(want.keys() - state.keys()), sorted(state.keys() - want.keys())
+    want = model.state_dict()
+    state = {k: v for k, v in state.items() if not k.startswith(tuple(ignored))}
+    missing = sorted(want.keys() - state.keys())
+    unexpected = sorted(state.keys() - want.keys())
     if missing or unexpected:
         raise DataError(
             f"{file}: missing {a_few(missing)}; unexpected {a_few(unexpected)}; wanted the {len(want)} tensors of a "
@@ -503,11 +504,9 @@ def load_scmbm(
 def _scmbm_sizes(state, file):  # what shapes can tell
     width = lambda k, d: state[k].shape[d]
     try:
-        patch, dim, decoder_dim = (
-            width('patch_embed.proj.weight', 2),
-            width('norm.weight', 0),
-            width('decoder_norm.weight', 0),
-        )
+        patch = width('patch_embed.proj.weight', 2)
+        dim = width('norm.weight', 0)
+        decoder_dim = width('decoder_norm.weight', 0)
         ratio = _ratio(
             (dim, width('blocks.0.mlp.fc1.weight', 0)), (decoder_dim, width('decoder_blocks.0.mlp.fc1.weight', 0))
         )

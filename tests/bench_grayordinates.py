@@ -68,7 +68,8 @@ def main():
                 s, out = timed(lambda: store_grayordinates(had, root / f'store-{workers}-{k}', workers=workers))
                 after = resource.getrusage(resource.RUSAGE_SELF)
                 if s < best:
-                    best, cpu = s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                    best = s
+                    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             say(
                 f'12 runs into the store, headers and surfaces included, {workers} '
                 f'thread{"s" if workers > 1 else ""}, best of 3',

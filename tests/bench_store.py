@@ -11,7 +11,10 @@ from nilearn import masking, signal
 from nilearn.datasets import load_mni152_brain_mask
 from brainllm.data import MOTION, Blocks, Run, RunStore, Trial, first_volume, read_confounds, store_runs, trilinear
 
-SHAPE, T, TR, AFFINE = (100, 100, 72), 156, 2.0, nib.affines.from_matvec(np.diag([2.0] * 3), [-99, -117, -62])
+SHAPE = (100, 100, 72)
+T = 156
+TR = 2.0
+AFFINE = nib.affines.from_matvec(np.diag([2.0] * 3), [-99, -117, -62])
 
 
 def head_mask() -> np.ndarray:  # (X, Y, Z) bool

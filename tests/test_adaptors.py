@@ -205,7 +205,8 @@ def test_temporal_branch_and_blocks_behind_our_tokenizer(tmp_path):
     model, x, before, tuner = make('temporal')
     fresh = load_adaptors(temporal()[0], save_adaptors(tuner, tmp_path / 't'))
     tokens = torch.randn(2, 20, 1024)
-    ours, theirs = encoder_from(model), encoder_from(fresh.model)  # adapted blocks move with their adaptors
+    ours = encoder_from(model)  # adapted blocks move with their adaptors
+    theirs = encoder_from(fresh.model)
     assert (
         len(adaptor_layers(ours)) == 8
         and torch.equal(ours(tokens), theirs(tokens))

@@ -101,7 +101,8 @@ def test_noise_has_the_moments_of_the_blocks():
     blocks = type('Toy', (), dict(__len__=lambda s: 12, voxels=lambda s, i: x[i]))()
     trials = [SimpleNamespace(subject='01', run=1, onset=0.5 * k) for k in range(30000)]
     w = controls.noise_weights(trials, 12, 0)
-    drawn, flat = controls.mix_blocks(blocks, w).reshape(len(w), -1), x.flatten(1).numpy().astype(float)
+    drawn = controls.mix_blocks(blocks, w).reshape(len(w), -1)
+    flat = x.flatten(1).numpy().astype(float)
     want = np.cov(flat.T, bias=True)
     sd = np.sqrt(np.diag(want))
     assert np.allclose(w.sum(1), 1) and np.abs((drawn.mean(0) - flat.mean(0)) / sd).max() < 5 / np.sqrt(len(w))
@@ -161,7 +162,8 @@ def test_wrong_films_and_noise(worlds):
     run = worlds[0].run
     train, test = run.split.train, run.split.test
     shuffled, noise = ShuffledRun(run), NoiseRun(run)
-    real, moved = run.blocks(train).voxels(range(len(train))), shuffled.blocks(train).voxels(range(len(train)))
+    real = run.blocks(train).voxels(range(len(train)))
+    moved = shuffled.blocks(train).voxels(range(len(train)))
     where = [next(j for j, b in enumerate(real) if torch.equal(a, b)) for a in moved]
     assert sorted(where) == list(range(len(train))) and all(
         i != j and (train[i].subject, train[i].run) == (train[j].subject, train[j].run) for i, j in enumerate(where)

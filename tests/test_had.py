@@ -27,10 +27,8 @@ def write_had(root: Path, version: int = 1, subjects: int = 30, stimuli: bool = 
         for name in clips[c]:
             os.symlink('../../.git/annex/objects/absent', folder / spell(name))
     for s in range(1, subjects + 1):
-        events, prep = (
-            root / f'sub-{s:02d}' / 'ses-action01' / 'func',
-            root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}',
-        )
+        events = root / f'sub-{s:02d}' / 'ses-action01' / 'func'
+        prep = root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}'
         events.mkdir(parents=True)
         prep.mkdir(parents=True)
         for cycle in range(4):

@@ -133,7 +133,8 @@ def test_masked_model_equals_the_reference(g, ratio):
     model = small()
     x, noise = torch.randn(3, 1, 165, generator=g), torch.rand(3, 10, generator=g)
     with torch.no_grad():
-        found, want = model(x, ratio, noise), masked_model(model.state_dict(), x[:, 0], ratio, noise, 3, 4, 2, 8)
+        found = model(x, ratio, noise)
+        want = masked_model(model.state_dict(), x[:, 0], ratio, noise, 3, 4, 2, 8)
     assert want[1].std() > 0.3 and torch.equal(found[2], want[2]) and found[2].sum() == 3 * (10 - int(10 * (1 - ratio)))
     for a, b in zip(found, want):
         assert (a - b).abs().max() < 1e-5
@@ -143,7 +144,8 @@ def test_masked_model_at_the_published_width(g):
     model = scramble(MaskedBrainModel(640, 16, 1024, 2, 16, 1.0, 512, 2, 16), std=0.03).eval()
     x, noise = torch.randn(2, 1, 640, generator=g), torch.rand(2, 40, generator=g)
     with torch.no_grad():
-        found, want = model(x, 0.75, noise), masked_model(model.state_dict(), x[:, 0], 0.75, noise, 2, 16, 2, 16)
+        found = model(x, 0.75, noise)
+        want = masked_model(model.state_dict(), x[:, 0], 0.75, noise, 2, 16, 2, 16)
     for a, b in zip(found, want):
         assert (a - b).abs().max() < 1e-5 * max(1, b.abs().max())
 
@@ -168,7 +170,9 @@ def test_position_tables_are_those_of_the_paper():
 
 
 def test_trailing_voxels_have_no_influence(g):
-    model, x, noise = small(), torch.randn(2, 1, 165, generator=g), torch.rand(2, 10, generator=g)
+    model = small()
+    x = torch.randn(2, 1, 165, generator=g)
+    noise = torch.rand(2, 10, generator=g)
     other = x.clone()
     other[:, :, 160:] = 99.0
     for a, b in zip(model(x, 0.75, noise), model(other, 0.75, noise)):
@@ -269,7 +273,9 @@ def checkpoint(file, model, config=None, legacy=False):
 @pytest.mark.parametrize('name', ['Config_MBM_fMRI', 'Config_MAE_fMRI'])
 @pytest.mark.parametrize('legacy', [False, True])
 def test_a_published_file_gives_the_same_numbers(tmp_path, foreign, g, name, legacy):
-    model, known, state = small(), torch.serialization.get_safe_globals(), torch.random.get_rng_state()
+    model = small()
+    known = torch.serialization.get_safe_globals()
+    state = torch.random.get_rng_state()
     file = checkpoint(tmp_path / 'checkpoint.pth', model, foreign(name, **settings()), legacy)
     loaded = load_scmbm(file)
     x, noise = torch.randn(3, 1, 165, generator=g), torch.rand(3, 10, generator=g)
@@ -353,7 +359,9 @@ def test_every_key_is_accounted_for(tmp_path, foreign):
 def test_without_config_the_heads_are_asked_for(tmp_path, g):
     from safetensors.torch import save_file
 
-    model, x, noise = small(), torch.randn(2, 1, 160, generator=g), torch.rand(2, 10, generator=g)
+    model = small()
+    x = torch.randn(2, 1, 160, generator=g)
+    noise = torch.rand(2, 10, generator=g)
     save_file(model.state_dict(), tmp_path / 'checkpoint.safetensors')
     torch.save(model.state_dict(), tmp_path / 'bare.pth')
     for file in (tmp_path, tmp_path / 'checkpoint.safetensors', tmp_path / 'bare.pth'):
@@ -535,7 +543,9 @@ def test_mindvideo_encoder(tmp_path, g, window, temporal, use_norm):
     torch.save(state, tmp_path / 'diffusion_pytorch_model.bin')
     loaded, x = load_mindvideo(tmp_path), torch.randn(3, window, 165, generator=g)
     with torch.no_grad():
-        tokens, out, want = loaded.tokens(x), loaded(x), encoder_reference(state, x, 2, 4, temporal=temporal)
+        tokens = loaded.tokens(x)
+        out = loaded(x)
+        want = encoder_reference(state, x, 2, 4, temporal=temporal)
     assert tokens.shape == (3, window * 10, 48) and (tokens - want).abs().max() < 1e-5
     assert (
         out.shape == (3, 7, 24)
@@ -645,7 +655,8 @@ def test_mindvideo_refusals(tmp_path, foreign):
 
 
 def test_shapes_that_two_codes_read_differently_are_refused(g):
-    one, two = voxel_encoder(small()), VoxelEncoder(165, 16, 48, 1, 4, window=2, temporal=True)
+    one = voxel_encoder(small())
+    two = VoxelEncoder(165, 16, 48, 1, 4, window=2, temporal=True)
     for model, shape in (
         (one, (3, 165)),
         (one, (3, 2, 165)),
@@ -663,7 +674,8 @@ def test_shapes_that_two_codes_read_differently_are_refused(g):
 
 
 def test_brain_encoder_takes_the_blocks_of_either(g):
-    masked, video = small(), scramble(VoxelEncoder(165, 16, 48, 2, 4, 1.5, 2, True, head={}), 5)
+    masked = small()
+    video = scramble(VoxelEncoder(165, 16, 48, 2, 4, 1.5, 2, True, head={}), 5)
     tokenizer = FMRITokenizer(3, (6, 6, 6), 3, 48)
     bold = torch.randn(2, 3, 6, 6, 6, generator=g)
     tokens = tokenizer(bold).detach()

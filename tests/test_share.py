@@ -201,10 +201,8 @@ def test_on_the_published_encoder(run, tmp_path):
         assert equal(out(load_decoder(folder, run.llm, base), bold), out(model, bold))
     film = VoxelEncoder(64, 8, 24, 2, 2, temporal=True).eval()
     model, bold = on(film, run.llm, affine=np.diag([3.0, 3, 3, 1]))
-    folder, light = (
-        save_decoder(model, tmp_path / 'film', dict(licences=dict(llm='none'))),
-        save_decoder(model, tmp_path / 'film-light', whole=False),
-    )
+    folder = save_decoder(model, tmp_path / 'film', dict(licences=dict(llm='none')))
+    light = save_decoder(model, tmp_path / 'film-light', whole=False)
     for made in (load_decoder(folder), load_decoder(light, run.llm, film), load_decoder(light, folder / 'llm', folder)):
         assert equal(out(made, bold), out(model, bold)) and torch.equal(made.tokenizer.affine, model.tokenizer.affine)
     with pytest.raises(DataError, match='other tensors'):
@@ -589,7 +587,8 @@ def test_about(run, decoder, tmp_path):
 
 
 def test_card_of_a_run(run, decoder, tmp_path):
-    two, labels = stage2.load_stage2(run), dict(no_brain='control: no brain', brain='decoded from the brain')
+    two = stage2.load_stage2(run)
+    labels = dict(no_brain='control: no brain', brain='decoded from the brain')
     part = lambda v, p: dict(
         reference={k: dict(total=dict.fromkeys(stage2.COLUMNS, v)) for k in ('teacher', 'caption')},
         identification=dict(total=dict(two_way=v / 100, p=p)),

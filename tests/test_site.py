@@ -19,15 +19,13 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__(convert_charrefs=True)
-        self.ids, self.links, self.loads, self.tags, self.inside, self.text, self.prose = (
-            set(),
-            [],
-            [],
-            [],
-            dict(script=0, style=0, pre=0, code=0),
-            '',
-            '',
-        )
+        self.ids = set()
+        self.links = []
+        self.loads = []
+        self.tags = []
+        self.inside = dict(script=0, style=0, pre=0, code=0)
+        self.text = ''
+        self.prose = ''
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attrs):
@@ -113,7 +111,8 @@ def test_equations_are_typeset(pages):
         prose = re.sub(
             r'```.*?```|`[^`]*`', '', '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown'), flags=re.S
         )
-        wanted, found = len(re.findall(r'\$\$.+?\$\$', prose, re.S)), sum(t == 'math' for t, _ in p.tags)
+        wanted = len(re.findall(r'\$\$.+?\$\$', prose, re.S))
+        found = sum(t == 'math' for t, _ in p.tags)
         assert found >= wanted, f'{s}: {found} of {wanted} equations'
         assert not (m := re.search(r'\\\(|\\\[|\$\$|\\(?:frac|sum|mathrm|text|log|operatorname)\b', p.prose)), (
             f'{s}: TeX is left as text: {p.prose[max(0, m.start() - 60) : m.end() + 60]!r}'

@@ -32,10 +32,8 @@ def sentences(n, seed, words=300, low=15, high=35):
 def nothing():  # 400 studies of 60 trials in 3 blocks, in which nothing is known
     out = {}
     for k in range(400):
-        columns, words = (
-            pairings([i // 20 for i in range(60)], 399, [k, 9]),
-            measures(*word_study(60, 0, [k, 3], classes=np.arange(60) % 6), bertscore=False),
-        )
+        columns = pairings([i // 20 for i in range(60)], 399, [k, 9])
+        words = measures(*word_study(60, 0, [k, 3], classes=np.arange(60) % 6), bertscore=False)
         noise = np.random.default_rng([k, 1]).normal(size=(60, 60))
         tests = dict(
             matrix=TwoWay(noise),
@@ -46,10 +44,8 @@ def nothing():  # 400 studies of 60 trials in 3 blocks, in which nothing is know
             bleu2_two_way=TwoWay(words['bleu2'].sim),
             rouge_two_way=TwoWay(words['rougeL_f'].sim),
         )
-        values, null = (
-            np.array([observed(t) for t in tests.values()]),
-            np.stack([t.paired(columns) for t in tests.values()]),
-        )
+        values = np.array([observed(t) for t in tests.values()])
+        null = np.stack([t.paired(columns) for t in tests.values()])
         for t, v, x in zip(tests, values, null):
             out.setdefault(t, []).append(p_value(v, x))
         out.setdefault('family', []).append(max_t(values, null).min())
@@ -130,7 +126,9 @@ def covered():  # classes -> (statistic, what is drawn, how) -> share of 400 stu
                         100 * (3 + 8 * (truth / 100 - 0.5)) / 7
                     )  # 3 fixed words of 7 without the stop, and as many content words
                 for name, labels in (('classes', kinds), ('trials', range(len(kinds)))):
-                    v, drawn, jack = observed(s), s.weighted(resample(labels, 600, k)), s.weighted(left_out(labels))
+                    v = observed(s)
+                    drawn = s.weighted(resample(labels, 600, k))
+                    jack = s.weighted(left_out(labels))
                     for how, (low, high) in dict(bca=interval(drawn, v, jack), percentile=interval(drawn)).items():
                         one[m, name, how] = low <= truth <= high
             held.append(one)
@@ -179,10 +177,8 @@ def test_matrices_are_the_libraries(square):
     hyps, refs = square
     rouge, words = RougeScorer(['rougeL']), scores.rouge_matrix(hyps, refs)
     for n in (1, 2, 4):
-        metric, found = (
-            sacrebleu.metrics.BLEU(max_ngram_order=n, effective_order=True),
-            scores.bleu_matrix(hyps, refs, n),
-        )
+        metric = sacrebleu.metrics.BLEU(max_ngram_order=n, effective_order=True)
+        found = scores.bleu_matrix(hyps, refs, n)
         assert found == pytest.approx(
             np.array([[metric.sentence_score(h, [r]).score for r in refs] for h in hyps]), abs=1e-9
         )
@@ -209,11 +205,9 @@ def test_corpus_bleu_of_other_pairings_is_sacrebleu(n, square):
     import sacrebleu
 
     hyps, refs = square
-    corpus, columns, drawn = (
-        Corpus(scores.bleu_counts(hyps, refs, n), n),
-        pairings([0] * len(hyps), 20, 5),
-        resample(range(len(hyps)), 20, 5),
-    )
+    corpus = Corpus(scores.bleu_counts(hyps, refs, n), n)
+    columns = pairings([0] * len(hyps), 20, 5)
+    drawn = resample(range(len(hyps)), 20, 5)
     metric = sacrebleu.metrics.BLEU(max_ngram_order=n)
     direct = [metric.corpus_score(hyps, [[refs[j] for j in c]]).score for c in columns.T]
     assert corpus.paired(columns) == pytest.approx(direct, abs=1e-9)
@@ -272,7 +266,8 @@ def test_identification_with_distractors_counts_every_pool(n_way, top_k):
 
     rng = np.random.default_rng(n_way)
     sim = (rng.normal(size=(14, 14)) + np.eye(14)).round(0)
-    films, acts = [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10], [0] * 6 + [1] * 6 + [2] * 2
+    films = [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10]
+    acts = [0] * 6 + [1] * 6 + [2] * 2
     for stimuli, classes in ((films, None), (None, acts), (films, acts)):
 
         def brute(i):
@@ -283,7 +278,8 @@ def test_identification_with_distractors_counts_every_pool(n_way, top_k):
             ]
             wins = []
             for pool in combinations(others, n_way - 1):
-                better, ties = (sim[i, list(pool)] > sim[i, i]).sum(), (sim[i, list(pool)] == sim[i, i]).sum()
+                better = (sim[i, list(pool)] > sim[i, i]).sum()
+                ties = (sim[i, list(pool)] == sim[i, i]).sum()
                 wins.append(np.mean([better + t < top_k for t in range(ties + 1)]))
             return np.mean(wins) if wins else np.nan
 
@@ -356,7 +352,8 @@ def test_a_score_is_the_same_again_and_people_are_not_pooled():
 
 def test_floor_ceiling_and_share():
     texts, refs = word_study(40, 0.5, 2)
-    low, lower = word_study(40, 0.2, 2)[0], ['a'] * 40  # one 'a' is all precision and no recall
+    low = word_study(40, 0.2, 2)[0]  # one 'a' is all precision and no recall
+    lower = ['a'] * 40
     plain = {
         (r['metric'], name): r['score']
         for name, t in dict(low=low, lower=lower).items()

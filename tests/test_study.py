@@ -12,7 +12,8 @@ RUNS = (1, 2, 3)
 
 def own_study(root, subjects=('01', '02', '03')):  # one session, two runs, two films
     for k, s in enumerate(subjects):
-        func, prep = root / f'sub-{s}' / 'func', root / 'derivatives' / 'fmriprep' / f'sub-{s}' / 'func'
+        func = root / f'sub-{s}' / 'func'
+        prep = root / 'derivatives' / 'fmriprep' / f'sub-{s}' / 'func'
         func.mkdir(parents=True)
         prep.mkdir(parents=True)
         for r in (1, 2):
@@ -95,11 +96,9 @@ def series(path, seed, rows=40, tr=2.0):  # CIFTI of a small brain: six vertices
 def whole(tmp_path):  # two people in HAD's layout, three runs, every kind of file
     rng, root = np.random.default_rng(1), tmp_path / 'whole'
     for k, s in enumerate(('01', '02')):
-        func, prep, grey = (
-            root / f'sub-{s}' / 'ses-action01' / 'func',
-            root / 'derivatives' / 'fmriprep' / f'sub-{s}',
-            root / 'derivatives' / 'ciftify' / f'sub-{s}',
-        )
+        func = root / f'sub-{s}' / 'ses-action01' / 'func'
+        prep = root / 'derivatives' / 'fmriprep' / f'sub-{s}'
+        grey = root / 'derivatives' / 'ciftify' / f'sub-{s}'
         func.mkdir(parents=True)
         prep.mkdir(parents=True)
         for r in RUNS:

@@ -16,14 +16,12 @@ from brainllm.video import AnswerFile, Teacher, answer_files, find_clips, main, 
 from brainllm.weights import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
-D, W, HEADS, FFN, LAYERS, L = (
-    32,
-    24,
-    2,
-    48,
-    4,
-    4,
-)  # widths of ViT and Q-Formers, heads of both, the Q-Former's MLP, its layers, queries
+D = 32  # widths of ViT and Q-Formers, heads of both, the Q-Former's MLP, its layers, queries
+W = 24
+HEADS = 2
+FFN = 48
+LAYERS = 4
+L = 4
 VISION = Blip2VisionConfig(
     hidden_size=D, intermediate_size=64, num_hidden_layers=2, num_attention_heads=HEADS, image_size=28
 )
@@ -667,7 +665,9 @@ def tiny_llava():
 
 
 class StandIn:  # in place of a processor, which needs torchvision: the documented interface and nothing else
-    chat_template, tokenizer, seen = 'there is one', type('Tok', (), dict(padding_side='right'))(), None
+    chat_template = 'there is one'
+    tokenizer = type('Tok', (), dict(padding_side='right'))()
+    seen = None
 
     def apply_chat_template(self, talk, add_generation_prompt, tokenize, return_dict, return_tensors, processor_kwargs):
         assert (
@@ -770,10 +770,8 @@ def test_small_teacher_is_a_run_s_own(tmp_path):
         max_new_tokens=6,
     )
     parts = Store(tmp_path / 'parts')
-    llm, vit = (
-        PromptedLLM(*load_llm(prepare('llm', 'tiny', parts), torch.float32)),
-        load_vit(prepare('vit', 'tiny', parts)),
-    )
+    llm = PromptedLLM(*load_llm(prepare('llm', 'tiny', parts), torch.float32))
+    vit = load_vit(prepare('vit', 'tiny', parts))
     for k, n in enumerate((16, 3)):
         film(tmp_path / f'{k}.mp4', k, n)  # the second is shorter than what is looked at
     paths = [tmp_path / f'{k}.mp4' for k in range(2)]
