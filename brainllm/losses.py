@@ -6,10 +6,11 @@
 __all__ = ['VARIANTS', 'LossError', 'cosine', 'clip_loss', 'Temperature', 'l2l1_loss', 'stage1_loss', 'answer_loss', 'entropy',
            'MemoryBank', 'nc_loss', 'class_logits', 'es_loss', 'half_log', 'Variant', 'adaptation_loss', 'stage2_loss']
 
-# %% ../nbs/03_losses.ipynb #c4f06db1
+# %% ../nbs/03_losses.ipynb #39e08bfb
 import math
+import torch
+import torch.nn.functional as F
 from dataclasses import dataclass
-import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from .core import BrainLLMError
 

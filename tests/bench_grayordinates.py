@@ -12,9 +12,14 @@ for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
 import nibabel as nib, numpy as np
 from nilearn.datasets import load_mni152_brain_mask
 from brainllm import sources
-from brainllm.data import Blocks, RunStore, brain_models, mni_grid, read_cifti
-from brainllm.sources import CORTEX, ciftify_runs, grayordinate_mm, made_models, made_surface, place, store_betas, store_grayordinates
-from brainllm.sources import subject_surfaces, write_made_had
+from brainllm.data.files import brain_models, read_cifti
+from brainllm.data.grid import mni_grid
+from brainllm.data.blocks import Blocks, RunStore
+from brainllm.sources.grayordinates import CORTEX, ciftify_runs, grayordinate_mm, place, store_grayordinates
+from brainllm.sources.betas import store_betas
+from brainllm.simulate.made import made_models, made_surface
+from brainllm.sources.grayordinates import subject_surfaces
+from brainllm.simulate.made import write_made_had
 
 
 def timed(f, n=1):  # s of one call, what it gave

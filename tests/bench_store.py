@@ -9,7 +9,11 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd
 from nilearn import masking, signal
 from nilearn.datasets import load_mni152_brain_mask
-from brainllm.data import MOTION, Blocks, Run, RunStore, Trial, first_volume, read_confounds, store_runs, trilinear
+from brainllm.data.trials import Trial
+from brainllm.data.files import Run
+from brainllm.data.clean import MOTION, read_confounds
+from brainllm.data.grid import trilinear
+from brainllm.data.blocks import Blocks, first_volume, RunStore, store_runs
 
 SHAPE = (100, 100, 72)
 T = 156

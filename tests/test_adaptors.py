@@ -5,11 +5,14 @@ import peft, pytest, torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
-from brainllm import adaptors
-from brainllm.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, AdaptorError, MergeError, adaptor_layers, adaptor_parameters
-from brainllm.adaptors import adaptors_off, add_adaptors, base_digest, count_parameters, load_adaptors, save_adaptors
+from brainllm.models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, adaptor_layers, adaptor_parameters, AdaptorConfig
+from brainllm.models.adaptors import AdaptorError, MergeError
+from brainllm.models.adaptors import adaptors_off, add_adaptors, base_digest, count_parameters, load_adaptors
+from brainllm.models.adaptors import save_adaptors
 from brainllm.core import DataError, PartMissing
-from brainllm.models import MaskedBrainModel, VoxelEncoder, encoder_from, voxel_encoder
+from brainllm.models.encoder import encoder_from, MaskedBrainModel, voxel_encoder, VoxelEncoder
+from brainllm.store import file_hash
+from brainllm.models.adaptors import ADAPTOR_FILES
 
 
 def copies(f):  # building at real width takes longer than copying
@@ -123,8 +126,8 @@ def test_saved_and_reloaded_to_the_last_bit(name, tmp_path):
     after = out(model, x)
     folder = save_adaptors(tuner, tmp_path / 'a')
     again = save_adaptors(model, tmp_path / 'b')  # the adapted model will do
-    assert sorted(p.name for p in folder.iterdir()) == sorted(adaptors.ADAPTOR_FILES)
-    assert all((folder / f).read_bytes() == (again / f).read_bytes() for f in adaptors.ADAPTOR_FILES)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(ADAPTOR_FILES)
+    assert all((folder / f).read_bytes() == (again / f).read_bytes() for f in ADAPTOR_FILES)
     fresh, _ = HOSTS[name][0]()
     loaded = load_adaptors(fresh, folder)
     assert torch.equal(out(fresh, x), after) and not torch.equal(after, before)
@@ -243,7 +246,7 @@ def test_another_base_is_refused_and_untouched(name, tmp_path):
 def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
     model, x, before, tuner = make('scmbm', rank=2)
     good = save_adaptors(tuner, tmp_path / 'good')
-    tensors, settings = adaptors.ADAPTOR_FILES
+    tensors, settings = ADAPTOR_FILES
     fresh, n = scmbm()[0], 0
 
     def refused(kind, word, change):
@@ -295,12 +298,10 @@ def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
 def test_a_pickle_is_not_read(tmp_path):
     model, x, before, tuner = make('scmbm', rank=2)
     folder = save_adaptors(tuner, tmp_path / 'a')
-    torch.save({'a': 1}, folder / adaptors.ADAPTOR_FILES[0])
-    settings = folder / adaptors.ADAPTOR_FILES[1]
+    torch.save({'a': 1}, folder / ADAPTOR_FILES[0])
+    settings = folder / ADAPTOR_FILES[1]
     settings.write_text(
-        json.dumps(
-            json.loads(settings.read_text()) | dict(sha256=adaptors.file_hash(folder / adaptors.ADAPTOR_FILES[0]))
-        )
+        json.dumps(json.loads(settings.read_text()) | dict(sha256=file_hash(folder / ADAPTOR_FILES[0])))
     )
     with pytest.raises(DataError, match='safetensors'):
         load_adaptors(scmbm()[0], folder)

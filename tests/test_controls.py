@@ -3,15 +3,22 @@
 import json, shutil
 import numpy as np, pytest, torch
 from types import SimpleNamespace
-from brainllm import controls
-from brainllm.controls import DECODERS, AwayRun, NoiseRun, ShuffledRun, Unsealed, Workbench
-from brainllm.core import DataError, WallError, read_jsonl
-from brainllm.models import PromptedLLM
-from brainllm.run import Run
-from brainllm.simulate import REGIONS
-from brainllm.stage1 import encoder_tokens
-from brainllm.stage2 import load_stage2
+from brainllm.evaluate.bench import OpenBench, SealedBench
+from brainllm.evaluate.controls import AwayExperiment, NoiseExperiment, ShuffledExperiment
+from brainllm.evaluate.methods import METHODS
+from brainllm.core import DataError, read_jsonl, WallError
+from brainllm.models.llm import PromptedLLM
+from brainllm.stages.experiment import Experiment
+from brainllm.simulate.brains import REGIONS
+from brainllm.stages.stage1 import encoder_tokens
+from brainllm.stages.stage2 import load_stage2
 from test_wall import scramble_targets
+from brainllm.models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
+from brainllm.evaluate.bench import Given, known_answers, Method
+from brainllm.evaluate.controls import cut_tokens, draw_noise, keep_voxels, mix_blocks, noise_weights, random_tokens
+from brainllm.evaluate.controls import read_noise
+from brainllm.evaluate.baselines import encoding_model
+from brainllm.evaluate.methods import RANKS, write_controls
 
 
 def spell(self, tokens, questions, max_new_tokens=32, when=None):
@@ -26,25 +33,25 @@ def worlds(tmp_path_factory):
     "The same study twice, and our own model; in the second, what the targets saw is permuted, their films deleted, their captions spoilt."
     patch, out = pytest.MonkeyPatch(), tmp_path_factory.mktemp('controls')
     patch.setattr(PromptedLLM, 'answer', spell)
-    run = Run('tiny', out=out / 'a')
+    run = Experiment('tiny', out=out / 'a')
     study = run.study
     load_stage2(run)
-    controls.known_answers(run)
+    known_answers(run)
     (out / 'b').mkdir()
     shutil.copytree(out / 'a', out / 'b', dirs_exist_ok=True)
-    scrambled = Run('tiny', out=out / 'b')
+    scrambled = Experiment('tiny', out=out / 'b')
     scramble_targets(scrambled.study, run.split.targets, 1)
     scrambled.store.verified.add(scrambled.study)
     assert study.name == scrambled.study.name
-    yield Workbench(run), Workbench(scrambled)
+    yield SealedBench(run), SealedBench(scrambled)
     patch.undo()
 
 
 @pytest.fixture(scope='module')
 def texts(worlds):
     bench = worlds[0]
-    opened = Unsealed(bench)
-    return {n: d.write(opened if d.oracle else bench) for n, d in DECODERS.items()}
+    opened = OpenBench(bench)
+    return {n: d.write(opened if d.oracle else bench) for n, d in METHODS.items()}
 
 
 def test_every_decoder_gives_a_text_for_each_trial(worlds, texts):
@@ -53,15 +60,15 @@ def test_every_decoder_gives_a_text_for_each_trial(worlds, texts):
 
 
 def test_order_and_kinds():
-    assert list(DECODERS)[:2] == ['brain', 'medoid'] and list(DECODERS)[-5:] == [
+    assert list(METHODS)[:2] == ['brain', 'medoid'] and list(METHODS)[-5:] == [
         'video',
         'bridge',
         'again',
         'again_2',
         'ideal',
     ]
-    assert [n for n, d in DECODERS.items() if d.retrained] == ['shuffled_labels', 'noise_trained', 'non_visual']
-    assert {n for n, d in DECODERS.items() if d.oracle} == {
+    assert [n for n, d in METHODS.items() if d.retrained] == ['shuffled_labels', 'noise_trained', 'non_visual']
+    assert {n for n, d in METHODS.items() if d.oracle} == {
         'class_oracle',
         'shuffled_class',
         'video',
@@ -71,11 +78,11 @@ def test_order_and_kinds():
         'ideal',
     }
     with pytest.raises(DataError, match="kind 'guess'"):
-        controls.Decoder('x', 'x', 'guess', list)
+        Method('x', 'x', 'guess', list)
 
 
 def test_oracles_alone_need_the_key(worlds):
-    for n, d in DECODERS.items():
+    for n, d in METHODS.items():
         if d.oracle:
             with pytest.raises(WallError):
                 d.write(worlds[0])
@@ -87,10 +94,10 @@ def test_what_targets_saw_changes_no_text_of_the_others(worlds, texts):
     a, b = worlds
     seen = lambda bench: [t.clip for t in bench.run.trials if t.subject in bench.run.split.targets]
     assert seen(a) != seen(b) and a.run.split == b.run.split
-    for n, d in DECODERS.items():
+    for n, d in METHODS.items():
         if not d.oracle:
             assert d.write(b) == texts[n], n
-    assert DECODERS['class_oracle'].write(Unsealed(b)) != texts['class_oracle'], (
+    assert METHODS['class_oracle'].write(OpenBench(b)) != texts['class_oracle'], (
         'the scrambling did not reach an oracle, so it tests nothing'
     )
 
@@ -100,8 +107,8 @@ def test_noise_has_the_moments_of_the_blocks():
     x = torch.tensor(g.standard_normal((12, 2, 3)) @ np.diag([1.0, 2.0, 3.0]) + 5).float()
     blocks = type('Toy', (), dict(__len__=lambda s: 12, voxels=lambda s, i: x[i]))()
     trials = [SimpleNamespace(subject='01', run=1, onset=0.5 * k) for k in range(30000)]
-    w = controls.noise_weights(trials, 12, 0)
-    drawn = controls.mix_blocks(blocks, w).reshape(len(w), -1)
+    w = noise_weights(trials, 12, 0)
+    drawn = mix_blocks(blocks, w).reshape(len(w), -1)
     flat = x.flatten(1).numpy().astype(float)
     want = np.cov(flat.T, bias=True)
     sd = np.sqrt(np.diag(want))
@@ -109,14 +116,14 @@ def test_noise_has_the_moments_of_the_blocks():
     assert np.abs((np.cov(drawn.T, bias=True) - want) / np.outer(sd, sd)).max() < 5 * np.sqrt(
         2 / len(w)
     )  # five standard errors of a covariance
-    assert np.array_equal(w[:3], controls.noise_weights(trials[:3], 12, 0)) and not np.allclose(
-        w[:3], controls.noise_weights(trials[:3], 12, 1)
+    assert np.array_equal(w[:3], noise_weights(trials[:3], 12, 0)) and not np.allclose(
+        w[:3], noise_weights(trials[:3], 12, 1)
     )
 
 
 def test_shuffled_texts_leave_their_place_and_keep_their_group(worlds, texts):
     bench = worlds[0]
-    key = Unsealed(bench).key
+    key = OpenBench(bench).key
     ours = bench.texts
     assert len(set(ours)) == 20
     for n, group in dict(
@@ -134,16 +141,18 @@ def test_controls_without_a_brain_do_not_depend_on_the_trial(texts):
     } == dict(medoid=1, majority=1, no_brain=1, zero_brain=1, mean_brain=2, class_oracle=3)
 
 
-@pytest.mark.parametrize('change', [ShuffledRun, NoiseRun, AwayRun])
+@pytest.mark.parametrize('change', [ShuffledExperiment, NoiseExperiment, AwayExperiment])
 def test_retrained_differ_and_are_found_again(worlds, texts, change):
     run = worlds[0].run
     two, ours = load_stage2(change(run)), worlds[0].two
     assert two.stage1.folder.name != ours.stage1.folder.name and two.folder.name != ours.folder.name
     assert not torch.equal(two.stage1.tokens['train'], ours.stage1.tokens['train']) and two.answers == ours.answers
     before = {p: p.stat().st_mtime_ns for p in run.store.root.iterdir()}
-    fresh = Run('tiny', out=run.root)
-    name = {ShuffledRun: 'shuffled_labels', NoiseRun: 'noise_trained', AwayRun: 'non_visual'}[change]
-    assert DECODERS[name].write(Workbench(fresh)) == texts[name] != texts['brain']
+    fresh = Experiment('tiny', out=run.root)
+    name = {ShuffledExperiment: 'shuffled_labels', NoiseExperiment: 'noise_trained', AwayExperiment: 'non_visual'}[
+        change
+    ]
+    assert METHODS[name].write(SealedBench(fresh)) == texts[name] != texts['brain']
     assert {p: p.stat().st_mtime_ns for p in run.store.root.iterdir()} == before and {
         how for n, how, _ in fresh.store.log if n in ('stage1', 'stage2', 'noise', 'away')
     } == {'reused'}
@@ -152,7 +161,7 @@ def test_retrained_differ_and_are_found_again(worlds, texts, change):
 def test_retrained_see_no_clip_of_a_target(worlds):
     run = worlds[0].run
     theirs = {t.clip for t in run.trials if t.subject in run.split.targets}
-    for r in (ShuffledRun(run), NoiseRun(run), AwayRun(run)):
+    for r in (ShuffledExperiment(run), NoiseExperiment(run), AwayExperiment(run)):
         assert not theirs & {t.clip for t in r.split.train} and all(
             t.subject in r.split.subjects for t in getattr(r, 'moved', {}).values()
         )
@@ -161,7 +170,7 @@ def test_retrained_see_no_clip_of_a_target(worlds):
 def test_wrong_films_and_noise(worlds):
     run = worlds[0].run
     train, test = run.split.train, run.split.test
-    shuffled, noise = ShuffledRun(run), NoiseRun(run)
+    shuffled, noise = ShuffledExperiment(run), NoiseExperiment(run)
     real = run.blocks(train).voxels(range(len(train)))
     moved = shuffled.blocks(train).voxels(range(len(train)))
     where = [next(j for j, b in enumerate(real) if torch.equal(a, b)) for a in moved]
@@ -171,7 +180,7 @@ def test_wrong_films_and_noise(worlds):
     assert torch.equal(shuffled.blocks(test).voxels(range(20)), run.blocks(test).voxels(range(20))), (
         'tested on the right brains'
     )
-    drawn = controls.Given(run.series, controls.read_noise(controls.draw_noise(run, test)))
+    drawn = Given(run.series, read_noise(draw_noise(run, test)))
     assert torch.equal(noise.blocks(test).voxels(range(20)), drawn.voxels(range(20))) and torch.equal(
         noise.blocks(test).batch([3, 7]), drawn.batch([3, 7])
     ), 'C4 and C8 have the same noise for a trial'
@@ -183,7 +192,7 @@ def test_wrong_films_and_noise(worlds):
 
 def test_no_voxel_of_c10_is_near_vision(worlds):
     run = worlds[0].run
-    store = AwayRun(run).series
+    store = AwayExperiment(run).series
     xyz = np.argwhere(store.mask) @ store.affine[:3, :3].T + store.affine[:3, 3]
     for c, *_ in REGIONS.values():  # vision drives each of them
         for side in (1, -1):
@@ -193,12 +202,12 @@ def test_no_voxel_of_c10_is_near_vision(worlds):
     whole = run.series.series(row['subject'], row['run'], row['task'])
     assert np.array_equal(store.series(row['subject'], row['run'], row['task']), whole[:, store.mask[run.series.mask]])
     with pytest.raises(DataError, match='found no voxel'):
-        controls.keep_voxels(run.series, np.zeros_like(store.mask), None)
+        keep_voxels(run.series, np.zeros_like(store.mask), None)
 
 
 def test_the_whole_rank_is_ours(worlds, texts):
     full = worlds[0].run.preset.brain.readout
-    for r in controls.RANKS:
+    for r in RANKS:
         assert (texts[f'rank_{r}'] == texts['brain']) == (r >= full), r
     z, projection = worlds[0].tokens, worlds[0].two.stage1.projection
     whole = projection.out.weight @ projection.mix.weight
@@ -207,17 +216,17 @@ def test_the_whole_rank_is_ours(worlds, texts):
     by_hand = projection.offset + (
         projection.gain * (projection.centred(tokens).double() @ (u[:, :3] * s[:3] @ v[:3]).T)
     ).float().view_as(z)
-    assert torch.allclose(controls.cut_tokens(z, projection, 3), by_hand, atol=1e-4 * z.abs().max().item())
+    assert torch.allclose(cut_tokens(z, projection, 3), by_hand, atol=1e-4 * z.abs().max().item())
 
 
 def test_the_random_encoder_follows_the_seed(worlds):
     bench = worlds[0]
     run = bench.run
-    first = controls.random_tokens(run, bench.blocks)
-    assert torch.equal(first, controls.random_tokens(run, bench.blocks))
+    first = random_tokens(run, bench.blocks)
+    assert torch.equal(first, random_tokens(run, bench.blocks))
     run.seed = 1
     try:
-        assert not torch.equal(first, controls.random_tokens(run, bench.blocks))
+        assert not torch.equal(first, random_tokens(run, bench.blocks))
     finally:
         run.seed = 0
 
@@ -228,21 +237,21 @@ def test_the_likelihood_is_that_of_a_gaussian():
     r = lambda *n: torch.randn(*n, generator=g)
     e, w = r(60, 4), r(4, 5)
     x, y, new, groups = e @ w + r(60, 5), r(7, 5), r(9, 4), ['01', '02', '03'] * 20
-    got = controls.encoding_model(e, x, y, groups, shrink=0.5)(new)
-    kernel, basis = controls.unit_kernel(e - e.mean(0), torch.eye(4))
-    penalty = controls.choose_penalty(kernel, x, groups)
-    noise = x - controls.cross_fitted(kernel, x, groups, penalty)
+    got = encoding_model(e, x, y, groups, shrink=0.5)(new)
+    kernel, basis = unit_kernel(e - e.mean(0), torch.eye(4))
+    penalty = choose_penalty(kernel, x, groups)
+    noise = x - cross_fitted(kernel, x, groups, penalty)
     noise = noise - noise.mean(0)
     sd = noise.std(0)
     cov = (torch.diag(sd**2) * 0.5 + 0.5 * noise.T @ noise / 60).double()
-    mean = (x.mean(0) + (new - e.mean(0)) @ controls.ridge_predict(kernel, basis, x, penalty)).double()
+    mean = (x.mean(0) + (new - e.mean(0)) @ ridge_predict(kernel, basis, x, penalty)).double()
     full = torch.distributions.MultivariateNormal(mean[None], cov).log_prob(y.double()[:, None])
     assert torch.allclose(got - got[:, :1], (full - full[:, :1]).float(), atol=1e-3)
 
 
 def test_controls_are_written_whole(worlds, texts):
     names = ['medoid', 'shuffled_class', 'ideal']
-    rows = controls.controls('tiny', out=worlds[0].run.root, names=names)
+    rows = write_controls('tiny', out=worlds[0].run.root, names=names)
     made = json.loads((worlds[0].run.folder / 'controls.json').read_text())
     assert read_jsonl(worlds[0].run.folder / 'controls.jsonl') == rows and len(rows) == made['trials'] == 20
     assert (
@@ -254,4 +263,4 @@ def test_controls_are_written_whole(worlds, texts):
         {'subject', 'run', 'onset', 'clip', 'classname', 'teacher', 'caption', *names}
     ] * 20 and [r['ideal'] for r in rows] == texts['ideal']
     with pytest.raises(DataError, match="found 'nobody'"):
-        controls.controls('tiny', out=worlds[0].run.root, names=['nobody'])
+        write_controls('tiny', out=worlds[0].run.root, names=['nobody'])

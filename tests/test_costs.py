@@ -1,18 +1,20 @@
 "The page of costs counts what the run builds: same parts, same parameters, same activations."
 
 import numpy as np, pytest, torch
-from brainllm.core import get_preset
-from brainllm.costs import HAD_SIZE, TRAINED, Components, Meter, Peak, FusedAttention, Flops, clear, seen_tokens, measured, peak
-from brainllm.costs import stage1_step, video_tokens
+from brainllm.presets import get_preset
+from brainllm.evaluate.costs import HAD_SIZE, TRAINED_IN, clear, Components, Flops, FusedAttention, measure_cost
+from brainllm.evaluate.costs import Meter, Peak, peak, seen_tokens
+from brainllm.video.small import video_tokens
+from brainllm.evaluate.costs import align_step
 from brainllm.losses import clip_loss, l2l1_loss
-from brainllm.run import Run
-from brainllm.stage1 import VideoAligner
-from brainllm.stage2 import Stage2
+from brainllm.stages.experiment import Experiment
+from brainllm.stages.stage1 import VideoAligner
+from brainllm.stages.stage2 import Stage2
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    return Run('tiny', out=tmp_path_factory.mktemp('runs'))
+    return Experiment('tiny', out=tmp_path_factory.mktemp('runs'))
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +33,7 @@ def test_parameters_are_those_of_the_run(run, real):
     count = lambda ps: sum(p.numel() for p in ps)
     for name, ps in real.trained().items():
         assert found[name] == count(ps), name
-    assert set(real.trained()) == {k for k, s in TRAINED.items() if s == 'I'}
+    assert set(real.trained()) == {k for k, s in TRAINED_IN.items() if s == 'I'}
     two = Stage2(real.video.llama_proj, len({t.label for t in run.split.train}), real.projection.offset.detach())
     assert (found['bridge'], found['class_weight']) == (
         count(two.bridge.parameters()),
@@ -43,7 +45,7 @@ def test_parameters_are_those_of_the_run(run, real):
         == count(real.video.parameters()) - found['video_adaptors']
     )
     assert found['llm'] == count(run.llm.llm.parameters()) and sum(
-        found[k] for k, s in TRAINED.items() if s == 'I'
+        found[k] for k, s in TRAINED_IN.items() if s == 'I'
     ) + found['encoder'] + found['qformer'] + found['video_qformer'] + found['llama_proj'] == count(real.parameters())
 
 
@@ -55,7 +57,7 @@ def test_what_the_meta_device_keeps_is_what_tensors_keep(run):
             [t for m in (c.tokenizer, c.encoder, c.projection, c.video) for t in (*m.parameters(), *m.buffers())]
             + [c.temperature]
         )
-        stage1_step(c, 3, part)
+        align_step(c, 3, part)
         part.backward()
         kept[device] = {k: (v.kept, v.forward, v.backward) for k, v in part.costs.items()}
     assert kept['meta'] == kept['cpu'] and all(v[0] > 0 for v in kept['cpu'].values())
@@ -70,15 +72,15 @@ def test_parts_together_are_the_step_and_the_models_own_code(run, real):
             k: v.shape for k, v in getattr(real, name).named_parameters()
         }
     with Flops() as whole:
-        stage1_step(c, 3).backward()
+        align_step(c, 3).backward()
     clear(c)
-    costs = measured(components(run), 'stage1', 3)
+    costs = measure_cost(components(run), 'stage1', 3)
     assert whole.total == sum(v.forward + v.backward for v in costs.values())
 
 
 def test_peak_is_above_what_is_kept_and_sees_what_is_freed(run):
     c = components(run)
-    assert sum(v.kept for v in measured(c, 'stage1', 4).values()) < peak(c, 'stage1', 4)
+    assert sum(v.kept for v in measure_cost(c, 'stage1', 4).values()) < peak(c, 'stage1', 4)
     assert peak(c, 'stage1', 4) == peak(components(run, 'cpu'), 'stage1', 4)
 
 
@@ -93,7 +95,7 @@ def test_loss_of_the_page_is_the_loss_of_stage_one(run):
         seen[name] = xs, f(*xs)
         return seen[name][1]
 
-    stage1_step(c, 3, part)
+    align_step(c, 3, part)
     (z, y), loss = seen['losses']
     x = torch.zeros_like(z)
     assert torch.allclose(loss, clip_loss(z.flatten(1), y.flatten(1), 1.0) + l2l1_loss(z, x, 0.5))

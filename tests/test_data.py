@@ -5,10 +5,20 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pytest, torch
 import brainllm
 from brainllm.core import ArtifactError, DataError, WallError
-from brainllm.data import Blocks, Run, RunStore, SealedTrial, Trial, Windows, check_grid, check_space, clean_series, expected_response
-from brainllm.data import first_volume, mni_grid, read_confounds, read_series, read_table, read_volumes, rest_windows, seal, source_video
-from brainllm.data import split_subjects, store_runs, subject_mask, trilinear, unseal
-from brainllm.datasets import HAD
+from brainllm.data.trials import SealedTrial, Trial
+from brainllm.data.files import Run
+from brainllm.data.clean import clean_series
+from brainllm.data.grid import check_grid, check_space
+from brainllm.data.blocks import Blocks, expected_response, RunStore, Windows
+from brainllm.data.trials import seal, source_video
+from brainllm.data.files import read_series, read_table, read_volumes
+from brainllm.data.clean import read_confounds
+from brainllm.data.grid import mni_grid
+from brainllm.data.blocks import first_volume, rest_windows
+from brainllm.data.trials import split_subjects, unseal
+from brainllm.data.grid import subject_mask, trilinear
+from brainllm.data.blocks import store_runs
+from brainllm.datasets.had import HAD
 
 GRID, TR, T, AFFINE = (7, 8, 6), 2.0, 48, np.diag([4.0, 4.0, 4.0, 1.0])
 CLASSES = ['BMX', 'Baking cookies', 'Drum corps']

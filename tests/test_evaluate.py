@@ -4,6 +4,9 @@ import time
 import numpy as np, pytest
 from brainllm import evaluate
 from brainllm.core import DataError
+from brainllm.evaluate.scores import embed_text, score_text, text_encoder
+from brainllm.evaluate.identify import identification, identification_items
+from brainllm.evaluate.intervals import permutation_p
 
 WORDS = (
     "a the man woman dog child runs jumps dances cooks in on with park stage kitchen red white ball slowly , .".split()
@@ -24,12 +27,12 @@ def pairs():
 
 @pytest.fixture(scope='module')
 def scores(pairs):
-    return evaluate.score_text(*pairs)
+    return score_text(*pairs)
 
 
 def test_readings_are_sacrebleu(pairs):
     import sacrebleu
-    from brainllm.scores import bleu_readings
+    from brainllm.evaluate.scores import bleu_readings
 
     hyps, refs = pairs
     found = bleu_readings(hyps, refs)
@@ -49,7 +52,7 @@ def test_readings_are_sacrebleu(pairs):
 
 def test_matrices_hold_the_pairs(pairs, scores):
     "250 000 pairs each; the diagonals are the scores of the pairs."
-    from brainllm.scores import bleu_matrix, rouge_matrix
+    from brainllm.evaluate.scores import bleu_matrix, rouge_matrix
 
     for n in (1, 2):
         assert bleu_matrix(*pairs, n).diagonal() == pytest.approx(scores[f'bleu{n}']['items'], abs=1e-9)
@@ -115,7 +118,7 @@ def test_rouge_is_rouge_score(pairs, scores):
 def test_bertscore_is_bert_score(pairs, scores):
     import bert_score
 
-    direct = bert_score.BERTScorer(model_type=str(evaluate.text_encoder().folder), num_layers=6, device='cpu').score(
+    direct = bert_score.BERTScorer(model_type=str(text_encoder().folder), num_layers=6, device='cpu').score(
         *pairs, batch_size=1
     )
     for key, items in zip('prf', direct):
@@ -126,25 +129,25 @@ def test_embeddings_are_mean_pooled():
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    path, texts = str(evaluate.text_encoder().folder), sentences(20, 2)
+    path, texts = str(text_encoder().folder), sentences(20, 2)
     batch = AutoTokenizer.from_pretrained(path)(texts, padding=True, return_tensors='pt')
     with torch.no_grad():
         hidden = AutoModel.from_pretrained(path)(**batch).last_hidden_state
     mask = batch['attention_mask'][..., None]
     mean = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()
-    assert evaluate.embed_text(texts) == pytest.approx(mean, abs=1e-5)
+    assert embed_text(texts) == pytest.approx(mean, abs=1e-5)
 
 
 def test_scores_do_not_depend_on_the_order_of_pairs(pairs, scores):
     order = np.random.default_rng(3).permutation(500)
-    again = evaluate.score_text(*[[texts[i] for i in order] for texts in pairs])
+    again = score_text(*[[texts[i] for i in order] for texts in pairs])
     for k, v in scores.items():
         assert again[k]['mean'] == pytest.approx(v['mean'], abs=1e-4)
         assert again[k]['items'] == pytest.approx([v['items'][i] for i in order], abs=2e-3)
 
 
 def test_same_texts_same_digits(pairs, scores):
-    assert evaluate.score_text(*pairs) == scores
+    assert score_text(*pairs) == scores
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_same_texts_same_digits(pairs, scores):
     ],
 )
 def test_blank_texts_score_nothing(hyps, refs):
-    scores = evaluate.score_text(hyps, refs)
+    scores = score_text(hyps, refs)
     for k in ('bleu1', 'bleu2', 'rougeL_p', 'rougeL_r', 'rougeL_f'):
         assert scores[k] == dict(mean=0, items=[0])
     assert all(np.isfinite(v['mean']) for v in scores.values())
@@ -170,9 +173,9 @@ def test_blank_texts_score_nothing(hyps, refs):
 def test_a_very_long_text_is_cut_for_the_encoder_only():
     long = 'a man is running in the park . ' * 2000
     short = 'a man is running in the park .'
-    scores = evaluate.score_text([long, short], [short, long])
+    scores = score_text([long, short], [short, long])
     assert 0 < scores['bertscore_f']['items'][0] < 100 and scores['rougeL_p']['items'][1] == 100
-    assert evaluate.embed_text([long]).shape == (1, 384)
+    assert embed_text([long]).shape == (1, 384)
 
 
 @pytest.mark.parametrize('n_way, top_k', [(2, 1), (5, 1), (5, 2), (12, 3)])
@@ -190,17 +193,17 @@ def test_identification_counts_every_pool(n_way, top_k):
             wins.append(np.mean([better + t < top_k for t in range(ties + 1)]))  # every place that the ties leave open
         return np.mean(wins)
 
-    assert evaluate.identification_items(sim, n_way, top_k) == pytest.approx([brute(i) for i in range(12)])
+    assert identification_items(sim, n_way, top_k) == pytest.approx([brute(i) for i in range(12)])
 
 
 def test_identification_is_blind_to_monotone_scale_and_to_order():
     rng = np.random.default_rng(0)
     sim, order = rng.normal(size=(40, 40)) + np.eye(40), rng.permutation(40)
     for way in (2, 10):
-        found = evaluate.identification(sim, way)
-        assert evaluate.identification(np.exp(sim), way) == found
-        assert evaluate.identification(sim[np.ix_(order, order)], way) == pytest.approx(found)
-        assert evaluate.identification(-sim, 2) == pytest.approx(1 - evaluate.identification(sim, 2))
+        found = identification(sim, way)
+        assert identification(np.exp(sim), way) == found
+        assert identification(sim[np.ix_(order, order)], way) == pytest.approx(found)
+        assert identification(-sim, 2) == pytest.approx(1 - identification(sim, 2))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +219,7 @@ def test_identification_is_blind_to_monotone_scale_and_to_order():
 )
 def test_what_cannot_be_identified_is_refused(sim, n_way):
     with pytest.raises(DataError):
-        evaluate.identification(sim, n_way)
+        identification(sim, n_way)
 
 
 def test_a_study_of_720_trials_takes_seconds():
@@ -224,8 +227,8 @@ def test_a_study_of_720_trials_takes_seconds():
     sim = rng.normal(size=(720, 720)) + 0.3 * np.eye(720)
     blocks = np.repeat(range(12), 60)
     start = time.perf_counter()
-    p = evaluate.permutation_p(sim, blocks, n=9999)
-    ten_way = evaluate.identification(sim, 10)
+    p = permutation_p(sim, blocks, n=9999)
+    ten_way = identification(sim, 10)
     assert time.perf_counter() - start < 20
     assert p == 1 / 10_000 and 0.1 < ten_way < 0.3
 
@@ -233,7 +236,7 @@ def test_a_study_of_720_trials_takes_seconds():
 def test_permutation_p_is_uniform_under_the_null():
     "400 studies of 30 trials in 3 blocks: false positives at 0.05 lie in 0.03 to 0.07."
     rng, blocks = np.random.default_rng(1), np.repeat(range(3), 10)
-    p = np.array([evaluate.permutation_p(rng.normal(size=(30, 30)), blocks, n=999, seed=k) for k in range(400)])
+    p = np.array([permutation_p(rng.normal(size=(30, 30)), blocks, n=999, seed=k) for k in range(400)])
     assert 0.03 <= (p <= 0.05).mean() <= 0.07
     assert abs(p.mean() - 0.5) < 0.05
 
@@ -242,15 +245,15 @@ def test_blocks_keep_what_is_common_to_a_run():
     "Texts that know the run and nothing else are significant without blocks, and not with them."
     rng, runs = np.random.default_rng(2), np.repeat(range(4), 10)
     sim = rng.normal(size=(40, 40)) + 2 * (runs[:, None] == runs)
-    assert evaluate.permutation_p(sim, np.zeros(40)) < 0.01 < evaluate.permutation_p(sim, runs)
+    assert permutation_p(sim, np.zeros(40)) < 0.01 < permutation_p(sim, runs)
 
 
 def test_same_seed_same_p():
     sim = np.random.default_rng(4).normal(size=(30, 30))
-    p = [evaluate.permutation_p(sim, [0] * 30, n=999, seed=s) for s in (0, 0, 1)]
+    p = [permutation_p(sim, [0] * 30, n=999, seed=s) for s in (0, 0, 1)]
     assert p[0] == p[1] != p[2]
     with pytest.raises(DataError, match='29 labels for 30 rows'):
-        evaluate.permutation_p(sim, [0] * 29)
+        permutation_p(sim, [0] * 29)
 
 
 def test_importing_is_light():

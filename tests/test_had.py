@@ -4,8 +4,8 @@ import json, os, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest
 from brainllm.core import DataError
-from brainllm.data import source_video
-from brainllm.datasets import HAD
+from brainllm.data.trials import source_video
+from brainllm.datasets.had import HAD
 
 CLASSES = json.loads((Path(__file__).parent / 'data' / 'had_classes.json').read_text())  # the 180 real names
 SLOTS = [s for s in range(71) if s % 6 != 5]  # one blank after every five clips

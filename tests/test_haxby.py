@@ -4,8 +4,11 @@ import json, shutil
 from pathlib import Path
 import numpy as np, pytest, torch
 from brainllm import haxby
-from brainllm.core import file_hash, get_preset, read_jsonl
-from brainllm.datasets import CATEGORIES, HaxbySlice
+from brainllm.core import read_jsonl
+from brainllm.store import file_hash
+from brainllm.presets import get_preset
+from brainllm.datasets.haxby import CATEGORIES, HaxbySlice
+from brainllm.haxby import ROWS, decode_fold, decode_folds, HaxbyExperiment
 
 SMALL = dict(
     video__llm='tiny',
@@ -38,11 +41,11 @@ def relabelled(folder: Path, run: int) -> HaxbySlice:  # run counted from 1
 
 
 def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
-    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
     second.dataset = relabelled(tmp_path / 'moved', 5)
     for run in (first, second):
         run.folder.mkdir(parents=True)
-        haxby.decode_fold(run, 5, run.folder)
+        decode_fold(run, 5, run.folder)
     for file in ('model.safetensors', 'log.json', 'lean.npy'):
         assert (first.folder / file).read_bytes() == (second.folder / file).read_bytes(), file
     a, b = (read_jsonl(r.folder / 'volumes.jsonl') for r in (first, second))
@@ -54,11 +57,11 @@ def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
 
 
 def test_a_label_of_a_training_run_does_reach_it(tmp_path):
-    first, second = (haxby.HaxbyRun(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
     second.dataset = relabelled(tmp_path / 'moved', 6)
     for run in (first, second):
         run.folder.mkdir(parents=True)
-        haxby.decode_fold(run, 5, run.folder)
+        decode_fold(run, 5, run.folder)
     assert (first.folder / 'model.safetensors').read_bytes() != (second.folder / 'model.safetensors').read_bytes()
 
 
@@ -68,7 +71,7 @@ def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
     def fold(run, k, folder):  # no training: where it breaks off is all that matters here
         if k == 4 and len(done) < 4: raise KeyboardInterrupt
         done.append(k)
-        named = dict.fromkeys(haxby.ROWS, 'cat')
+        named = dict.fromkeys(ROWS, 'cat')
         for level, each in dict(volumes=9, blocks=1).items():
             (folder / f'{level}.jsonl').write_text(
                 ''.join(
@@ -82,10 +85,10 @@ def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(haxby, 'decode_fold', fold)
     with pytest.raises(KeyboardInterrupt):
-        haxby.run(preset, 0, tmp_path)
+        decode_folds(preset, 0, tmp_path)
     assert done == [1, 2, 3] and not (tmp_path / 'haxby' / 'result.json').exists()
     done.append(None)
-    result, volumes, blocks = haxby.run(preset, 0, tmp_path)
+    result, volumes, blocks = decode_folds(preset, 0, tmp_path)
     assert done == [1, 2, 3, None, *range(4, 13)] and (len(volumes), len(blocks)) == (864, 96)
     assert (
         result['rows']['brain']['volume']['accuracy'] == 0.125

@@ -5,10 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest
 from brainllm import evaluate
-from brainllm.core import PRESETS, DataError, PresetError, WallError, file_hash, get_preset, read_jsonl, write_jsonl
-from brainllm.run import Run, clip_texts, load_video
-from brainllm.stage1 import load_stage1
-from brainllm.stage2 import load_stage2
+from brainllm.core import DataError, PresetError, read_jsonl, WallError, write_jsonl
+from brainllm.store import file_hash
+from brainllm.presets import PRESETS, get_preset
+from brainllm.captions import clip_texts
+from brainllm.stages.experiment import Experiment
+from brainllm.stages.teacher import load_video
+from brainllm.stages.stage1 import load_stage1
+from brainllm.stages.stage2 import load_stage2
+from brainllm.evaluate.result import table
+from brainllm.evaluate.pipeline import reproduce
 
 TINY = PRESETS['tiny']
 
@@ -21,13 +27,13 @@ def bare(study, to):  # without what only a simulation knows
 @pytest.fixture(scope='module')
 def had(tmp_path_factory):
     out = tmp_path_factory.mktemp('had')
-    return bare(Run('tiny', out=out).study, out / 'ds004488')
+    return bare(Experiment('tiny', out=out).study, out / 'ds004488')
 
 
 @pytest.fixture(scope='module')
 def own(tmp_path_factory):
     out = tmp_path_factory.mktemp('own')
-    return bare(Run('tiny-urgen', out=out).study, out / 'study')
+    return bare(Experiment('tiny-urgen', out=out).study, out / 'study')
 
 
 def measured(
@@ -43,7 +49,7 @@ def measured(
 
 
 def test_had_on_disk_from_events_to_the_table(had, tmp_path):
-    result, lines = evaluate.run(measured('had', had, targets=('04',)), out=tmp_path)
+    result, lines = reproduce(measured('had', had, targets=('04',)), out=tmp_path)
     assert (
         not result['simulated']
         and 'ideal' not in result['rows']
@@ -53,17 +59,17 @@ def test_had_on_disk_from_events_to_the_table(had, tmp_path):
     assert {l['subject'] for l in lines} == {'04'} and result['settings']['study']['root'] == 'ds004488', (
         'a result must not name folders of one machine'
     )
-    classes = {t.clip: t.classname for t in Run(measured('had', had), out=tmp_path).trials}
+    classes = {t.clip: t.classname for t in Experiment(measured('had', had), out=tmp_path).trials}
     assert all(
         classes[l['clip']][1:] in l['caption'] and l['caption'].startswith('The action in the video is') for l in lines
     ), 'a study without captions is described by its classes'
-    assert 'measured brains' in evaluate.table(result).caption
-    again, _ = evaluate.run(measured('had', had, targets=('04',)), out=tmp_path)
+    assert 'measured brains' in table(result).caption
+    again, _ = reproduce(measured('had', had, targets=('04',)), out=tmp_path)
     assert again['rows'] == result['rows']
 
 
 def test_a_study_of_ones_own_with_captions(own, tmp_path):
-    result, lines = evaluate.run(measured('urgen', own), out=tmp_path)
+    result, lines = reproduce(measured('urgen', own), out=tmp_path)
     known = {r['clip']: r['caption'] for r in read_jsonl(own / 'stimuli/captions.jsonl')}
     assert (
         {l['subject'] for l in lines} == {'03', '04'}
@@ -73,22 +79,22 @@ def test_a_study_of_ones_own_with_captions(own, tmp_path):
 
 
 def test_other_ways_to_hold_out(had, own, tmp_path):
-    run = Run(measured('had', had, test_runs=(2,)), out=tmp_path)
+    run = Experiment(measured('had', had, test_runs=(2,)), out=tmp_path)
     s = run.split
     assert (
         not s.adapt and {t.run for t in s.train} == {1} and {t.run for t in s.test} == {2} and s.subjects == s.targets
     )
-    assert len(evaluate.run(run.preset, out=tmp_path)[1]) == len(s.test), 'nobody to adapt to, and still a decoder'
-    name = sorted({t.classname for t in Run(measured('urgen', own), out=tmp_path).trials})[0]
+    assert len(reproduce(run.preset, out=tmp_path)[1]) == len(s.test), 'nobody to adapt to, and still a decoder'
+    name = sorted({t.classname for t in Experiment(measured('urgen', own), out=tmp_path).trials})[0]
     clip = '002_M.avi'
-    s = Run(measured('urgen', own, hold_out=(name, clip)), out=tmp_path).split
+    s = Experiment(measured('urgen', own, hold_out=(name, clip)), out=tmp_path).split
     assert (
         s.train
         and s.test
         and not {t.clip for t in s.train if t.classname == name or t.clip == clip}
         and len(s.test) < 30
     )
-    few = Run(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
+    few = Experiment(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
     assert (
         few.subjects == ['01', '03', '04']
         and few.split.subjects == ['01', '04']
@@ -97,10 +103,10 @@ def test_other_ways_to_hold_out(had, own, tmp_path):
 
 
 def test_another_split_never_gets_the_models_of_the_first(tmp_path):
-    first = Run('tiny-urgen', out=tmp_path)
+    first = Experiment('tiny-urgen', out=tmp_path)
     seen = load_stage2(first)
     for changes in (dict(study__hold_out=('007_F.avi',)), dict(study__targets=('01', '03'))):
-        run = Run(get_preset('tiny-urgen', **changes), out=tmp_path)
+        run = Experiment(get_preset('tiny-urgen', **changes), out=tmp_path)
         two = load_stage2(run)
         assert run.identity != first.identity and not {two.folder, two.stage1.folder, two.stage1.video.folder} & {
             seen.folder,
@@ -115,20 +121,23 @@ def test_what_changed_on_disk_is_built_again(had, tmp_path):
     shutil.copytree(had, root)
     out = tmp_path / 'runs'
     preset = measured('had', root)
-    first = Run(preset, out=out)
+    first = Experiment(preset, out=out)
     before = first.series.folder
-    assert Run(preset, out=out).series.folder == before
+    assert Experiment(preset, out=out).series.folder == before
     bold = next((root / 'derivatives/fmriprep/sub-01').glob('*task-action_run-1_desc-preproc_bold.nii.gz'))
     other = bold.with_name(bold.name.replace('run-1', 'run-2'))
     bold.write_bytes(other.read_bytes())
-    assert Run(preset, out=out).series.folder != before
+    assert Experiment(preset, out=out).series.folder != before
     moved = tmp_path / 'elsewhere'
     os.rename(root, moved)
-    assert Run(measured('had', moved), out=out).identity == Run(measured('had', moved), out=tmp_path / 'other').identity
+    assert (
+        Experiment(measured('had', moved), out=out).identity
+        == Experiment(measured('had', moved), out=tmp_path / 'other').identity
+    )
 
 
 def test_a_targets_film_stays_shut(had, tmp_path):
-    run = Run(measured('had', had), out=tmp_path)
+    run = Experiment(measured('had', had), out=tmp_path)
     with pytest.raises(WallError):
         run.clip_features(run.split.adapt[:1])
     with pytest.raises(WallError):
@@ -150,20 +159,20 @@ def test_a_targets_film_stays_shut(had, tmp_path):
 )
 def test_a_study_that_is_not_there(preset, error, say, tmp_path):
     with pytest.raises(error, match=say):
-        Run(preset, out=tmp_path).trials
+        Experiment(preset, out=tmp_path).trials
 
 
 def test_wrong_words_for_a_study(had, own, tmp_path):
     with pytest.raises(PresetError, match='makes itself'):
-        Run('sim-had', out=tmp_path, root=str(had))
+        Experiment('sim-had', out=tmp_path, root=str(had))
     with pytest.raises(DataError, match='targets: found 07, 14, 21, 28'):
-        Run('had', out=tmp_path, root=str(had)).split
+        Experiment('had', out=tmp_path, root=str(had)).split
     with pytest.raises(DataError, match='subjects: found 09'):
-        Run(measured('had', had, subjects=('01', '09')), out=tmp_path).trials
+        Experiment(measured('had', had, subjects=('01', '09')), out=tmp_path).trials
     with pytest.raises(DataError, match="'moon'.*volume"):
-        Run(measured('had', had, source='moon'), out=tmp_path).series
+        Experiment(measured('had', had, source='moon'), out=tmp_path).series
     with pytest.raises(DataError, match='HAD'):
-        Run(measured('urgen', own, source='beta'), out=tmp_path).series
+        Experiment(measured('urgen', own, source='beta'), out=tmp_path).series
 
 
 def test_captions_with_a_fault(own, tmp_path):
@@ -171,7 +180,7 @@ def test_captions_with_a_fault(own, tmp_path):
     shutil.copytree(own, root)
     file = root / 'stimuli/captions.jsonl'
     rows = read_jsonl(file)
-    run = lambda: Run(measured('urgen', root), out=tmp_path / 'runs')
+    run = lambda: Experiment(measured('urgen', root), out=tmp_path / 'runs')
     write_jsonl(file, rows[1:])
     with pytest.raises(DataError, match=f"no line for clip '{rows[0]['clip']}'"):
         clip_texts(root, run().trials)

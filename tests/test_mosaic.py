@@ -4,8 +4,12 @@ import sys
 from types import SimpleNamespace
 import h5py, nibabel as nib, numpy as np, pytest
 from brainllm.core import DataError
-from brainllm.data import Run, RunStore, Trial
-from brainllm.sources import clip_key, match_betas, mosaic_mm, place, mni_grid, store_mosaic, to_voxels, Placement
+from brainllm.data.trials import Trial
+from brainllm.data.files import Run
+from brainllm.data.blocks import RunStore
+from brainllm.data.grid import mni_grid
+from brainllm.sources.grayordinates import place, Placement, to_voxels
+from brainllm.sources.mosaic import clip_key, match_betas, mosaic_mm, store_mosaic
 
 LEFT, RIGHT, RUNS, TRIALS, VERTEX = 29696, 29716, (1, 2, 10), 4, 1234
 IDS = [f'{chr(97 + r)}{chr(97 + i)}3456789-_' for r in range(len(RUNS)) for i in range(TRIALS)]

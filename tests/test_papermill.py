@@ -5,8 +5,10 @@ from pathlib import Path
 import nbformat, pytest
 from brainllm import evaluate
 from brainllm.core import DataError
-from brainllm.simulate import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES, render, write_mp4
-from brainllm.sources import write_made_had
+from brainllm.captions import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES
+from brainllm.simulate.films import render, write_mp4
+from brainllm.simulate.made import write_made_had
+from brainllm.evaluate.pipeline import reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,7 +98,7 @@ def test_had_on_disk_from_its_grayordinates(made_had, tmp_path):
 
 
 def test_had_on_disk_from_its_betas(made_had, tmp_path):
-    result, lines = evaluate.run('tiny-had', out=tmp_path, root=str(made_had), source='beta', targets='03')
+    result, lines = reproduce('tiny-had', out=tmp_path, root=str(made_had), source='beta', targets='03')
     store = next((tmp_path / 'tiny-had/artifacts').glob('series-*/meta.json'))
     kept = json.loads(store.read_text())
     assert (
@@ -110,7 +112,7 @@ def test_had_on_disk_from_its_betas(made_had, tmp_path):
 def test_had_without_its_grayordinates_says_what_to_fetch(made_had, tmp_path):
     root = tmp_path / 'ds004488'
     shutil.copytree(made_had, root, ignore=shutil.ignore_patterns('ciftify'))
-    run = lambda root, **how: evaluate.run('tiny-had', out=tmp_path / 'runs', root=str(root), **how)
+    run = lambda root, **how: reproduce('tiny-had', out=tmp_path / 'runs', root=str(root), **how)
     with pytest.raises(DataError, match='--what grayordinates,surfaces'):
         run(root, targets='03')
     with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'):

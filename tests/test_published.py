@@ -5,17 +5,25 @@ from dataclasses import replace
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from brainllm import evaluate
-from brainllm.controls import DECODERS, controls
-from brainllm.core import PRESETS, DataError, PartMissing, PresetError, WallError, get_preset, read_jsonl, write_jsonl
+from brainllm.evaluate.methods import METHODS, write_controls
+from brainllm.core import DataError, PartMissing, PresetError, read_jsonl, WallError, write_jsonl
+from brainllm.presets import PRESETS, get_preset
 from brainllm.losses import l2l1_loss
-from brainllm.models import BrainLLM, MaskedBrainModel, TemporalBlock, VoxelEncoder
-from brainllm.run import Run, answer_trials, load_brain, load_video
-from brainllm.stage1 import VideoAligner, load_stage1
-from brainllm.stage2 import assemble, draw_questions, load_stage2, teach
-from brainllm.teachers import VideoLLaMATeacher, answer_clip, published_video_llama
-from brainllm.video import answer_files, find_clips, read_clip
+from brainllm.models.encoder import MaskedBrainModel, TemporalBlock, VoxelEncoder
+from brainllm.decoder import BrainLLM
+from brainllm.stages.experiment import Experiment
+from brainllm.stages.teacher import answer_trials, load_video
+from brainllm.stages.pretrained import load_pretrained
+from brainllm.stages.stage1 import load_stage1, VideoAligner
+from brainllm.stages.stage2 import assemble, draw_questions, load_stage2, teacher_answers
+from brainllm.video.published import answer_clip
+from brainllm.video.checkpoints import published_video_llama
+from brainllm.video.teachers import VideoLLaMATeacher
+from brainllm.video.clips import read_clip
+from brainllm.video.answers import answer_files, find_clips
 from test_measured import bare
 from test_teachers import QFORMER, VISION, checkpoint, files, load
+from brainllm.evaluate.pipeline import evaluate_experiment, reproduce
 
 TINY = PRESETS['tiny']
 
@@ -23,7 +31,7 @@ TINY = PRESETS['tiny']
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     out = tmp_path_factory.mktemp('had')
-    return bare(Run('tiny', out=out).study, out / 'ds004488')
+    return bare(Experiment('tiny', out=out).study, out / 'ds004488')
 
 
 @pytest.fixture(scope='module')
@@ -112,8 +120,8 @@ def paper(study, weights, **changes):  # preset had, with the widths of the smal
 @pytest.fixture(scope='module')
 def done(study, weights, tmp_path_factory):
     out = tmp_path_factory.mktemp('runs')
-    result, lines = evaluate.run(paper(study, weights), out=out)
-    return Run(paper(study, weights), out=out), result, lines
+    result, lines = reproduce(paper(study, weights), out=out)
+    return Experiment(paper(study, weights), out=out), result, lines
 
 
 def test_from_events_to_the_table(done, weights):
@@ -126,14 +134,14 @@ def test_from_events_to_the_table(done, weights):
     assert result['settings']['weights'] == weights.name and str(weights) not in json.dumps(result), (
         'a result must not name folders of one machine'
     )
-    again, _ = evaluate.run(run.preset, out=run.root)
+    again, _ = reproduce(run.preset, out=run.root)
     assert again['rows'] == result['rows']
 
 
 def test_every_control_that_a_measured_study_can_have(done):
     run, _, lines = done
-    rows = controls(run.preset, out=run.root)
-    assert [k for k in rows[0] if k in DECODERS] == [n for n in DECODERS if n != 'ideal'] and len(rows) == len(lines)
+    rows = write_controls(run.preset, out=run.root)
+    assert [k for k in rows[0] if k in METHODS] == [n for n in METHODS if n != 'ideal'] and len(rows) == len(lines)
     for name, other in dict(
         brain='brain', no_brain='no_brain', shuffled_run='shuffled', ridge='ridge', video='video'
     ).items():
@@ -142,7 +150,7 @@ def test_every_control_that_a_measured_study_can_have(done):
 
 def test_the_encoder_is_the_published_one(done, weights):
     run, *_ = done
-    _, encoder = load_brain(run)
+    _, encoder = load_pretrained(run)
     held = torch.load(weights / 'scmbm/checkpoint.pth', weights_only=True)['model']
     for k, v in encoder.state_dict().items():
         assert torch.equal(v, held[k]), k
@@ -159,7 +167,7 @@ def test_video_tokens_and_answers_are_the_published_models(done, weights):
     kept = video(run.clip_features(train)[:])
     seen = torch.cat([whole.encode(read_clip(run.dataset.clip_path(t), 2, 28)[0]) for t in train])
     assert (kept - seen).abs().max() < 2e-2 * seen.std(), 'kept ViT tokens are in half precision'
-    rows = read_jsonl(teach(run) / 'answers.jsonl')
+    rows = read_jsonl(teacher_answers(run) / 'answers.jsonl')
     assert len(rows) == len(run.split.train)
     exact = [
         answer_clip(
@@ -208,23 +216,23 @@ def test_answers_made_elsewhere(done, study, weights, tmp_path):
     train = {t.clip for t in run.split.train}
     assert train <= names
     write_jsonl(tmp_path / 'train.jsonl', [r for r in rows if r['clip'] in train])  # nothing about a target's clip
-    there = Run(replace(made, answers=str(tmp_path / 'train.jsonl')), out=tmp_path / 'runs')
+    there = Experiment(replace(made, answers=str(tmp_path / 'train.jsonl')), out=tmp_path / 'runs')
     load_stage2(there)
     said = {(r['clip'], r['question']): r['answer'] for r in rows}
     assert all(
         r['answer'] == said[r['clip'], r['question']] and r['file'][0] == 'train.jsonl'
-        for r in read_jsonl(teach(there) / 'answers.jsonl')
+        for r in read_jsonl(teacher_answers(there) / 'answers.jsonl')
     )
     with pytest.raises(DataError, match='train.jsonl: no answer about'):
-        evaluate.evaluated(there)
+        evaluate_experiment(there)
     with pytest.raises(WallError):
         answer_trials(there, load_video(there), there.split.test[:1], ['Who?'])
-    result, lines = evaluate.run(replace(made, answers=str(tmp_path / 'all.jsonl')), out=tmp_path / 'runs')
+    result, lines = reproduce(replace(made, answers=str(tmp_path / 'all.jsonl')), out=tmp_path / 'runs')
     assert all(l['video'] == said[l['clip'], l['question']] for l in lines)
 
 
 def test_mindvideo_blocks(study, weights, tmp_path):
-    run = Run(
+    run = Experiment(
         get_preset(
             'tiny-had',
             study__root=str(study),
@@ -237,12 +245,12 @@ def test_mindvideo_blocks(study, weights, tmp_path):
         ),
         out=tmp_path,
     )
-    tokenizer, encoder = load_brain(run)
+    tokenizer, encoder = load_pretrained(run)
     held = torch.load(weights / 'mindvideo/model.pth', weights_only=True)
     assert isinstance(encoder.blocks[0], TemporalBlock) and all(
         torch.equal(v, held[k]) for k, v in encoder.state_dict().items()
     )
-    again, same = load_brain(run)
+    again, same = load_pretrained(run)
     bold = run.blocks(run.split.train[:2]).batch([0, 1])
     assert torch.equal(encoder(tokenizer(bold)), same(again(bold)))
 
@@ -263,9 +271,9 @@ def test_what_does_not_fit_is_refused(study, weights, tmp_path, changes, error, 
     for k, v in changes.items():
         room, _, leaf = k.rpartition('__')
         base = replace(base, **({room: replace(getattr(base, room), **{leaf: v})} if room else {leaf: v}))
-    run = Run(base, out=tmp_path)
+    run = Experiment(base, out=tmp_path)
     with pytest.raises(error, match=words):
-        (load_video if 'video' in words or 'checkpoint' in words or 'large' in words else load_brain)(run)
+        (load_video if 'video' in words or 'checkpoint' in words or 'large' in words else load_pretrained)(run)
 
 
 def test_missing_kinds_are_named(weights, tmp_path):

@@ -6,10 +6,15 @@ import nibabel as nib, numpy as np, pytest
 from nibabel.affines import apply_affine
 from scipy import ndimage
 from brainllm.core import DataError
-from brainllm.data import Run, RunStore, mni_grid
-from brainllm.simulate import brain_grid
-from brainllm.sources import Registration, dice, jacobian, load_registration, mutual_information, pull, register_study, register_subject
-from brainllm.sources import repaint, store_study, voxel_of
+from brainllm.data.files import Run
+from brainllm.data.grid import mni_grid
+from brainllm.data.blocks import RunStore
+from brainllm.simulate.brains import brain_grid
+from brainllm.sources.register import dice, jacobian, load_registration, mutual_information, pull, register_study
+from brainllm.sources.register import register_subject, Registration
+from brainllm.sources.grayordinates import voxel_of
+from brainllm.sources.register import repaint
+from brainllm.sources.study import store_study
 
 PERIOD, PHASE = np.array([30.0, 34.0, 38.0]), np.array([0.0, 1.0, 2.0])
 

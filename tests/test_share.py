@@ -6,26 +6,37 @@ import numpy as np, pytest, torch
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from brainllm import share, stage2, weights
-from brainllm.adaptors import AdaptorConfig, adaptor_layers, adaptor_parameters, adaptors_off, add_adaptors, count_parameters
-from brainllm.core import DataError, PartMissing, Store, digest, file_hash, project_root, write_json
-from brainllm.datasets import HCP_NOTICE
-from brainllm.models import BrainEncoder, BrainLLM, Bridge, FMRITokenizer, MaskedBrainModel, Projection, PromptedLLM, ShapeError
-from brainllm.models import VoxelEncoder, encoder_from
-from brainllm.run import Run, load_brain
-from brainllm.share import load_decoder, save_decoder
+from brainllm import weights
+from brainllm.models.adaptors import adaptor_layers, adaptor_parameters, AdaptorConfig, adaptors_off, add_adaptors
+from brainllm.models.adaptors import count_parameters
+from brainllm.core import DataError, PartMissing, project_root, write_json
+from brainllm.store import digest, file_hash, Store
+from brainllm.datasets.hcp import HCP_NOTICE
+from brainllm.models.tokenizer import FMRITokenizer
+from brainllm.models.encoder import BrainEncoder, MaskedBrainModel, ShapeError
+from brainllm.models.projection import Bridge, Projection
+from brainllm.models.llm import PromptedLLM
+from brainllm.decoder import BrainLLM
+from brainllm.models.encoder import encoder_from, VoxelEncoder
+from brainllm.stages.experiment import Experiment
+from brainllm.stages.pretrained import load_pretrained
+from brainllm.decoder import load_decoder, save_decoder
+from brainllm.table import COLUMNS
+from brainllm.weights import load_llm, load_scmbm, prepare
+from brainllm.decoder import read_decoder
+from brainllm.stages.stage2 import _licences, assemble, card_facts, load_stage2
 
 LICENCE = dict(licence='cc-by-4.0')
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    return Run('tiny', out=tmp_path_factory.mktemp('runs'))
+    return Experiment('tiny', out=tmp_path_factory.mktemp('runs'))
 
 
 @pytest.fixture(scope='module')
 def decoder(run):
-    return stage2.assemble(run)
+    return assemble(run)
 
 
 @pytest.fixture(scope='module')
@@ -83,7 +94,7 @@ def test_equal_here_whole_and_trained_alone(run, decoder, bold, whole, light):
     for made in (
         load_decoder(whole),
         load_decoder(light, llm='tiny', encoder=whole),
-        load_decoder(light, llm=run.llm, encoder=load_brain(run)[1]),
+        load_decoder(light, llm=run.llm, encoder=load_pretrained(run)[1]),
     ):
         assert equal(out(made, bold), want) and made.decode(bold, 'Who?') == decoder.decode(bold, 'Who?')
         assert count_parameters(made) == count_parameters(decoder) and list(adaptor_layers(made.encoder)) == list(
@@ -153,7 +164,7 @@ def test_equal_in_another_process(decoder, bold, whole, light, tmp_path):
 def test_smollm2_answers_with_the_same_words(tmp_path):
     "Tied embeddings, bfloat16, and a head of ours in the LLM; sentences that differ from brain to brain."
     parts = Store(project_root() / '_runs' / 'parts')
-    llm = PromptedLLM(*weights.load_llm(weights.prepare('llm', 'smollm2', parts)))
+    llm = PromptedLLM(*load_llm(prepare('llm', 'smollm2', parts)))
     model, bold = on(BrainEncoder(24, 2, 2), llm)
     model.projection.gain.fill_(20.0)
     said = model.decode(bold, 'What is happening?', 12)
@@ -182,7 +193,7 @@ def test_smollm2_answers_with_the_same_words(tmp_path):
     with pytest.raises(DataError, match='llm: found one with other tensors.*smollm2'):
         load_decoder(light, llm='tiny', encoder=folder)
     with pytest.raises(DataError, match='found dtype float32, wanted bfloat16'):
-        load_decoder(light, llm=PromptedLLM(*weights.load_llm(folder / 'llm', torch.float32)), encoder=folder)
+        load_decoder(light, llm=PromptedLLM(*load_llm(folder / 'llm', torch.float32)), encoder=folder)
 
 
 def test_on_the_published_encoder(run, tmp_path):
@@ -195,7 +206,7 @@ def test_on_the_published_encoder(run, tmp_path):
     torch.save(
         dict(model=masked.state_dict(), config=dict(num_heads=2, decoder_num_heads=2)), tmp_path / 'checkpoint.pth'
     )
-    model, bold = on(weights.load_scmbm(tmp_path / 'checkpoint.pth'), run.llm, mask=torch.rand(9, 8, 7) > 0.4)
+    model, bold = on(load_scmbm(tmp_path / 'checkpoint.pth'), run.llm, mask=torch.rand(9, 8, 7) > 0.4)
     folder = save_decoder(model, tmp_path / 'light', whole=False)
     for base in (tmp_path / 'checkpoint.pth', str(tmp_path), masked, encoder_from(masked)):
         assert equal(out(load_decoder(folder, run.llm, base), bold), out(model, bold))
@@ -239,7 +250,7 @@ def test_several_sets_of_adaptors(run, tmp_path):
 
 
 def test_another_base_is_refused(run, decoder, whole, light):
-    base = load_brain(run)[1]
+    base = load_pretrained(run)[1]
     with torch.no_grad():
         base.blocks[1].mlp.fc2.weight.mul_(1.1)
     with pytest.raises(DataError, match='encoder: found one with other weights.*masked modelling of the resting runs'):
@@ -258,7 +269,7 @@ def test_another_base_is_refused(run, decoder, whole, light):
         load_decoder(light, 'no-such-llm', whole)
     with pytest.raises(DataError, match='cannot be read as a language model'):
         load_decoder(light, str(light), whole)
-    strange = PromptedLLM(*weights.load_llm(whole / 'llm', torch.float32))
+    strange = PromptedLLM(*load_llm(whole / 'llm', torch.float32))
     strange.llm.model.layers[0].mlp.up_proj.weight.mul_(1.01)
     for folder, encoder in ((light, whole), (whole, None)):
         with pytest.raises(DataError, match='llm: found one with other weights.*tiny'):
@@ -540,7 +551,7 @@ def test_what_is_not_a_decoder_is_never_replaced(decoder, whole, light, tmp_path
     monkeypatch.setattr(share, 'save_file', full)
     with pytest.raises(OSError, match='no space'):
         save_decoder(decoder, over, LICENCE)
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')] and share.read_decoder(over)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')] and read_decoder(over)
 
 
 def test_what_could_not_be_rebuilt_is_not_saved(run, decoder, tmp_path):
@@ -587,10 +598,10 @@ def test_about(run, decoder, tmp_path):
 
 
 def test_card_of_a_run(run, decoder, tmp_path):
-    two = stage2.load_stage2(run)
+    two = load_stage2(run)
     labels = dict(no_brain='control: no brain', brain='decoded from the brain')
     part = lambda v, p: dict(
-        reference={k: dict(total=dict.fromkeys(stage2.COLUMNS, v)) for k in ('teacher', 'caption')},
+        reference={k: dict(total=dict.fromkeys(COLUMNS, v)) for k in ('teacher', 'caption')},
         identification=dict(total=dict(two_way=v / 100, p=p)),
     )
     result = dict(
@@ -601,15 +612,15 @@ def test_card_of_a_run(run, decoder, tmp_path):
         signature=dict(bertscore='small-bert, layer 6'),
         trials=7,
     )
-    assert not decoder.about.get('scores') and 'scores' not in stage2.about(run, two)
+    assert not decoder.about.get('scores') and 'scores' not in card_facts(run, two)
     write_json(run.folder / 'result.json', result | dict(inputs=dict(stage2='another')))
-    assert 'scores' not in stage2.about(run, two), 'scores of another decoder'
+    assert 'scores' not in card_facts(run, two), 'scores of another decoder'
     write_json(run.folder / 'result.json', result)
-    about = stage2.about(run, two)
+    about = card_facts(run, two)
     (run.folder / 'result.json').unlink()
-    assert about == stage2.about(run, two, result)
+    assert about == card_facts(run, two, result)
     with pytest.raises(DataError, match='found scores of another'):
-        stage2.about(run, two, dict(inputs=dict(stage2='another')))
+        card_facts(run, two, dict(inputs=dict(stage2='another')))
     text = (save_decoder(decoder, tmp_path / 'd', about | LICENCE) / 'README.md').read_text()
     card = ModelCard(text)
     data = card.data
@@ -648,7 +659,7 @@ def test_card_of_a_run(run, decoder, tmp_path):
         'what is known travels on'
     )
     hcp = replace(run.preset, pretrain=replace(run.preset.pretrain, source='hcp'))
-    assert 'HCP Open Access Data Use Terms' in stage2._licences(hcp, False)['encoder']
+    assert 'HCP Open Access Data Use Terms' in _licences(hcp, False)['encoder']
     text = (
         save_decoder(decoder, tmp_path / 'h', LICENCE | dict(name='A decoder', simulated=False, terms=[HCP_NOTICE]))
         / 'README.md'

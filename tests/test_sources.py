@@ -6,10 +6,22 @@ import nibabel as nib, numpy as np, pytest
 from nibabel.affines import apply_affine
 from nilearn import signal
 from brainllm.core import DataError
-from brainllm.data import Blocks, RunStore, brain_models, expected_response, mni_grid, read_confounds
-from brainllm.datasets import HAD, Urgen, cycle_of
-from brainllm.sources import CORTEX, MADE_VERTEX, SOURCES, check_labels, ciftify_runs, grayordinate_mm, match_maps, place, read_cifti
-from brainllm.sources import read_rows, series_tr, store_betas, store_grayordinates, store_study, subject_surfaces, voxel_of, write_made_had
+from brainllm.data.files import brain_models
+from brainllm.data.clean import read_confounds
+from brainllm.data.grid import mni_grid
+from brainllm.data.blocks import Blocks, expected_response, RunStore
+from brainllm.datasets.had import HAD, cycle_of
+from brainllm.datasets.films import Urgen
+from brainllm.data.files import read_cifti
+from brainllm.sources.grayordinates import CORTEX, ciftify_runs, grayordinate_mm, place
+from brainllm.sources.betas import check_labels, match_maps
+from brainllm.sources.study import SOURCES
+from brainllm.simulate.made import MADE_VERTEX
+from brainllm.data.files import read_rows, series_tr
+from brainllm.sources.grayordinates import store_grayordinates, subject_surfaces, voxel_of
+from brainllm.sources.betas import store_betas
+from brainllm.sources.study import store_study
+from brainllm.simulate.made import write_made_had
 
 MM = 5  # voxels of the stores here
 REAL = Path(__file__).parent / 'data' / 'had'  # text of ds004488

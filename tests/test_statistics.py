@@ -4,10 +4,16 @@ import subprocess, sys, time
 from itertools import permutations, product
 import numpy as np, pytest
 from scipy.stats import binomtest, kstest, norm
-from brainllm import scores, statistics
 from brainllm.core import DataError
-from brainllm.statistics import Corpus, Mean, TwoWay, identification, interval, left_out, max_t, measures, observed, p_value, pairings
-from brainllm.statistics import resample, score, word_study, word_truth
+from brainllm.evaluate.identify import identification, pairings
+from brainllm.evaluate.intervals import Corpus, interval, left_out, max_t, Mean, observed, p_value, TwoWay
+from brainllm.evaluate.statistics import measures
+from brainllm.evaluate.intervals import resample
+from brainllm.evaluate.statistics import score, word_study, word_truth
+from brainllm.evaluate.scores import bertscore, bertscore_baseline, bertscore_matrix, bertscore_report, bleu
+from brainllm.evaluate.scores import bleu_counts, bleu_matrix, bleu_value, embed_text, rescaled, rouge_matrix
+from brainllm.evaluate.scores import text_encoder
+from brainllm.evaluate.identify import identification_items
 
 PLAIN = dict(bertscore=False, n=199, draws=100)
 
@@ -175,10 +181,10 @@ def test_matrices_are_the_libraries(square):
     from rouge_score.rouge_scorer import RougeScorer
 
     hyps, refs = square
-    rouge, words = RougeScorer(['rougeL']), scores.rouge_matrix(hyps, refs)
+    rouge, words = RougeScorer(['rougeL']), rouge_matrix(hyps, refs)
     for n in (1, 2, 4):
         metric = sacrebleu.metrics.BLEU(max_ngram_order=n, effective_order=True)
-        found = scores.bleu_matrix(hyps, refs, n)
+        found = bleu_matrix(hyps, refs, n)
         assert found == pytest.approx(
             np.array([[metric.sentence_score(h, [r]).score for r in refs] for h in hyps]), abs=1e-9
         )
@@ -191,10 +197,10 @@ def test_bertscore_matrix_is_bert_score(square):
     import bert_score
 
     hyps, refs = ([t for t in texts if t.strip(' .')] for texts in square)
-    found = scores.bertscore_matrix(hyps, refs)
+    found = bertscore_matrix(hyps, refs)
     pairs = list(product(range(len(hyps)), range(len(refs))))
     assert len(pairs) >= 500
-    direct = bert_score.BERTScorer(model_type=str(scores.text_encoder().folder), num_layers=6, device='cpu').score(
+    direct = bert_score.BERTScorer(model_type=str(text_encoder().folder), num_layers=6, device='cpu').score(
         [hyps[i] for i, _ in pairs], [refs[j] for _, j in pairs], batch_size=1
     )
     assert found.reshape(-1, 3) == pytest.approx(100 * np.stack([d.numpy() for d in direct], 1), abs=2e-3)
@@ -205,7 +211,7 @@ def test_corpus_bleu_of_other_pairings_is_sacrebleu(n, square):
     import sacrebleu
 
     hyps, refs = square
-    corpus = Corpus(scores.bleu_counts(hyps, refs, n), n)
+    corpus = Corpus(bleu_counts(hyps, refs, n), n)
     columns = pairings([0] * len(hyps), 20, 5)
     drawn = resample(range(len(hyps)), 20, 5)
     metric = sacrebleu.metrics.BLEU(max_ngram_order=n)
@@ -231,7 +237,7 @@ def test_counts_without_a_match_are_smoothed_as_sacrebleu_does():
             direct = sacrebleu.BLEU.compute_bleu(
                 correct, total, size, ref, smooth_method='exp', effective_order=effective, max_ngram_order=n
             ).score
-            assert scores.bleu_value(correct, total, size, ref, effective) == pytest.approx(direct, abs=1e-9)
+            assert bleu_value(correct, total, size, ref, effective) == pytest.approx(direct, abs=1e-9)
 
 
 def test_rescaled_is_bert_score():
@@ -240,24 +246,22 @@ def test_rescaled_is_bert_score():
     from pathlib import Path
 
     hyps, refs = sentences(30, 0, 25), sentences(30, 1, 25)
-    folder = str(scores.text_encoder().folder)
+    folder = str(text_encoder().folder)
     file = Path(bert_score.__file__).parent / 'rescale_baseline/en/bert-base-uncased.tsv'
     direct = bert_score.BERTScorer(
         model_type=folder, num_layers=4, device='cpu', lang='en', rescale_with_baseline=True, baseline_path=str(file)
     ).score(hyps, refs, batch_size=1)
-    found = scores.rescaled(
-        scores.bertscore(hyps, refs, layer=4, batch=1), scores.bertscore_baseline('bert-base-uncased', 4)
-    )
+    found = rescaled(bertscore(hyps, refs, layer=4, batch=1), bertscore_baseline('bert-base-uncased', 4))
     assert found == pytest.approx(100 * np.stack([d.numpy() for d in direct], 1), abs=5e-3)
-    report = scores.bertscore_report(hyps, refs, layer=4, name='bert-base-uncased')
+    report = bertscore_report(hyps, refs, layer=4, name='bert-base-uncased')
     assert (
         'layer 4' in report['signature']
         and 'baseline of bert-base-uncased' in report['signature']
         and report['rescaled']['f'] < report['raw']['f']
     )
     with pytest.raises(DataError, match='layers 0 to 12'):
-        scores.bertscore_baseline('bert-base-uncased', 13)
-    assert scores.bertscore_baseline('no-such-model', 1) is None
+        bertscore_baseline('bert-base-uncased', 13)
+    assert bertscore_baseline('no-such-model', 1) is None
 
 
 @pytest.mark.parametrize('n_way, top_k', [(2, 1), (3, 1), (3, 2)])
@@ -283,7 +287,7 @@ def test_identification_with_distractors_counts_every_pool(n_way, top_k):
                 wins.append(np.mean([better + t < top_k for t in range(ties + 1)]))
             return np.mean(wins) if wins else np.nan
 
-        assert statistics.identification_items(sim, n_way, top_k, stimuli, classes) == pytest.approx(
+        assert identification_items(sim, n_way, top_k, stimuli, classes) == pytest.approx(
             [brute(i) for i in range(14)], nan_ok=True
         )
         if n_way == 2:
@@ -345,7 +349,7 @@ def test_a_score_is_the_same_again_and_people_are_not_pooled():
     assert rows['rougeL_f', 'total']['score'] == pytest.approx(
         (rows['rougeL_f', 'a']['score'] + rows['rougeL_f', 'b']['score']) / 2
     )  # not weighted by trials
-    assert rows['bleu2', 'b']['score'] == pytest.approx(scores.bleu(texts[30:], refs[30:], 2)['mean'])
+    assert rows['bleu2', 'b']['score'] == pytest.approx(bleu(texts[30:], refs[30:], 2)['mean'])
     alone = {r['metric']: r for r in score(texts[:30], refs[:30], seed=0, **PLAIN).rows}
     assert alone['bleu1']['p'] == rows['bleu1', 'a']['p'] and alone['bleu1']['two_way'] == rows['bleu1', 'a']['two_way']
 
@@ -357,14 +361,12 @@ def test_floor_ceiling_and_share():
     plain = {
         (r['metric'], name): r['score']
         for name, t in dict(low=low, lower=lower).items()
-        for r in score(t, refs, similarity=scores.embed_text, **PLAIN).rows
+        for r in score(t, refs, similarity=embed_text, **PLAIN).rows
     }
     assert (
         plain['rougeL_p', 'lower'] > plain['rougeL_p', 'low'] and plain['rougeL_r', 'lower'] < plain['rougeL_r', 'low']
     )
-    for r in score(
-        texts, refs, floors=dict(low=low, lower=lower), ceiling=refs, similarity=scores.embed_text, **PLAIN
-    ).rows:
+    for r in score(texts, refs, floors=dict(low=low, lower=lower), ceiling=refs, similarity=embed_text, **PLAIN).rows:
         best = max(plain[r['metric'], name] for name in ('low', 'lower'))
         assert r['floor'] == pytest.approx(best) == pytest.approx(plain[r['metric'], r['floor_name']])
         if r['metric'] == 'rougeL_p':
@@ -399,7 +401,7 @@ def test_edges_are_defined(texts, refs, bertscore):
         floors=dict(none=[''] * len(texts)),
         ceiling=refs,
         classes=[0] * len(texts),
-        similarity=scores.embed_text if bertscore else None,
+        similarity=embed_text if bertscore else None,
         **{**PLAIN, 'bertscore': bertscore},
     )
     assert str(found) and found.table(subjects=True).html()
@@ -426,7 +428,7 @@ def test_unclear_requests_are_refused():
 
 def test_another_metric_as_a_matrix():
     texts, refs = word_study(20, 0.5, 1)
-    mine = scores.rouge_matrix(texts, refs)[..., 2]
+    mine = rouge_matrix(texts, refs)[..., 2]
     rows = {r['metric']: r for r in score(texts, refs, matrices=dict(mine=mine), **PLAIN).rows}
     assert all(rows['mine'][k] == rows['rougeL_f'][k] for k in ('score', 'p', 'p_family', 'two_way', 'low', 'high'))
 
@@ -445,7 +447,7 @@ def study_of_720(controls=True):
         refs,
         blocks=[i // 60 for i in range(720)],
         classes=[i // 4 for i in range(720)],
-        similarity=scores.embed_text,
+        similarity=embed_text,
         **(dict(floors=dict(a=[refs[0]] * 720, b=texts[1:] + texts[:1]), ceiling=refs) if controls else {}),
     )
     return time.perf_counter() - begin, found

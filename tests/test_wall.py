@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
-from brainllm.core import WallError, read_jsonl, write_jsonl
-from brainllm.run import Run, clip_texts
-from brainllm.stage2 import load_stage2
+from brainllm.core import read_jsonl, WallError, write_jsonl
+from brainllm.captions import clip_texts
+from brainllm.stages.experiment import Experiment
+from brainllm.stages.stage2 import load_stage2
 
 
 def scramble_targets(study, subjects, seed):
@@ -27,7 +28,7 @@ def scramble_targets(study, subjects, seed):
 
 
 def trained(study, out, scramble=False):
-    run = Run('tiny', out=out)
+    run = Experiment('tiny', out=out)
     copy = out / 'study'
     shutil.copytree(study, copy)
     if scramble:
@@ -41,7 +42,7 @@ def run_targets(run):
 
 
 def test_scrambled_targets_change_nothing(tmp_path):
-    study = Run('tiny', out=tmp_path / 'first').study
+    study = Experiment('tiny', out=tmp_path / 'first').study
     (a_run, a), (b_run, b) = trained(study, tmp_path / 'a'), trained(study, tmp_path / 'b', scramble=True)
     seen = lambda r: [(t.clip, t.classname) for t in r.trials if t.subject in r.split.targets]
     assert a_run.split.targets == b_run.split.targets == run_targets(a_run) and seen(a_run) != seen(b_run)
@@ -55,7 +56,7 @@ def test_scrambled_targets_change_nothing(tmp_path):
 
 
 def test_a_sealed_trial_has_nothing_to_give(tmp_path):
-    run = Run('tiny', out=tmp_path)
+    run = Experiment('tiny', out=tmp_path)
     for t in run.split.adapt + run.split.test:
         for name in ('clip', 'label', 'classname', 'caption', 'text'):
             with pytest.raises(WallError):

