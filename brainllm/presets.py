@@ -9,7 +9,7 @@ __all__ = ['PAPER_SIZE', 'PRESETS', 'SimConfig', 'StudyConfig', 'DataConfig', 'B
 # %% ../nbs/00c_presets.ipynb #aa976aa5
 import dataclasses
 from dataclasses import dataclass, replace
-from .core import PresetError
+from .core import PresetError, check_choice
 
 # %% ../nbs/00c_presets.ipynb #251f99c5
 @dataclass(frozen=True)
@@ -317,8 +317,7 @@ def get_preset(
     **changes,  # 'stage1__epochs=3' changes a leaf; two underscores go down one level
 ) -> Preset:
     "The preset called `name`, with `changes`. Raises `PresetError` with the names that exist."
-    if name not in PRESETS:
-        raise PresetError(f"preset {name!r} does not exist; choose one of {', '.join(PRESETS)}")
+    check_choice(name, PRESETS, 'preset', PresetError)
     preset = PRESETS[name]
     for k, v in changes.items():
         preset = _change(preset, k.split('__'), v, f'{name}.{k}')
