@@ -10,15 +10,22 @@ from ..core import face
 
 __getattr__, __dir__, __all__ = face(
     __name__,
-    experiment='READERS FILES Experiment',
-    teacher='word_targets align_video teach_video new_video teach_small load_video answer_trials clip_timing',
+    experiment='Experiment open_experiment',
+    frozen='FrozenModels',
+    study='READERS FILES Study simulate_study see_clips clean_study',
+    teacher=(
+        'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
+        'load_video answers_origin answer_trials clip_timing'
+    ),
     pretrained=(
-        'new_encoder held_out load_parcels PUBLISHED_ENCODERS load_published_blocks initialise_encoder '
-        'encoder_origin load_pretrained'
+        'new_encoder held_out build_parcels load_parcels PUBLISHED_ENCODERS encoder_size copy_blocks '
+        'load_published_blocks initialise_encoder build_pretrained load_pretrained'
     ),
     stage1=(
-        'ADAPTORS Aligner VideoAligner stage1_step epochs align encoder_tokens projection_on_host '
-        'token_kernel folds start_projection token_identification finish_projection brain_tokens load_stage1'
+        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens projection_on_host token_kernel '
+        'folds start_projection token_identification finish_projection brain_tokens train_stage1 build_stage1 '
+        'new_stage1 load_stage1'
     ),
-    stage2='draw_questions answers_origin teacher_answers Stage2 tune load_stage2 assemble card_facts',
+    stage2='draw_questions build_answers teacher_answers Stage2 Adaptation tune build_stage2 load_stage2',
+    card='START VALUES CLIPS ENCODER_LICENCES NOTE card_scores find_scores card_facts assemble',
 )
