@@ -8,7 +8,7 @@ __all__ = ['kept_json', 'file_hash', 'digest', 'Store', 'PeakMemory', 'provenanc
 # %% ../nbs/00b_store.ipynb #5b20f4c7
 import dataclasses
 import hashlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import psutil
@@ -51,7 +51,7 @@ def digest(
 
 
 def _plain(o):
-    return dataclasses.asdict(o) if dataclasses.is_dataclass(o) else str(o)
+    return dataclasses.asdict(o) if dataclasses.is_dataclass(o) and not isinstance(o, type) else str(o)
 
 # %% ../nbs/00b_store.ipynb #ae8f8846
 class Store:
@@ -135,7 +135,7 @@ class Store:
 
 
 class PeakMemory:
-    "While it is open, the most memory that this process and its children held together: resident sets added up five times a second, in `gb`."
+    "While it is open, in `gb`, the most memory that this process and its children held: resident sets added up five times a second."
 
     def __enter__(self):
         self.gb, self._done = 0.0, threading.Event()
