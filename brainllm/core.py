@@ -10,13 +10,11 @@ __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'Artifact
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import importlib
 import json
-import numpy as np
 import os
 import random
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #564d1c25
 class BrainLLMError(Exception):
@@ -70,15 +68,15 @@ def seed_all(
     threads: int | None = None,  # torch threads; None leaves them
 ):  # a CPU generator of its own
     "Seed python, numpy and torch, and make torch deterministic."
-    import torch  # here, so that rooms which only count words do without it
+    import numpy as np  # here, so that `import brainllm` does without it and without torch
+    import torch
 
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # deterministic, without overwriting every new tensor first
-    )
+    # deterministic without overwriting every new tensor first; the module names this setting only at run time
+    setattr(torch.utils.deterministic, 'fill_uninitialized_memory', False)
     if threads:
         torch.set_num_threads(threads)
     return torch.Generator().manual_seed(seed)
@@ -153,6 +151,8 @@ def progress(
     **kw,
 ):
     "A progress bar with the time left."
+    from tqdm import tqdm
+
     return tqdm(it, desc=desc, total=total, mininterval=1.0, dynamic_ncols=False, ncols=90, **kw)
 
 # %% ../nbs/00_core.ipynb #ff8dddb9
@@ -162,7 +162,8 @@ def load_name(where: str):  # 'module:name' -> the object
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as e:
-        raise PresetError(f'{where}: found nothing of this name ({e}), wanted module:name as Python imports it') from None
+        wanted = 'wanted module:name as Python imports it'
+        raise PresetError(f'{where}: found nothing of this name ({e}), {wanted}') from None
 
 
 class Registry(dict):
@@ -191,6 +192,7 @@ def new_axes(
 ):  # Axes, or an array of them
     "Axes to draw into, without a box around them."
     import matplotlib.pyplot as plt
+    import numpy as np
 
     if ax is None: ax = plt.subplots(rows, columns, figsize=(width, height), layout='constrained', **kw)[1]
     for one in np.ravel(ax): one.spines[['top', 'right']].set_visible(False)

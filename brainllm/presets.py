@@ -37,7 +37,7 @@ class SimConfig:
     ncsnr: float = 0.5  # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
     signal: float = 1.0  # multiplies every response to a film; 0 gives the floor
     # 'rendered', each shown once, in HAD's layout; 'urgen', 15 real clips shown to everybody again and again, in the
-    # layout of `films.Urgen`
+    # layout of `datasets.Urgen`
     films: str = 'rendered'
     workers: int = 2  # processes that write the study
 
@@ -58,7 +58,7 @@ class StudyConfig:
     hold_out: tuple = ()  # classes and clips that training never sees and that alone are evaluated
     share_films: bool = False  # everybody saw the same films, so training keeps those that targets saw
 
-
+# %% ../nbs/00c_presets.ipynb #baf9044b
 @dataclass(frozen=True)
 class DataConfig:
     "From BIDS to blocks."
@@ -67,11 +67,10 @@ class DataConfig:
     window_start: float = 2.0  # first volume of the block, s after trial onset
     train_subjects: int = 0  # how many of the training subjects Stages I and II learn from; 0 is all
     adapt_take: float = 1.0  # share of the adaptation records that Stage II is given
-    adapt_share: float = (
-        0.5  # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated
-    )
+    # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated
+    adapt_share: float = 0.5
 
-
+# %% ../nbs/00c_presets.ipynb #520ecbe7
 @dataclass(frozen=True)
 class BrainConfig:
     "Tokenizer, encoder and projection."
@@ -88,17 +87,16 @@ class BrainConfig:
     tokenizer: str = 'conv'  # 'conv', or for comparison 'flat': every voxel on its own, no tokens and no encoder
     adaptor: str = 'nonlinear'  # in the encoder: 'nonlinear', or for comparison 'linear' (LoRA's form) or 'none'
 
-
+# %% ../nbs/00c_presets.ipynb #074e437d
 @dataclass(frozen=True)
 class VideoConfig:
     "The Video-LLaMA: frozen ViT, Q-Former, video Q-Former, projection, frozen LLM."
 
-    kind: str = (
-        "small"  # 'small', trained here over packaged parts; 'video-llama', from the published files under `weights`
-    )
-    vit: str = "dinov2-s"  # part name or 'tiny'
-    llm: str = "smollm2"
-    text: str = "minilm"  # sentence encoder
+    # 'small', trained here over packaged parts; 'video-llama', from the published files under `weights`
+    kind: str = 'small'
+    vit: str = 'dinov2-s'  # part name or 'tiny'
+    llm: str = 'smollm2'
+    text: str = 'minilm'  # sentence encoder
     image_size: int = 112  # pixels, a multiple of 14
     n_frames: int = 4  # frames a clip
     n_query: int = 16  # L, query tokens
@@ -148,7 +146,7 @@ class ParcelConfig:
     decoder_depth: int = 1
     decoder_heads: int = 4
 
-
+# %% ../nbs/00c_presets.ipynb #3a37123f
 @dataclass(frozen=True)
 class Stage1Config:
     "Cross-modal alignment (§3.2)."
@@ -199,11 +197,11 @@ class Preset:
     stage1: Stage1Config = Stage1Config()
     stage2: Stage2Config = Stage2Config()
     evaluate: EvaluateConfig = EvaluateConfig()
-    dtype: str = "bfloat16"  # the LLM's
+    dtype: str = 'bfloat16'  # the LLM's
     simulated: bool = True  # the brains are written by `simulate`
-    weights: str = ""  # folder of published files, laid out as in `weights.published`
-    answers: str = ""  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
-    device: str = "cpu"  # where models compute; series, tokens and kernels stay in the host's memory
+    weights: str = ''  # folder of published files, laid out as in `weights.published`
+    answers: str = ''  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
+    device: str = 'cpu'  # where models compute; series, tokens and kernels stay in the host's memory
     threads: int = 2  # fixed, so that sums come out in the same order
 
 # %% ../nbs/00c_presets.ipynb #0234888d
@@ -217,6 +215,7 @@ PAPER_SIZE = dict(
     device='cuda',
 )
 
+# %% ../nbs/00c_presets.ipynb #f3d2837b
 PRESETS = {
     'sim-had': Preset('sim-had'),
     'sim-urgen': Preset(
@@ -285,10 +284,14 @@ PRESETS = {
     ),
 }
 
-for name in ('had', 'urgen'):
-    PRESETS[f'{name}-small'] = Preset(
-        f'{name}-small', study=PRESETS[name].study, pretrain=PretrainConfig(source='hcp'), simulated=False
-    )
+# %% ../nbs/00c_presets.ipynb #10fecc2d
+PRESETS['had-small'] = Preset(
+    'had-small', study=PRESETS['had'].study, pretrain=PretrainConfig(source='hcp'), simulated=False
+)
+
+PRESETS['urgen-small'] = Preset(
+    'urgen-small', study=PRESETS['urgen'].study, pretrain=PretrainConfig(source='hcp'), simulated=False
+)
 
 PRESETS['tiny-had'] = replace(
     PRESETS['tiny'],
@@ -311,7 +314,7 @@ PRESETS['tiny-urgen'] = replace(
     sim=replace(PRESETS['tiny'].sim, films='urgen', trials=15, clip_seconds=3.0, slot=5.0),
 )
 
-
+# %% ../nbs/00c_presets.ipynb #22601f57
 def get_preset(
     name: str,  # one of PRESETS
     **changes,  # 'stage1__epochs=3' changes a leaf; two underscores go down one level
@@ -319,59 +322,82 @@ def get_preset(
     "The preset called `name`, with `changes`. Raises `PresetError` with the names that exist."
     check_choice(name, PRESETS, 'preset', PresetError)
     preset = PRESETS[name]
-    for k, v in changes.items():
-        preset = _change(preset, k.split('__'), v, f'{name}.{k}')
+    for path, value in changes.items():
+        preset = _change(preset, path.split('__'), value, f'{name}.{path}')
     return preset
 
 
 def _change(node, path, value, where):
+    "A copy of the dataclass `node` that has `value` at the end of `path`, a list of field names."
+    name, *below = path
     names = [f.name for f in dataclasses.fields(node)]
-    if path[0] not in names:
-        raise PresetError(f"{where}: no field {path[0]!r}; this level has {', '.join(names)}")
-    old = getattr(node, path[0])
-    if len(path) > 1 and not dataclasses.is_dataclass(old):
-        raise PresetError(f"{where}: {path[0]!r} is a plain value and has nothing below it")
-    if len(path) == 1 and (
-        not isinstance(value, type(old)) and not (isinstance(old, float) and isinstance(value, int))
-    ):
-        raise PresetError(
-            f"{where}: found {value!r} ({type(value).__name__}), wanted {type(old).__name__} like {old!r}"
-        )
-    return replace(node, **{path[0]: _change(old, path[1:], value, where) if len(path) > 1 else value})
+    if name not in names:
+        raise PresetError(f"{where}: no field {name!r}; this level has {', '.join(names)}")
+    old = getattr(node, name)
+    if not below:
+        _check_kind(value, old, where)
+        return replace(node, **{name: value})
+    if not dataclasses.is_dataclass(old):
+        raise PresetError(f"{where}: {name!r} is a plain value and has nothing below it")
+    return replace(node, **{name: _change(old, below, value, where)})
+
+
+def _check_kind(value, old, where):
+    "Raise `PresetError` where `value` is not of the type of `old`; a whole number may stand for a float."
+    if isinstance(value, type(old)): return
+    if isinstance(old, float) and isinstance(value, int): return
+    kind, wanted = type(value).__name__, type(old).__name__
+    raise PresetError(f"{where}: found {value!r} ({kind}), wanted {wanted} like {old!r}")
 
 # %% ../nbs/00c_presets.ipynb #48946c19
 def choose_study(
     preset: Preset,
     root: str = '',  # of the BIDS tree
     source: str = '',  # 'volume', 'ciftify', 'beta' or 'mosaic'
-    subjects: str = '',
-    targets: str = '',  # names parted by commas, as in '01,02,07'
+    subjects: str = '',  # names parted by commas, as in '01,02,07'
+    targets: str = '',  # the same, of those whose labels are never seen
     **more: str,  # weights, answers, device: fields of `Preset`
 ) -> Preset:
-    "The preset with what is said of its study, and where its files are. Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."
-    names = lambda v: (
-        (f'{v:02d}',)
-        if isinstance(v, int)
-        else tuple(n.strip().removeprefix('sub-') for n in v.split(',') if n.strip())
-    )  # papermill -p targets 04 gives the number 4
-    said = dict(root=root, source=source, subjects=names(subjects), targets=names(targets))
-    said = {k: v for k, v in said.items() if v}
-    if said and (preset.simulated or preset.study.layout == 'haxby'):
+    """The preset with what is said of its study, and where its files are; what is '' stays as it was.
+
+    Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."""
+    settings = dict(root=root, source=source, subjects=_subject_names(subjects), targets=_subject_names(targets))
+    settings = {field: value for field, value in settings.items() if value}
+    _check_on_disk(preset, settings)
+    study = replace(preset.study, **settings)
+    _check_targets(study)
+    _check_more(more)
+    return replace(preset, study=study, **{field: value for field, value in more.items() if value})
+
+
+def _subject_names(value) -> tuple:
+    "'01,sub-02' as ('01', '02'); papermill's -p targets 04 gives the number 4, which is '04'."
+    if isinstance(value, int): return (f'{value:02d}',)
+    return tuple(name.strip().removeprefix('sub-') for name in value.split(',') if name.strip())
+
+
+def _check_on_disk(preset, settings):
+    if not settings: return
+    if preset.simulated or preset.study.layout == 'haxby':
         raise PresetError(
-            f"preset {preset.name!r}: found {', '.join(said)} for a study that this preset makes itself, wanted "
+            f"preset {preset.name!r}: found {', '.join(settings)} for a study that this preset makes itself, wanted "
             "none; take preset had or urgen for a study on disk"
         )
-    study = replace(preset.study, **said)
+
+
+def _check_targets(study):
     strangers = set(study.targets) - set(study.subjects) if study.subjects else ()
     if strangers:
         raise PresetError(
             f"targets: found {', '.join(sorted(strangers))}, wanted some of the subjects "
             f"{', '.join(study.subjects)}; name targets among them, as in -p targets {study.subjects[-1]}"
         )
+
+
+def _check_more(more):
     strange = set(more) - {'weights', 'answers', 'device'}
     if strange:
         raise PresetError(
             f"{', '.join(sorted(strange))}: nothing of this name can be said of a run; wanted root, source, "
             "subjects, targets, weights, answers or device"
         )
-    return replace(preset, study=study, **{k: v for k, v in more.items() if v})

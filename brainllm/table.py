@@ -10,6 +10,38 @@ import html
 import re
 from dataclasses import dataclass
 
+# %% ../nbs/00d_table.ipynb #96babc5e
+def _cell_text(value, digits: int) -> str:
+    if value is None: return '–'
+    if isinstance(value, float): return f'{value:.{digits}f}'
+    return str(value)
+
+
+def _column(cells: list, i: int) -> list:
+    return [row[i] for row in cells]
+
+
+def _all_numbers(texts: list) -> bool:  # also '<0.01', '53.1*' and the dash
+    return all(re.fullmatch(r'[-–<\d.*]+', text) for text in texts)
+
+# %% ../nbs/00d_table.ipynb #a2b68e93
+def _aligned(row: list, widths: list, right: list) -> str:
+    "A line of text; `right` says which columns are set to the right."
+    padded = []
+    for text, width, is_right in zip(row, widths, right, strict=False):
+        padded.append(text.rjust(width) if is_right else text.ljust(width))
+    return '  '.join(padded).rstrip()
+
+
+def _piped(row: list) -> str:
+    "A line of a Markdown table."
+    return '| ' + ' | '.join(text.replace('|', r'\|') for text in row) + ' |'
+
+
+def _tagged(tag: str, row: list) -> str:  # 'th' or 'td'
+    "A row of an HTML table."
+    return '<tr>' + ''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in row) + '</tr>'
+
 # %% ../nbs/00d_table.ipynb #0ea7d0a5
 @dataclass(frozen=True)
 class Table:
@@ -20,43 +52,47 @@ class Table:
     caption: str = ''
     digits: int = 2  # decimals of a float
 
-    def cells(self) -> list:  # header first, all str
+    def cells(self) -> list:  # rows of str, the header first
         "Every cell as text."
-        show = lambda v: '–' if v is None else f'{v:.{self.digits}f}' if isinstance(v, float) else str(v)
-        return [[show(v) for v in row] for row in (self.header, *self.rows)]
+        texts = []
+        for row in (self.header, *self.rows):
+            texts.append([_cell_text(value, self.digits) for value in row])
+        return texts
+
+    def _columns(self) -> list:  # columns of str, their names first
+        cells = self.cells()
+        return [_column(cells, i) for i in range(len(self.header))]
 
     def numeric(self) -> list:  # one bool for each column
         "Which columns hold nothing but numbers, to be set to the right."
-        return [all(re.fullmatch(r'[-–<\d.*]+', row[i]) for row in self.cells()[1:]) for i in range(len(self.header))]
+        return [_all_numbers(texts) for _, *texts in self._columns()]
 
     def __str__(self):
-        cells = self.cells()
-        width = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
-        lines = [
-            '  '.join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, width, self.numeric())).rstrip()
-            for row in cells
-        ]
-        return '\n'.join([*([self.caption] if self.caption else []), lines[0], '-' * len(lines[0]), *lines[1:]])
+        widths = [max(map(len, column)) for column in self._columns()]
+        right = self.numeric()
+        first, *lines = [_aligned(row, widths, right) for row in self.cells()]
+        caption = [self.caption] if self.caption else []
+        return '\n'.join([*caption, first, '-' * len(first), *lines])
 
     def markdown(self) -> str:
         "A pipe table."
-        lines = ['| ' + ' | '.join(c.replace('|', r'\|') for c in row) + ' |' for row in self.cells()]
-        return '\n'.join(
-            [lines[0], '|' + '|'.join('---:' if n else '---' for n in self.numeric()) + '|', *lines[1:]]
-            + ([f'\n: {self.caption}'] if self.caption else [])
-        )
+        first, *lines = [_piped(row) for row in self.cells()]
+        rule = '|'.join('---:' if right else '---' for right in self.numeric())
+        caption = [f'\n: {self.caption}'] if self.caption else []
+        return '\n'.join([first, f'|{rule}|', *lines, *caption])
 
     def html(self) -> str:
         "An HTML table; the text of cells is escaped."
-        row = lambda tag, cells: '<tr>' + ''.join(f'<{tag}>{html.escape(c)}</{tag}>' for c in cells) + '</tr>'
-        head, *body = self.cells()
-        return f"<table><caption>{html.escape(self.caption)}</caption>{row('th', head)}{''.join(row('td', r) for r in body)}</table>"
+        first, *rows = self.cells()
+        caption = f'<caption>{html.escape(self.caption)}</caption>'
+        body = ''.join(_tagged('td', row) for row in rows)
+        return f"<table>{caption}{_tagged('th', first)}{body}</table>"
 
     def _repr_markdown_(self):
         return self.markdown()
 
 # %% ../nbs/00d_table.ipynb #4638edf5
-COLUMNS = dict(
+COLUMNS = dict(  # key in a result file -> column name
     bertscore_f='BERTScore',
     bleu1='SacreBLEU-1',
     bleu2='SacreBLEU-2',

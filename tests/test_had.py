@@ -93,7 +93,7 @@ def test_all_of_it_from_text_under_both_versions(whole):
 
 def test_all_of_it_in_a_gigabyte(whole):
     code = (
-        "from brainllm.core import PeakMemory; from brainllm.datasets import HAD\nwith PeakMemory() as memory: n = "
+        "from brainllm.store import PeakMemory; from brainllm.datasets import HAD\nwith PeakMemory() as memory: n = "
         f"len(HAD({str(whole[0])!r}).trials())\nprint(n, memory.gb)"
     )  # a process of its own, torch included
     n, peak = map(

@@ -12,13 +12,13 @@ import math
 import nibabel as nib
 import numpy as np
 import torch
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from joblib import Parallel, delayed
-from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 from nilearn.datasets import load_mni152_brain_mask
 from pathlib import Path
 from torch.utils.data import Dataset
-from ..core import ArtifactError, DataError, progress, whole_file, write_json
+from ..core import ArtifactError, DataError, new_axes, progress, whole_file, write_json
 from ..presets import DataConfig
 from .files import read_series, Run
 from .clean import clean_series, read_confounds
@@ -26,19 +26,30 @@ from .grid import check_grid, check_space, check_tr, mni_grid, subject_mask, tri
 
 # %% ../../nbs/01e_blocks.ipynb #3a9c09ca
 def _store_run(
-    run, reads, weights, out, derivatives
-):  # weights (V, voxels of reads), or None where the voxels are taken as they are
+    run,
+    reads,  # (X, Y, Z) bool, which of its voxels are read
+    weights,  # (V, voxels of reads), or None where the voxels are taken as they are
+    out,
+    derivatives,
+):  # its row of meta.json
     series = read_series(run, reads)
     if weights is not None:
         series = np.stack([weights @ volume for volume in series])
-    return store_series(
-        run, series, None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives), out
-    )
+    confounds = None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives)
+    return store_series(run, series, confounds, out)
 
 
-def store_series(run, series, confounds, out, **how):  # its row of meta.json
-    fixed = int((np.ptp(series, axis=0) == 0).sum())
-    save_series(out / f'{run.key}.npy', clean_series(series, confounds, run.tr, **how).astype(np.float16))
+def store_series(
+    run: Run,  # whose it is
+    series: np.ndarray,  # (T, V)
+    confounds,  # table (T, C), or None
+    out: Path,  # folder of the store
+    **cleaning,  # for `clean_series`
+) -> dict:  # its row of meta.json
+    "Clean one run and write it into the store, as float16."
+    constant = int((np.ptp(series, axis=0) == 0).sum())
+    save_series(out / f'{run.key}.npy', clean_series(series, confounds, run.tr, **cleaning).astype(np.float16))
+    columns = [] if confounds is None else list(confounds.columns)
     return dict(
         subject=run.subject,
         run=run.run,
@@ -46,64 +57,108 @@ def store_series(run, series, confounds, out, **how):  # its row of meta.json
         file=f'{run.key}.npy',
         volumes=len(series),
         source=run.bold.name,
-        constant_voxels=fixed,
-        outliers=0 if confounds is None else sum(c.startswith('motion_outlier') for c in confounds),
-        regressors=[] if confounds is None else list(confounds.columns),
+        constant_voxels=constant,
+        outliers=sum(c.startswith('motion_outlier') for c in columns),
+        regressors=columns,
     )
 
 
-def save_series(path, array):
+def save_series(
+    path,  # .npy
+    array: np.ndarray,
+):
+    "Write an array, whole or not at all."
     with whole_file(path) as tmp, tmp.open('wb') as f:
         np.save(f, array)
 
-# %% ../../nbs/01e_blocks.ipynb #06f4b897
-def _native_masks(first, shapes):  # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}
-    return {s: subject_mask(r, *shapes[s]) for s, r in progress(sorted(first.items()), 'brain masks')}
+# %% ../../nbs/01e_blocks.ipynb #85c54f63
+@dataclass(frozen=True)
+class _Layout:
+    "The grid that the stored runs share, and how each subject's volumes come onto it."
+
+    shape: tuple  # (X, Y, Z)
+    affine: np.ndarray  # (4, 4)
+    masks: dict  # subject -> (X, Y, Z) bool, the subject's brain on this grid
+    mask: np.ndarray  # (X, Y, Z) bool, what all subjects have
+    reads: dict  # subject -> voxels to read of the subject's own volumes, weights (V, those voxels) or None
 
 
-def _onto_mni(
-    first, shapes, voxel_mm, to_native
-):  # shape, affine, {subject: mask on the MNI grid}, {subject: weights (voxels of the template's brain, its own voxels)}, the template's brain
+def _native_masks(first, grids):  # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}
+    return {s: subject_mask(run, *grids[s]) for s, run in progress(sorted(first.items()), 'brain masks')}
+
+
+def _common_mask(masks):  # {subject: (X, Y, Z)} -> (X, Y, Z) bool
+    mask = np.all(list(masks.values()), 0)
+    if not mask.any():
+        raise DataError(
+            f"the masks of {', '.join(sorted(masks))} have no voxel in common; wanted brains that overlap; are they "
+            "in one space?"
+        )
+    return mask
+
+
+def _own_layout(first, grids) -> _Layout:  # the volumes' own grid, which all share
+    shape, affine = next(iter(grids.values()))
+    masks = _native_masks(first, grids)
+    mask = _common_mask(masks)
+    return _Layout(shape, affine, masks, mask, {s: (mask, None) for s in first})
+
+
+def _mni_layout(first, grids, voxel_mm, to_native) -> _Layout:  # the MNI grid, onto which everybody is resampled
     shape, affine = mni_grid(voxel_mm)
     brain = load_mni152_brain_mask(resolution=voxel_mm).get_fdata() > 0
     mm = nib.affines.apply_affine(affine, np.argwhere(brain))
-    weights = {s: trilinear(to_native[s](mm) if s in to_native else mm, *shapes[s]) for s in first}
+    weights = {s: trilinear(to_native[s](mm) if s in to_native else mm, *grids[s]) for s in first}
     masks = {}
-    for s, own in _native_masks(first, shapes).items():
+    for s, own in _native_masks(first, grids).items():
         masks[s] = brain.copy()
         masks[s][brain] = weights[s] @ own.ravel().astype(np.float32) >= 0.5
-    return shape, affine, masks, weights, brain
+    mask = _common_mask(masks)
+    reads = {s: _needed_voxels(weights[s][mask[brain]], grids[s][0]) for s in first}
+    return _Layout(shape, affine, masks, mask, reads)
 
 
-def _reads(
-    weights, rows, shape
-):  # what of a subject's volumes is read (X, Y, Z), and the weights of those voxels (V, reads)
-    weights = weights[rows]
+def _needed_voxels(weights, shape):  # (V, all voxels) -> those with a weight (X, Y, Z) bool, weights (V, those)
     used = np.unique(weights.indices)
-    reads = np.zeros(shape, bool)
-    reads.flat[used] = True
-    return reads, weights[:, used]
+    needed = np.zeros(shape, bool)
+    needed.flat[used] = True
+    return needed, weights[:, used]
 
 
-def _write_meta(out, runs, shape, affine, masks, rows):  # last of all: a folder without meta.json is not whole
-    write_json(
-        out / 'meta.json',
-        dict(
-            kind='series',
-            tr=runs[0].tr,
-            affine=affine.tolist(),
-            shape=[int(n) for n in shape],
-            voxels=int(np.all(list(masks.values()), 0).sum()),
-            runs=rows,
-            mask=dict(
-                rule='intersection over subjects',
-                voxels={s: int(m.sum()) for s, m in masks.items()},
-                computed=sorted({r.subject for r in runs if r.mask is None}),
-            ),
-        ),
+def _check_grids(runs, resampled):  # {subject: (shape, affine)}; the subject's own where resampled, else one for all
+    own = {}
+    for run in runs: own.setdefault(run.subject, []).append(run)
+    if not resampled:
+        grid = check_grid(runs)[:2]
+        return {subject: grid for subject in own}
+    check_tr([same[0] for same in own.values()])
+    return {subject: check_grid(same)[:2] for subject, same in own.items()}
+
+
+def _start_store(out, mask):  # without meta.json until all is there
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'meta.json').unlink(missing_ok=True)
+    save_series(out / 'mask.npy', mask)
+
+
+def _finish_store(out, first, layout, rows):  # last of all: a folder without meta.json is not whole
+    masks = dict(
+        rule='intersection over subjects',
+        voxels={subject: int(m.sum()) for subject, m in layout.masks.items()},
+        computed=sorted({run.subject for run in first.values() if run.mask is None}),
     )
+    meta = dict(
+        kind='series',
+        tr=next(iter(first.values())).tr,
+        affine=layout.affine.tolist(),
+        shape=[int(n) for n in layout.shape],
+        voxels=int(layout.mask.sum()),
+        runs=rows,
+        mask=masks,
+    )
+    write_json(out / 'meta.json', meta)
 
-
+# %% ../../nbs/01e_blocks.ipynb #06f4b897
 def store_runs(
     dataset,  # has .subjects and .runs(subject, task) -> list[Run]
     out_dir,  # folder to fill; meta.json comes last, so a folder without it is not whole
@@ -111,18 +166,14 @@ def store_runs(
     tasks=('action', 'rest'),  # a subject without runs of a task is passed over, unless nothing at all is found
     derivatives: bool = True,  # regress out the motion parameters' derivatives too
     workers: int = 2,  # threads; unpacking and linear algebra run outside Python's lock
-    voxel_mm: int
-    | None = None,  # resample every run onto `mni_grid(voxel_mm)`; None: the volumes' own grid, which all must share
-    to_native: dict
-    # subject -> function from MNI mm (N, 3) to mm (N, 3) in that subject's native space; None: volumes are in MNI
-    # space already
-    | None = None,
+    voxel_mm: int | None = None,  # resample every run onto `mni_grid(voxel_mm)`; None: the one grid that all share
+    to_native: dict | None = None,  # subject -> function from MNI mm (N, 3) to its own mm (N, 3); None: all are in MNI
 ) -> Path:  # the folder: <run>.npy (T, V) float16 each, mask.npy (X, Y, Z) bool, meta.json
     "Clean every run and keep it inside the common mask. Raises `DataError` before the work for anything the headers show."
     out = Path(out_dir)
     subjects = list(subjects or dataset.subjects)
     to_native = to_native or {}
-    runs = [r for s in subjects for task in tasks for r in dataset.runs(s, task)]
+    runs = [run for subject in subjects for task in tasks for run in dataset.runs(subject, task)]
     if not runs:
         raise DataError(
             f"{dataset}: found no runs of tasks {', '.join(tasks)} for subjects {', '.join(subjects)}; wanted "
@@ -134,51 +185,23 @@ def store_runs(
             "the MNI grid by resampling"
         )
     check_space(runs, to_native, bool(voxel_mm))
-    first = {r.subject: r for r in reversed(runs)}
-    shapes = _check_grids(runs, bool(voxel_mm))
-    if voxel_mm:
-        shape, affine, masks, weights, brain = _onto_mni(first, shapes, voxel_mm, to_native)
-    else:
-        (shape, affine), masks = shapes[runs[0].subject], _native_masks(first, shapes)
-    mask = np.all(list(masks.values()), 0)
-    if not mask.any():
-        raise DataError(
-            f"the masks of {', '.join(sorted(masks))} have no voxel in common; wanted brains that overlap; are they "
-            "in one space?"
-        )
-    how = (
-        {s: _reads(weights[s], mask[brain], shapes[s][0]) for s in first}
-        if voxel_mm
-        else {s: (mask, None) for s in first}
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'meta.json').unlink(missing_ok=True)
-    save_series(out / 'mask.npy', mask)
-    jobs = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(
-        delayed(_store_run)(r, *how[r.subject], out, derivatives) for r in runs
-    )
-    rows = list(progress(jobs, 'cleaning runs', len(runs)))
-    _write_meta(out, list(first.values()), shape, affine, masks, rows)
+    first = {run.subject: run for run in reversed(runs)}  # of each subject
+    grids = _check_grids(runs, bool(voxel_mm))
+    layout = _mni_layout(first, grids, voxel_mm, to_native) if voxel_mm else _own_layout(first, grids)
+    _start_store(out, layout.mask)
+    jobs = [delayed(_store_run)(run, *layout.reads[run.subject], out, derivatives) for run in runs]
+    done = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(jobs)
+    rows = list(progress(done, 'cleaning runs', len(runs)))
+    _finish_store(out, first, layout, rows)
     return out
 
-
-def _check_grids(
-    runs, resampled
-):  # {subject: (shape, affine)}; every subject's own where they get resampled, else one for all
-    by = {s: [r for r in runs if r.subject == s] for s in {r.subject: None for r in runs}}
-    if not resampled:
-        grid = check_grid(runs)[:2]
-        return {s: grid for s in by}
-    check_tr([own[0] for own in by.values()])
-    return {s: check_grid(own)[:2] for s, own in by.items()}
-
-
+# %% ../../nbs/01e_blocks.ipynb #ded99728
 def store_session(
     session: Run,  # one file that holds several runs, end to end
     numbers: list,  # the run that each volume belongs to, counted from 1
     out_dir,  # folder to fill, as by `store_runs`
     high_pass: float | None = 0.008,  # Hz; None takes off a straight line alone
-) -> Path:
+) -> Path:  # the folder
     "Clean every run of a file by itself and keep it inside the mask. Raises `DataError`."
     out = Path(out_dir)
     shape, affine, lengths = check_grid([session])
@@ -188,20 +211,28 @@ def store_session(
             "for each volume; the two are not of the same session"
         )
     mask = subject_mask(session, shape, affine)
-    series, numbers, rows = read_series(session, mask), np.asarray(numbers), []
-    out.mkdir(parents=True, exist_ok=True)
-    (out / 'meta.json').unlink(missing_ok=True)
-    save_series(out / 'mask.npy', mask)
+    series = read_series(session, mask)
+    numbers = np.asarray(numbers)
+    _start_store(out, mask)
+    rows = []
     for n in sorted(set(numbers.tolist())):
         rows.append(store_series(replace(session, run=n), series[numbers == n], None, out, high_pass=high_pass))
-    _write_meta(out, [session], shape, affine, {session.subject: mask}, rows)
+    layout = _Layout(shape, affine, {session.subject: mask}, mask, {})
+    _finish_store(out, {session.subject: session}, layout, rows)
     return out
 
 # %% ../../nbs/01e_blocks.ipynb #1e6d325c
 class RunStore:
-    "A folder that `store_runs` filled. `.mask` (X, Y, Z) bool, `.affine` (4, 4), `.tr` s, `.n_voxels`, `.runs` rows of meta.json, `.kind` 'series' (rows are volumes) or 'beta' (rows are trials)."
+    """A folder that `store_runs` filled.
 
-    def __init__(self, folder):  # raises ArtifactError when the folder is not whole
+    `.mask` (X, Y, Z) bool, `.affine` (4, 4), `.tr` s, `.n_voxels`, `.runs` rows of meta.json, `.kind` 'series' (rows
+    are volumes) or 'beta' (rows are trials). Raises `ArtifactError` when the folder is not whole.
+    """
+
+    def __init__(
+        self,
+        folder,  # of the store
+    ):
         self.folder = Path(folder)
         try:
             meta = json.loads((self.folder / 'meta.json').read_text())
@@ -214,21 +245,24 @@ class RunStore:
         self.shape = tuple(meta['shape'])
         self.runs = meta['runs']
         self.n_voxels = meta['voxels']
-        self.affine, self.inside, self.kind = (
-            np.array(meta['affine']),
-            np.flatnonzero(self.mask),
-            meta.get('kind', 'series'),
-        )
+        self.affine = np.array(meta['affine'])
+        self.inside = np.flatnonzero(self.mask)
+        self.kind = meta.get('kind', 'series')
         if self.kind not in ('series', 'beta'):
             raise ArtifactError(
                 f"{self.folder / 'meta.json'}: found kind {self.kind!r}, wanted 'series' or 'beta'; delete the "
                 "folder and store the runs again"
             )
         self._rows = {(r['subject'], r['run'], r['task']): r for r in self.runs}
-        self._open = {}
+        self._open = {}  # file -> its array, once it was asked for
 
-    def row(self, subject, run, task='action'):  # raises DataError
-        "What meta.json says of a run."
+    def row(
+        self,
+        subject: str,  # '01'
+        run: int,  # counted from 1
+        task: str = 'action',
+    ) -> dict:
+        "What meta.json says of a run. Raises `DataError` for a run that is not there."
         if (subject, run, task) in self._rows: return self._rows[subject, run, task]
         raise DataError(
             f"{self.folder}: subject {subject}, {task} run {run}: found no stored series; wanted one of "
@@ -237,27 +271,36 @@ class RunStore:
         )
 
     def series(
-        self, subject, run, task='action'
+        self,
+        subject: str,  # '01'
+        run: int,  # counted from 1
+        task: str = 'action',
     ) -> np.ndarray:  # (T_run, V) float16, memory-mapped; (trials, V) in a store of betas
-        "The cleaned time series of a run, or its maps."
+        "The cleaned time series of a run, or its maps. Raises `DataError`, and `ArtifactError` for a damaged file."
         row = self.row(subject, run, task)
-        if row['file'] not in self._open:
-            try:
-                x = np.load(self.folder / row['file'], mmap_mode='r')
-            except (FileNotFoundError, ValueError) as e:
-                raise ArtifactError(
-                    f"{self.folder / row['file']}: found no whole series ({e}); delete {self.folder} and run "
-                    "store_runs again"
-                ) from None
-            if x.shape != (row['volumes'], self.n_voxels):
-                raise ArtifactError(
-                    f"{self.folder / row['file']}: found shape {x.shape}, wanted {(row['volumes'], self.n_voxels)}; "
-                    f"delete {self.folder} and run store_runs again"
-                )
-            self._open[row['file']] = x
+        if row['file'] not in self._open: self._open[row['file']] = self._map(row)
         return self._open[row['file']]
 
+    def _map(self, row):  # the array of a run, checked
+        path = self.folder / row['file']
+        try:
+            array = np.load(path, mmap_mode='r')
+        except (FileNotFoundError, ValueError) as e:
+            raise ArtifactError(
+                f"{path}: found no whole series ({e}); delete {self.folder} and run store_runs again"
+            ) from None
+        want = (row['volumes'], self.n_voxels)
+        if array.shape != want:
+            raise ArtifactError(
+                f"{path}: found shape {array.shape}, wanted {want}; delete {self.folder} and run store_runs again"
+            )
+        return array
+
 # %% ../../nbs/01e_blocks.ipynb #bfebd171
+def _open_store(store) -> RunStore:  # from one, or the folder of one
+    return store if isinstance(store, RunStore) else RunStore(store)
+
+
 def _wants_series(store):
     if store.kind == 'beta':
         raise DataError(
@@ -266,14 +309,12 @@ def _wants_series(store):
         )
 
 
-def _widen(x):
-    return torch.from_numpy(
-        np.array(x)
-    ).float()  # float16 on disk -> float32; torch is twenty times quicker at it than numpy
+def _widen(rows):  # float16 from the disk -> float32; torch is twenty times quicker at it than numpy
+    return torch.from_numpy(np.array(rows)).float()
 
 
 class Windows(Dataset):
-    "Windows of `in_frames` volumes cut from stored runs; item i is (T, X, Y, Z) float32."
+    "Windows of `in_frames` volumes cut from stored runs; item i is (T, X, Y, Z) float32. Raises `DataError`."
 
     def __init__(
         self,
@@ -281,19 +322,20 @@ class Windows(Dataset):
         starts: list,  # (subject, run, task, first volume) a window
         in_frames: int = 5,  # T, volumes
     ):
-        self.store = store if isinstance(store, RunStore) else RunStore(store)
+        self.store = _open_store(store)
         self.starts = list(starts)
         self.in_frames = in_frames
         _wants_series(self.store)
-        tr = self.store.tr
-        for subject, run, task, first in self.starts:
-            n = self.store.row(subject, run, task)['volumes']
-            if not 0 <= first <= n - in_frames:
-                raise DataError(
-                    f"subject {subject}, {task} run {run}: a window would be volumes {first} to "
-                    f"{first + in_frames - 1}, but the run has volumes 0 to {n - 1} (a window of {in_frames * tr:g} "
-                    f"s from {first * tr:g} s on, a run of {n * tr:g} s); leave this trial out or shorten the window"
-                )
+        for start in self.starts: self._check_start(*start)
+
+    def _check_start(self, subject, run, task, first):
+        n_volumes, tr, frames = self.store.row(subject, run, task)['volumes'], self.store.tr, self.in_frames
+        if 0 <= first <= n_volumes - frames: return
+        raise DataError(
+            f"subject {subject}, {task} run {run}: a window would be volumes {first} to "
+            f"{first + frames - 1}, but the run has volumes 0 to {n_volumes - 1} (a window of {frames * tr:g} "
+            f"s from {first * tr:g} s on, a run of {n_volumes * tr:g} s); leave this trial out or shorten the window"
+        )
 
     def __len__(self):
         return len(self.starts)
@@ -305,7 +347,10 @@ class Windows(Dataset):
         *run, first = self.starts[i]
         return _widen(self.store.series(*run)[first : first + self.in_frames])
 
-    def voxels(self, indices) -> torch.Tensor:  # (B, T, V) float32
+    def voxels(
+        self,
+        indices,  # which windows
+    ) -> torch.Tensor:  # (B, T, V) float32
         "Windows inside the mask only."
         return torch.stack([self._cut(int(i)) for i in indices])
 
@@ -314,7 +359,7 @@ class Windows(Dataset):
         indices,  # which windows
         out: torch.Tensor | None = None,  # an earlier result of the same shape, to be written over
     ) -> torch.Tensor:  # (B, T, X, Y, Z) float32, 0 outside the mask
-        "Windows in the box."
+        "Windows in the box. Raises `DataError` for an `out` of another shape."
         want = (len(indices), self.in_frames, *self.store.shape)
         if out is None:
             out = torch.zeros(want)
@@ -323,10 +368,11 @@ class Windows(Dataset):
                 f"out: found {tuple(out.shape)}, wanted a contiguous {want}; pass what an earlier batch() of as many "
                 "windows returned"
             )
-        flat, inside = out.view(*want[:2], -1), torch.from_numpy(self.store.inside)
-        for b, i in enumerate(indices):
-            for row, volume in zip(flat[b], self._cut(int(i))):
-                row.scatter_(0, inside, volume)
+        boxes = out.view(*want[:2], -1)  # (B, T, X*Y*Z)
+        inside = torch.from_numpy(self.store.inside)
+        for box, i in zip(boxes, indices, strict=True):
+            for flat, volume in zip(box, self._cut(int(i)), strict=True):
+                flat.scatter_(0, inside, volume)
         return out
 
 # %% ../../nbs/01e_blocks.ipynb #90778d65
@@ -338,10 +384,13 @@ def rest_windows(
     subjects: list | None = None,  # None: everybody who has such runs
 ) -> Windows:
     "All windows of unlabelled runs, for masked brain modelling. Raises `DataError` when there are none."
-    store = store if isinstance(store, RunStore) else RunStore(store)
+    store = _open_store(store)
     _wants_series(store)
-    rows = [r for r in store.runs if r['task'] == task and (subjects is None or r['subject'] in subjects)]
-    starts = [(r['subject'], r['run'], task, v) for r in rows for v in range(0, r['volumes'] - in_frames + 1, stride)]
+    starts = []
+    for row in store.runs:
+        if row['task'] != task or (subjects is not None and row['subject'] not in subjects): continue
+        for first in range(0, row['volumes'] - in_frames + 1, stride):
+            starts.append((row['subject'], row['run'], task, first))
     if not starts:
         raise DataError(
             f"{store.folder}: found no {task} run of {in_frames} volumes or more; stored are "
@@ -368,10 +417,10 @@ def expected_response(
     "How a responding voxel is expected to move through a block: nilearn's canonical (Glover) response to a clip of `duration`."
     from nilearn.glm.first_level import compute_regressor
 
-    h = compute_regressor(np.array([[0.0], [duration], [1.0]]), 'glover', window_start + tr * np.arange(in_frames + 1))[
-        0
-    ][:in_frames, 0]  # one more, since nilearn reads the TR off two volumes
-    return (h / np.linalg.norm(h)).astype(np.float32)
+    clip = np.array([[0.0], [duration], [1.0]])
+    times = window_start + tr * np.arange(in_frames + 1)  # one more, since nilearn reads the TR off two volumes
+    response = compute_regressor(clip, 'glover', times)[0][:in_frames, 0]
+    return (response / np.linalg.norm(response)).astype(np.float32)
 
 
 def frames_for(
@@ -385,46 +434,46 @@ def frames_for(
 
 # %% ../../nbs/01e_blocks.ipynb #dd90f652
 class Blocks(Windows):
-    "One window a trial; item i is the block (T, X, Y, Z) float32 of `trials[i]`, sealed or not. From a store of betas, the trial's map over the expected response."
+    """One window a trial; item i is the block (T, X, Y, Z) float32 of `trials[i]`, sealed or not.
+
+    From a store of betas, the trial's map over the expected response. Of a trial only subject, run and onset are
+    looked at; in a store of betas, index instead of onset. Raises `DataError` where a block would leave its run.
+    """
 
     def __init__(
         self,
         store,  # RunStore, or the folder of one
-        # Trial or SealedTrial; only subject, run and onset are looked at, in a store of betas index instead of onset
-        trials: list,
+        trials: list,  # Trial or SealedTrial
         in_frames: int = DataConfig.in_frames,  # T, volumes
         window_start: float = DataConfig.window_start,  # s after onset
         task: str = 'action',
     ):
-        store = store if isinstance(store, RunStore) else RunStore(store)
+        store = _open_store(store)
         self.trials = list(trials)
         self.window_start = window_start
         if store.kind == 'beta':
-            self._maps(store, task, in_frames)
-        else:
-            super().__init__(
-                store,
-                [(t.subject, t.run, task, first_volume(t.onset, window_start, store.tr)) for t in trials],
-                in_frames,
-            )
+            self._use_maps(store, task, in_frames)
+            return
+        starts = [(t.subject, t.run, task, first_volume(t.onset, window_start, store.tr)) for t in trials]
+        super().__init__(store, starts, in_frames)
 
-    def _maps(self, store, task, in_frames):
+    def _use_maps(self, store, task, in_frames):
         self.store = store
         self.in_frames = in_frames
         self.starts = [(t.subject, t.run, task, t.index) for t in self.trials]
         self.response = torch.from_numpy(expected_response(in_frames, self.window_start, store.tr))
-        for *run, k in self.starts:
-            n = store.row(*run)['volumes']
-            if not 0 <= k < n:
+        for subject, run, _, index in self.starts:
+            n_maps = store.row(subject, run, task)['volumes']
+            if not 0 <= index < n_maps:
                 raise DataError(
-                    f"{store.folder}: subject {run[0]}, {task} run {run[1]}: found {n} maps, wanted one for trial "
-                    f"{k}, counted from 0; are trials and betas of one version of the dataset?"
+                    f"{store.folder}: subject {subject}, {task} run {run}: found {n_maps} maps, wanted one for trial "
+                    f"{index}, counted from 0; are trials and betas of one version of the dataset?"
                 )
 
-    def _cut(self, i):
+    def _cut(self, i):  # (T, V) float32
         if self.store.kind == 'series': return super()._cut(i)
-        *run, k = self.starts[i]
-        return self.response[:, None] * _widen(self.store.series(*run)[k])
+        *run, index = self.starts[i]
+        return self.response[:, None] * _widen(self.store.series(*run)[index])
 
 # %% ../../nbs/01e_blocks.ipynb #60e6cb81
 def plot_run(
@@ -436,33 +485,31 @@ def plot_run(
     ax=None,  # where to draw
 ):  # the Axes
     "When clips were shown in a run, and which volumes their blocks take."
-    ax = ax or plt.subplots(figsize=(9, 1.8), layout='constrained')[1]
+    ax = new_axes(ax, 9, 1.8)
+    ax.spines['left'].set_visible(False)
     ax.broken_barh([(t.onset, t.duration) for t in trials], (1.1, 0.8), color='#0072B2')
     starts = [tr * first_volume(t.onset, window_start, tr) for t in trials]
     for k in range(3):
-        ax.broken_barh([(s, tr * in_frames) for s in starts[k::3]], (0.75 - 0.3 * k, 0.22), color='0.6', edgecolor='w')
+        bars = [(start, tr * in_frames) for start in starts[k::3]]
+        ax.broken_barh(bars, (0.75 - 0.3 * k, 0.22), color='0.6', edgecolor='w')
     ax.axvspan(0, min(t.onset for t in trials), color='#E69F00', alpha=0.25, lw=0)
-    ax.set(
-        xlim=(0, n_volumes * tr),
-        ylim=(0, 2.1),
-        xlabel='s from the first volume',
-        yticks=[0.55, 1.5],
-        yticklabels=['blocks', 'clips'],
-    )
-    ax.spines[['top', 'right', 'left']].set_visible(False)
+    ax.set(xlim=(0, n_volumes * tr), ylim=(0, 2.1), xlabel='s from the first volume')
+    ax.set_yticks([0.55, 1.5], ['blocks', 'clips'])
     return ax
 
 # %% ../../nbs/01e_blocks.ipynb #869d788a
-def _responses(
-    start, tr, n, onsets, duration=2.0
-):  # (n, len(onsets)), largest value 1: responses to trials at `onsets`, in n volumes from `start` on
+def _responses(start, tr, n, onsets, duration=2.0):  # (n, onsets), largest value 1, in n volumes from `start` on
     from nilearn.glm.first_level import compute_regressor
 
-    t = np.arange(0, 40, 0.02)
-    h = compute_regressor(np.array([[0.0], [duration], [1.0]]), 'glover', t, oversampling=1)[0][
-        :, 0
-    ]  # fine enough as it is
-    return np.interp(np.subtract.outer(start + tr * np.arange(n), onsets), t, h / h.max(), left=0, right=0)
+    times = np.arange(0, 40, 0.02)
+    clip = np.array([[0.0], [duration], [1.0]])
+    response = compute_regressor(clip, 'glover', times, oversampling=1)[0][:, 0]  # fine enough as it is
+    since = np.subtract.outer(start + tr * np.arange(n), onsets)
+    return np.interp(since, times, response / response.max(), left=0, right=0)
+
+
+def _follows_itself(n, rho):  # (n, n), correlations of AR(1) noise
+    return rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
 
 
 def window_worth(
@@ -473,72 +520,67 @@ def window_worth(
     rho: float = 0.4,  # of the noise, from one volume to the next
     snr: float = 0.5,  # of a trial without neighbours that is seen whole
 ) -> float:  # between 0 and 1
-    "How far the best linear estimate of a trial's amplitude, from the volumes of its window alone, is expected to correlate with the truth."
-    ar = lambda n: rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    full = _responses(0.0, tr, n := math.ceil(40 / tr), [0.0])[:, 0]
-    noise = full @ np.linalg.solve(ar(n), full) / snr**2
-    others = (
-        []
-        if slot is None
-        else [
-            k * slot for k in range(-math.ceil(40 / slot), math.ceil((window_start + tr * in_frames) / slot) + 1) if k
-        ]
-    )
-    h, near = (_responses(window_start, tr, in_frames, o) for o in ([0.0], others))
-    told = float(h[:, 0] @ np.linalg.solve(noise * ar(in_frames) + near @ near.T, h[:, 0]))
+    """How far the best linear estimate of a trial's amplitude is expected to correlate with the truth.
+
+    The estimate sees the volumes of the trial's window alone, `in_frames` of them from `window_start` on.
+    """
+    n = math.ceil(40 / tr)
+    whole = _responses(0.0, tr, n, [0.0])[:, 0]
+    noise = whole @ np.linalg.solve(_follows_itself(n, rho), whole) / snr**2
+    neighbours = []
+    if slot is not None:
+        last = math.ceil((window_start + tr * in_frames) / slot)
+        neighbours = [k * slot for k in range(-math.ceil(40 / slot), last + 1) if k]
+    own = _responses(window_start, tr, in_frames, [0.0])[:, 0]
+    near = _responses(window_start, tr, in_frames, neighbours)
+    covariance = noise * _follows_itself(in_frames, rho) + near @ near.T
+    told = float(own @ np.linalg.solve(covariance, own))
     return math.sqrt(told / (1 + told))
+
+# %% ../../nbs/01e_blocks.ipynb #d83dc44b
+def _plot_view(ax, tr, slot, in_frames, window_start):  # a trial, its neighbours, the window
+    times = np.arange(-8, 20, 0.1)
+    responses = _responses(times[0], 0.1, len(times), [k * slot for k in range(-3, 4)])
+    own = responses[:, 3]
+    ax.plot(times, np.delete(responses, 3, 1), color='0.7', lw=1)
+    ax.plot(times, own, color='#0072B2', lw=2)
+    volumes = window_start + tr * np.arange(in_frames)
+    ax.plot(volumes, np.interp(volumes, times, own), 'o', color='#0072B2')
+    ax.axvspan(window_start, window_start + tr * in_frames, color='#E69F00', alpha=0.25, lw=0)
+    ax.set(xlim=(-8, 20), xlabel='s after the clip begins', ylabel='expected response')
+    ax.set_title('the trial (blue), its neighbours, the window', fontsize=9)
+
+
+def _plot_worth(ax, tr, slot, in_frames, window_start):  # a number for each start and length, this window framed
+    starts = tr * np.arange(math.ceil(-2 / tr), math.floor(10 / tr) + 1)
+    lengths = np.arange(1, 9)
+    worth = np.empty((len(lengths), len(starts)))
+    for (row, column), _ in np.ndenumerate(worth):
+        worth[row, column] = window_worth(starts[column], lengths[row], tr, slot)
+    box = (starts[0] - tr / 2, starts[-1] + tr / 2, 0.5, 8.5)
+    image = ax.imshow(worth, origin='lower', cmap='cividis', vmin=0, aspect='auto', extent=box)
+    for (row, column), r in np.ndenumerate(worth):
+        colour = 'w' if r < 0.25 else 'k'
+        ax.text(starts[column], lengths[row], f'{r:.2f}'[1:], ha='center', va='center', fontsize=7, color=colour)
+    corner = (window_start - tr / 2, in_frames - 0.5)
+    ax.add_patch(Rectangle(corner, tr, 1, fill=False, edgecolor='#D55E00', lw=2))
+    ax.set(xlabel='window starts, s after the clip begins', ylabel='volumes', yticks=lengths)
+    ax.set_title('expected correlation with the true amplitude', fontsize=9)
+    ax.secondary_yaxis('right', functions=(lambda n: n * tr, lambda s: s / tr)).set_ylabel('s')
+    ax.figure.colorbar(image, ax=ax, pad=0.12)
 
 
 def plot_window(
     tr: float = 2.0,  # s
     slot: float = 4.0,  # s from one trial to the next
-    in_frames: int = DataConfig.in_frames,
-    window_start: float = DataConfig.window_start,  # the window to mark
+    in_frames: int = DataConfig.in_frames,  # T, volumes of the window to mark
+    window_start: float = DataConfig.window_start,  # s after onset, of the window to mark
     axes=None,  # two Axes
 ):  # the two Axes
     "Left, what a window sees; right, what its start and length are worth (`window_worth`)."
-    axes = axes if axes is not None else plt.subplots(1, 2, figsize=(9, 3), layout='constrained')[1]
-    t = np.arange(-8, 20, 0.1)
-    h = _responses(t[0], 0.1, len(t), [k * slot for k in range(-3, 4)])
-    axes[0].plot(t, np.delete(h, 3, 1), color='0.7', lw=1)
-    axes[0].plot(t, h[:, 3], color='#0072B2', lw=2)
-    at = window_start + tr * np.arange(in_frames)
-    axes[0].plot(at, np.interp(at, t, h[:, 3]), 'o', color='#0072B2')
-    axes[0].axvspan(window_start, window_start + tr * in_frames, color='#E69F00', alpha=0.25, lw=0)
-    axes[0].set(
-        xlim=(-8, 20),
-        xlabel='s after the clip begins',
-        ylabel='expected response',
-        title='the trial (blue), its neighbours, the window',
-    )
-    starts = tr * np.arange(math.ceil(-2 / tr), math.floor(10 / tr) + 1)
-    lengths = np.arange(1, 9)
-    worth = np.array([[window_worth(s, n, tr, slot) for s in starts] for n in lengths])
-    im = axes[1].imshow(
-        worth,
-        origin='lower',
-        cmap='cividis',
-        vmin=0,
-        aspect='auto',
-        extent=(starts[0] - tr / 2, starts[-1] + tr / 2, 0.5, 8.5),
-    )
-    for n, row in zip(lengths, worth):
-        for s, r in zip(starts, row):
-            axes[1].text(s, n, f'{r:.2f}'[1:], ha='center', va='center', fontsize=7, color='w' if r < 0.25 else 'k')
-    axes[1].add_patch(
-        plt.Rectangle((window_start - tr / 2, in_frames - 0.5), tr, 1, fill=False, edgecolor='#D55E00', lw=2)
-    )
-    axes[1].set(
-        xlabel='window starts, s after the clip begins',
-        ylabel='volumes',
-        yticks=lengths,
-        title='expected correlation with the true amplitude',
-    )
-    axes[1].secondary_yaxis('right', functions=(lambda n: n * tr, lambda x: x / tr)).set_ylabel('s')
-    for ax in axes:
-        ax.title.set_fontsize(9)
-    axes[0].spines[['top', 'right']].set_visible(False)
-    axes[1].figure.colorbar(im, ax=axes[1], pad=0.12)
+    axes = new_axes(axes, 9, 3, columns=2)
+    _plot_view(axes[0], tr, slot, in_frames, window_start)
+    _plot_worth(axes[1], tr, slot, in_frames, window_start)
     return axes
 
 # %% ../../nbs/01e_blocks.ipynb #d55d735d
@@ -552,16 +594,13 @@ def plot_block(
 ):  # the T Axes
     "A sagittal slice of each volume of a block, front to the right."
     block = np.asarray(block)
-    x = int(np.clip(np.rint(np.linalg.solve(affine, [x_mm, 0, 0, 1])[0]), 0, block.shape[1] - 1))
-    axes = (
-        axes
-        if axes is not None
-        else plt.subplots(1, len(block), figsize=(1.8 * len(block), 2.1), layout='constrained')[1]
-    )
+    x = np.rint(np.linalg.solve(affine, [x_mm, 0, 0, 1])[0])  # in voxels
+    x = int(np.clip(x, 0, block.shape[1] - 1))
+    axes = new_axes(axes, 1.8 * len(block), 2.1, columns=len(block))
     limit = np.abs(block).max() or 1.0
     for t, ax in enumerate(np.atleast_1d(axes)):
-        im = ax.imshow(block[t, x].T, origin='lower', cmap='PuOr_r', vmin=-limit, vmax=limit)
+        image = ax.imshow(block[t, x].T, origin='lower', cmap='PuOr_r', vmin=-limit, vmax=limit)
         ax.set_title(f'{window_start + t * tr:g} s', fontsize=9)
         ax.set_axis_off()
-    ax.figure.colorbar(im, ax=axes, shrink=0.8, label='z')
+    ax.figure.colorbar(image, ax=axes, shrink=0.8, label='z')
     return axes

@@ -17,7 +17,8 @@ from ..core import DataError
 from .files import missing_file, read_table
 
 # %% ../../nbs/01c_clean.ipynb #40341c9c
-FD_LIMIT, DVARS_LIMIT = 0.5, 1.5  # mm; times the usual: fMRIPrep's own limits
+FD_LIMIT = 0.5  # mm that a head may move from one volume to the next: fMRIPrep's own limit
+DVARS_LIMIT = 1.5  # times the usual change of the picture: fMRIPrep's own limit
 
 MOTION = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz']
 
@@ -26,14 +27,14 @@ def _load_confounds(
     table: pd.DataFrame,  # checked columns, no n/a
     derivatives: bool,
 ) -> tuple:  # regressors (T, C), volumes to be believed or None for all
-    strategy = ('motion', 'high_pass', 'scrub') if 'framewise_displacement' in table else ('motion', 'high_pass')
+    strategy = ['motion', 'high_pass'] + ['scrub'] * ('framewise_displacement' in table)
     if 'std_dvars' not in table:
         table = table.assign(std_dvars=1.0)  # the loader asks for it; 1 is the usual
     with tempfile.TemporaryDirectory() as folder:
         table.to_csv(Path(folder) / 'sub-1_task-run_desc-confounds_timeseries.tsv', sep='\t', index=False)
         return load_confounds(
             str(Path(folder) / 'sub-1_task-run_space-T1w_desc-preproc_bold.nii.gz'),
-            strategy,
+            tuple(strategy),
             motion='derivatives' if derivatives else 'basic',
             scrub=0,
             fd_threshold=FD_LIMIT,
@@ -44,31 +45,23 @@ def _load_confounds(
 
 def _spikes(table, believed) -> pd.DataFrame:  # (T, spikes); volumes outside the steady state keep their own columns
     steady = table.filter(like='non_steady_state')
-    T = len(table)
-    moved = [] if believed is None else np.setdiff1d(np.flatnonzero(~steady.any(axis=1)), believed)
-    return pd.concat(
-        [steady, pd.DataFrame(np.eye(T)[:, moved], columns=[f'motion_outlier{k:02d}' for k in range(len(moved))])],
-        axis=1,
-    )
+    moved = []
+    if believed is not None:
+        moved = np.setdiff1d(np.flatnonzero(~steady.any(axis=1)), believed)
+    names = [f'motion_outlier{k:02d}' for k in range(len(moved))]
+    motion = pd.DataFrame(np.eye(len(table))[:, moved], columns=names)
+    return pd.concat([steady, motion], axis=1)
 
 
-def read_confounds(
-    path,  # fMRIPrep's desc-confounds_timeseries.tsv
-    n_volumes: int,  # T of the run
-    derivatives: bool = True,  # also the motion parameters' derivatives
-) -> pd.DataFrame:  # (T, C); the first row of a derivative, n/a in the file, is 0; motion_outlierNN are the spikes
-    "The regressors of a run. Raises `DataError` when rows and volumes disagree, a motion parameter is missing, or too few volumes are left to fit."
-    change = [f'{m}_derivative1' for m in MOTION] if derivatives else []
+def _read_columns(path, n_volumes, derivatives) -> pd.DataFrame:  # (T, columns), checked; n/a of the first row is 0
     try:
         header = Path(path).open().readline().rstrip('\n').split('\t')
     except FileNotFoundError:
         raise DataError(missing_file(path)) from None
-    others = [c for c in header if re.fullmatch(r'cosine\d+|non_steady_state_outlier\d+', c)]
-    table = read_table(
-        path,
-        numeric=[*MOTION, *others],
-        maybe=[*change, *(c for c in ('framewise_displacement', 'std_dvars') if c in header)],
-    )
+    numbered = [c for c in header if re.fullmatch(r'cosine\d+|non_steady_state_outlier\d+', c)]
+    change = [f'{m}_derivative1' for m in MOTION] if derivatives else []
+    quality = [c for c in ('framewise_displacement', 'std_dvars') if c in header]
+    table = read_table(path, numeric=[*MOTION, *numbered], maybe=[*change, *quality])
     if len(table) != n_volumes:
         raise DataError(
             f"{path}: found {len(table)} rows, wanted {n_volumes}, one for each volume of the run; the two files are "
@@ -80,23 +73,39 @@ def read_confounds(
             f"{path}, column {lost.idxmax()!r}: found n/a after the first row, wanted numbers; preprocess this run "
             "again or leave it out"
         )
-    table = table.fillna(0.0)
-    smooth, believed = _load_confounds(table, derivatives)
-    spikes = _spikes(table, believed)
-    smooth = smooth[[c for c in table if c in smooth]]
-    left = n_volumes - spikes.shape[1]
+    return table.fillna(0.0)
+
+
+def _check_left(path, n_volumes, n_spikes, n_smooth):  # enough volumes left to fit the other regressors on
+    left = n_volumes - n_spikes
     if 2 * left < n_volumes:
         raise DataError(
             f"{path}, columns framewise_displacement and std_dvars: found {left} of {n_volumes} volumes without "
             f"motion outliers (over {FD_LIMIT} mm or {DVARS_LIMIT} times the usual change), wanted at least half; "
             "leave this run out"
         )
-    if smooth.shape[1] + 3 > left:
+    if n_smooth + 3 > left:
+        outliers = f' ({n_volumes - left} more are outliers)' if left < n_volumes else ''
         raise DataError(
-            f"{path}: found {smooth.shape[1]} regressors for {left} "
-            f"volumes{f' ({n_volumes - left} more are outliers)' if left < n_volumes else ''}, wanted fewer "
+            f"{path}: found {n_smooth} regressors for {left} volumes{outliers}, wanted fewer "
             "regressors than volumes; this run is too short to clean"
         )
+
+
+def read_confounds(
+    path,  # fMRIPrep's desc-confounds_timeseries.tsv
+    n_volumes: int,  # T of the run
+    derivatives: bool = True,  # also the motion parameters' derivatives
+) -> pd.DataFrame:  # (T, C); the first row of a derivative, n/a in the file, is 0; motion_outlierNN are the spikes
+    """The regressors of a run.
+
+    Raises `DataError` when rows and volumes disagree, a motion parameter is missing, or too few volumes are left to fit.
+    """
+    table = _read_columns(path, n_volumes, derivatives)
+    smooth, believed = _load_confounds(table, derivatives)
+    spikes = _spikes(table, believed)
+    smooth = smooth[[c for c in table if c in smooth]]
+    _check_left(path, n_volumes, spikes.shape[1], smooth.shape[1])
     return pd.concat([smooth, spikes], axis=1)
 
 # %% ../../nbs/01c_clean.ipynb #f9e2c116
@@ -104,20 +113,20 @@ def clean_series(
     series: np.ndarray,  # (T, V) float32
     confounds: pd.DataFrame | None,  # (T, C)
     tr: float,  # s
-    high_pass: float
-    | None = 0.008,  # Hz, where the confounds have no cosine drift of their own; None takes off a straight line alone
+    high_pass: float | None = 0.008,  # Hz, where confounds have no cosine drift; None takes off a straight line alone
 ) -> np.ndarray:  # (T, V) float32; mean 0, variance 1 within the run; voxels that never change stay 0
     "Regress drift and motion out of each voxel, then z-score it (nilearn.signal.clean)."
     has_drift = confounds is not None and any(c.startswith('cosine') for c in confounds)
     high_pass = None if has_drift else high_pass
-    table = None if confounds is None else confounds.to_numpy(np.float32)
+    regressors = None if confounds is None else confounds.to_numpy(np.float32)
     out = np.empty(series.shape, np.float32)
-    for v in range(0, series.shape[1], 4096):
-        out[:, v : v + 4096] = signal.clean(
-            series[:, v : v + 4096],
+    for first in range(0, series.shape[1], 4096):
+        voxels = slice(first, first + 4096)
+        out[:, voxels] = signal.clean(
+            series[:, voxels],
             detrend=True,
             standardize='zscore_sample',
-            confounds=table,
+            confounds=regressors,
             filter='cosine' if high_pass else False,
             high_pass=high_pass,
             t_r=tr,

@@ -42,16 +42,20 @@ def read_table(
             f"{', '.join((*numeric, *maybe, *text))}. Check that this is the right file and that its columns are "
             "parted by tabs"
         )
-    for c in (*numeric, *maybe):
-        values = pd.to_numeric(table[c], errors='coerce').astype(float)
-        bad = ~np.isfinite(values) & ~((c in maybe) & table[c].isin(['n/a', '']))
-        if bad.any():
-            raise DataError(
-                f"{path}, row {bad.idxmax() + 1}, column {c!r}: found {table[c][bad.idxmax()]!r}, wanted a "
-                f"number{' or n/a' if c in maybe else ''}; correct the row or fetch the file again"
-            )
-        table[c] = values
+    for c in numeric: table[c] = _numbers(path, table[c])
+    for c in maybe: table[c] = _numbers(path, table[c], ('n/a', ''))
     return table[[*numeric, *maybe, *text]]
+
+
+def _numbers(path, column, empty=()):  # column: Series of text -> floats; NaN for the words of `empty`
+    values = pd.to_numeric(column, errors='coerce').astype(float)
+    bad = ~np.isfinite(values) & ~column.isin(empty)
+    if bad.any():
+        raise DataError(
+            f"{path}, row {bad.idxmax() + 1}, column {column.name!r}: found {column[bad.idxmax()]!r}, wanted a "
+            f"number{' or n/a' if empty else ''}; correct the row or fetch the file again"
+        )
+    return values
 
 
 def missing_file(path) -> str:  # the message
@@ -75,12 +79,10 @@ class Run:
     confounds: Path | None  # fMRIPrep's table, one row a volume; None: only drift is removed
     tr: float  # s, as the text beside the volumes says
     mask: Path | None = None  # brain mask of the subject, (X, Y, Z)
-    # as BIDS says it: 'MNI152NLin2009cAsym', 'T1w', ...; '' where nothing says so, taken as the subject's native
-    # space
-    space: str = ''
+    space: str = ''  # in BIDS's words: 'MNI152NLin2009cAsym', 'T1w'; '' where nothing says so, taken as native space
 
     @property
-    def key(self):
+    def key(self) -> str:  # 'sub-01_task-action_run-03'
         return f'sub-{self.subject}_task-{self.task}_run-{self.run:02d}'
 
 # %% ../../nbs/01b_files.ipynb #20e05023
@@ -89,7 +91,8 @@ def read_header(
 ) -> nib.Nifti1Header:  # of the BOLD file; .get_data_shape() (X, Y, Z, T), .get_best_affine() (4, 4)
     "Header of a run, checked: four dimensions and the right repetition time. Raises `DataError`."
     try:
-        with (gzip.open if str(run.bold).endswith('.gz') else open)(run.bold, 'rb') as f:
+        opener = gzip.open if str(run.bold).endswith('.gz') else open
+        with opener(run.bold, 'rb') as f:
             header = nib.Nifti1Header.from_fileobj(f)
     except FileNotFoundError:
         raise DataError(missing_file(run.bold)) from None
@@ -97,12 +100,10 @@ def read_header(
         raise DataError(
             f"{run.bold}: found no NIfTI-1 header ({e}), wanted a BOLD series; fetch the file again"
         ) from None
-    if len(header.get_data_shape()) != 4:
-        raise DataError(
-            f"{run.bold}: found shape {header.get_data_shape()}, wanted (X, Y, Z, T); is this the preprocessed BOLD "
-            "series?"
-        )
-    tr = float(header['pixdim'][4]) * {'msec': 1e-3, 'usec': 1e-6}.get(header.get_xyzt_units()[1], 1.0)
+    shape = header.get_data_shape()
+    if len(shape) != 4:
+        raise DataError(f"{run.bold}: found shape {shape}, wanted (X, Y, Z, T); is this the preprocessed BOLD series?")
+    tr = _header_tr(header)
     if tr and abs(tr - run.tr) > 1e-3:
         raise DataError(
             f"{run.bold}: found a repetition time of {tr:g} s in the header, wanted {run.tr:g} s as in its .json; "
@@ -110,18 +111,22 @@ def read_header(
         )
     return header
 
+
+def _header_tr(header) -> float:  # s; 0 where the header does not say
+    seconds = {'msec': 1e-3, 'usec': 1e-6}.get(header.get_xyzt_units()[1], 1.0)  # in one unit of the header
+    return float(header['pixdim'][4]) * seconds
+
 # %% ../../nbs/01b_files.ipynb #d113243f
 def read_volumes(
     run: Run,
 ) -> nib.Nifti1Image:  # (X, Y, Z, T); unpacked in memory, or mapped where the file is not compressed
     "Open a run, the checksum of a compressed one included. Raises `DataError` for a truncated or damaged file."
-    header, gz = read_header(run), str(run.bold).endswith('.gz')
+    header = read_header(run)
     try:
-        image = (
-            nib.Nifti1Image.from_bytes(gzip.decompress(Path(run.bold).read_bytes()))
-            if gz
-            else nib.Nifti1Image.from_filename(run.bold, mmap='r')
-        )
+        if str(run.bold).endswith('.gz'):
+            image = nib.Nifti1Image.from_bytes(gzip.decompress(Path(run.bold).read_bytes()))
+        else:
+            image = nib.Nifti1Image.from_filename(run.bold, mmap='r')
         image.dataobj.get_unscaled()
     except (EOFError, OSError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as e:
         raise DataError(
@@ -139,23 +144,27 @@ def read_series(
     if image.shape[:3] != mask.shape:
         raise DataError(f"{run.bold}: found shape {image.shape[:3]}, the mask has {mask.shape}; wanted one grid")
     inside = np.ravel_multi_index(mask.nonzero(), mask.shape, order='F')
-    raw = image.dataobj.get_unscaled()
+    stored = image.dataobj.get_unscaled()  # (X, Y, Z, T), as in the file
     slope = np.float32(image.dataobj.slope)
     inter = np.float32(image.dataobj.inter)
     series = np.empty((image.shape[3], len(inside)), np.float32)
-    for t, row in enumerate(series):
-        row[:] = raw[..., t].ravel(order='F')[inside]
+    for t, volume in enumerate(series):
+        volume[:] = stored[..., t].ravel(order='F')[inside]
     if (slope, inter) != (1, 0):
         series *= slope
         series += inter
-    low, high = series.min(1), series.max(1)
-    for name, bad in (('non-finite values', ~np.isfinite(low + high)), ('one constant value', low == high)):
-        if bad.any():
-            raise DataError(
-                f"{run.bold}: volume {bad.argmax()} of {len(series)} ({bad.sum()} in all): found {name} inside the "
-                "brain mask, wanted BOLD; preprocess this run again or leave it out"
-            )
+    _check_volumes(run, series)
     return series
+
+
+def _check_volumes(run, series):  # (T, V); every volume finite, and none constant
+    low, high = series.min(1), series.max(1)
+    for fault, bad in (('non-finite values', ~np.isfinite(low + high)), ('one constant value', low == high)):
+        if not bad.any(): continue
+        raise DataError(
+            f"{run.bold}: volume {bad.argmax()} of {len(series)} ({bad.sum()} in all): found {fault} inside the "
+            "brain mask, wanted BOLD; preprocess this run again or leave it out"
+        )
 
 # %% ../../nbs/01b_files.ipynb #7dd22f5c
 _MODELS = re.compile(
@@ -169,21 +178,18 @@ class Cifti:
 
     path: Path
     data: nib.arrayproxy.ArrayProxy  # (R, G), on disk
-    models: (
-        nib.cifti2.BrainModelAxis
-    )  # (G,) which vertex or voxel each column is; one object for all files that say the same
+    models: nib.cifti2.BrainModelAxis  # (G,) vertex or voxel of each column; one object for all files that say the same
     rows: str  # what the rows are, in CIFTI's words
     step: float | None  # s from one row to the next; None where rows are no series in seconds
 
 
 @lru_cache(maxsize=8)
-def brain_models(text: bytes) -> nib.cifti2.BrainModelAxis:  # (G,); text: the <MatrixIndicesMap> of the brain models
+def brain_models(
+    text: bytes,  # the <MatrixIndicesMap> of the brain models
+) -> nib.cifti2.BrainModelAxis:  # (G,)
     "Parse one part of a header, once for each wording."
-    return (
-        nib.cifti2.Cifti2Extension(32, b'<CIFTI Version="2"><Matrix>' + text + b'</Matrix></CIFTI>')
-        .get_object()
-        .get_axis(1)
-    )
+    whole = b'<CIFTI Version="2"><Matrix>' + text + b'</Matrix></CIFTI>'
+    return nib.cifti2.Cifti2Extension(32, whole).get_object().get_axis(1)
 
 
 def read_cifti(path) -> Cifti:
@@ -198,29 +204,28 @@ def read_cifti(path) -> Cifti:
             "its second axis (.dtseries.nii, .dscalar.nii); fetch it again"
         ) from None
     shape, rows = head.get_data_shape()[4:], maps['0']
-    series = rows.get('SeriesUnit') == 'SECOND'
-    for name, found, want in (
-        ('rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0])),
-        ('grayordinates', shape[1], len(models)),
-    ):
-        if found != int(want):
-            raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
+    _check_counts(path, 'rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0]))
+    _check_counts(path, 'grayordinates', shape[1], len(models))
+    _check_size(path, head, shape)
+    layout = (shape, head.get_data_dtype(), head.get_data_offset(), *head.get_slope_inter())
+    data = nib.arrayproxy.ArrayProxy(str(path), layout)
+    is_series = rows.get('SeriesUnit') == 'SECOND'
+    step = float(rows['SeriesStep']) * 10 ** int(rows['SeriesExponent']) if is_series else None
+    return Cifti(Path(path), data, models, rows['IndicesMapToDataType'].removeprefix('CIFTI_INDEX_TYPE_'), step)
+
+
+def _check_counts(path, name, found, want):
+    if found == int(want): return
+    raise DataError(f"{path}: found {found} {name} of data, wanted {want} as its XML says; fetch it again")
+
+
+def _check_size(path, head, shape):
     size = Path(path).stat().st_size
     want = head.get_data_offset() + head.get_data_dtype().itemsize * shape[0] * shape[1]
-    if size < want:
-        raise DataError(
-            f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut "
-            "short, fetch it again"
-        )
-    proxy = nib.arrayproxy.ArrayProxy(
-        str(path), (shape, head.get_data_dtype(), head.get_data_offset(), *(head.get_slope_inter()))
-    )
-    return Cifti(
-        Path(path),
-        proxy,
-        models,
-        rows['IndicesMapToDataType'].removeprefix('CIFTI_INDEX_TYPE_'),
-        float(rows['SeriesStep']) * 10 ** int(rows['SeriesExponent']) if series else None,
+    if size >= want: return
+    raise DataError(
+        f"{path}: found a truncated file of {size} bytes, wanted {want} for {shape[0]} x {shape[1]}; it was cut "
+        "short, fetch it again"
     )
 
 
@@ -234,28 +239,30 @@ def _read_header(path):  # NIfTI-2 header, {axis: attributes of its map}, brain 
     text = next((e.content for e in head.extensions if e.get_code() == 32), b'')
     found = _MODELS.search(text)
     if not found: raise ValueError('no brain models in its header')
-    maps = {
-        m.get('AppliesToMatrixDimension'): m.attrib
-        for m in ElementTree.fromstring(text[: found.end(1)] + text[found.start(3) :]).iter('MatrixIndicesMap')
-    }
+    without_models = text[: found.end(1)] + text[found.start(3) :]
+    axes = ElementTree.fromstring(without_models).iter('MatrixIndicesMap')
+    maps = {axis.get('AppliesToMatrixDimension'): axis.attrib for axis in axes}
     if set(maps) != {'0', '1'} or 'BRAIN_MODELS' not in maps['1']['IndicesMapToDataType']:
         raise ValueError(f"axes {sorted(maps)}, wanted rows and then brain models")
     return head, maps, brain_models(found[0])
 
 
-def read_rows(path, file: Cifti | None = None) -> np.ndarray:  # (R, G) float32; file: where its header was read before
+def read_rows(
+    path,
+    file: Cifti | None = None,  # where its header was read before
+) -> np.ndarray:  # (R, G) float32
     "All rows of a CIFTI file. Raises `DataError` for values that are not finite."
     file = file or read_cifti(path)
     try:
-        x = np.asarray(file.data, np.float32)
+        values = np.asarray(file.data, np.float32)
     except (OSError, EOFError, ValueError) as e:
         raise DataError(f"{path}: found a truncated file ({e}), wanted {file.data.shape}; fetch it again") from None
-    if not np.isfinite(x).all():
+    if not np.isfinite(values).all():
         raise DataError(
-            f"{path}: found {int((~np.isfinite(x)).sum())} values that are not finite, wanted none; fetch the file "
-            "again or leave it out"
+            f"{path}: found {int((~np.isfinite(values)).sum())} values that are not finite, wanted none; "
+            "fetch the file again or leave it out"
         )
-    return x
+    return values
 
 
 def series_tr(file: Cifti) -> float:  # s

@@ -22,30 +22,34 @@ NATIVE = ('', 'T1w', 'T2w', 'orig', 'individual', 'boldref')
 
 
 def check_space(
-    runs: list,
+    runs: list,  # Run of everybody
     to_native=(),  # subjects for whom there is a way from MNI space into their native one
     resampled: bool = False,  # True: all are to be brought onto the MNI grid
 ) -> None:
     "One space for everybody. Raises `DataError` for native volumes that nothing aligns, or for two spaces."
     free = [r for r in runs if r.subject not in to_native]
-    name = lambda r: 'native' if r.space in NATIVE else r.space
     native = next((r for r in free if r.space in NATIVE), None)
     people = len({r.subject for r in runs})
     if native and (resampled or people > 1):
+        said = native.space or 'no space in the name, no Space in the .json'
+        wanted = 'MNI space, to resample from' if resampled else f'one space for all {people} subjects'
         raise DataError(
-            f"{native.bold}: found volumes in native space "
-            f"({native.space or 'no space in the name, no Space in the .json'}), wanted "
-            f"{'MNI space, to resample from' if resampled else f'one space for all {people} subjects'}. "
+            f"{native.bold}: found volumes in native space ({said}), wanted {wanted}. "
             "Volumes in each subject's native (T1w) space cannot be compared voxel by voxel, even where their grids "
             "agree: run fMRIPrep with --output-spaces MNI152NLin2009cAsym:res-2, "
             "or take a source that is aligned (HAD: ciftify or beta), or have the brains registered (register=True), "
             "or store one subject alone on its own grid"
         )
-    for r in free:
-        if name(r) != name(free[0]):
+    for run in free:
+        found, want = _space(run), _space(free[0])
+        if found != want:
             raise DataError(
-                f"{r.bold}: found space {name(r)}, wanted {name(free[0])} as in {free[0].bold}; store runs of one space"
+                f"{run.bold}: found space {found}, wanted {want} as in {free[0].bold}; store runs of one space"
             )
+
+
+def _space(run):
+    return 'native' if run.space in NATIVE else run.space
 
 
 def check_tr(runs: list) -> None:
@@ -64,16 +68,21 @@ def check_grid(
     "All headers, before any long work: one shape, one affine and one TR. Raises `DataError`."
     heads = [read_header(r) for r in runs]
     shape, affine = heads[0].get_data_shape()[:3], heads[0].get_best_affine()
-    for r, h in zip(runs, heads):
-        if h.get_data_shape()[:3] != shape or not np.allclose(h.get_best_affine(), affine, atol=1e-3):
+    for run, head in zip(runs, heads, strict=True):
+        own_shape, own_affine = head.get_data_shape()[:3], head.get_best_affine()
+        if own_shape != shape or not np.allclose(own_affine, affine, atol=1e-3):
             raise DataError(
-                f"{r.bold}: found grid {h.get_data_shape()[:3]} at {h.get_best_affine()[:3, 3].round(1).tolist()} "
-                f"mm, wanted {shape} at {affine[:3, 3].round(1).tolist()} mm as in {runs[0].bold}; "
+                f"{run.bold}: found grid {own_shape} at {_origin(own_affine)} "
+                f"mm, wanted {shape} at {_origin(affine)} mm as in {runs[0].bold}; "
                 "in a shared space, resample all runs onto one grid (voxel_mm=3); in native (T1w) space, see "
                 "check_space"
             )
     check_tr(runs)
-    return shape, affine, {r.key: h.get_data_shape()[3] for r, h in zip(runs, heads)}
+    return shape, affine, {run.key: head.get_data_shape()[3] for run, head in zip(runs, heads, strict=True)}
+
+
+def _origin(affine) -> list:  # mm
+    return affine[:3, 3].round(1).tolist()
 
 # %% ../../nbs/01d_grid.ipynb #a8152bfa
 def mni_grid(
@@ -86,39 +95,32 @@ def mni_grid(
 
 def trilinear(
     mm: np.ndarray,  # (N, 3), mm
-    shape,
-    affine,  # of the volumes that are read
+    shape,  # (X, Y, Z) of the volumes that are read
+    affine,  # (4, 4) of the volumes that are read
 ) -> sparse.csr_matrix:  # (N, X*Y*Z); rows of points outside the volumes are empty
     "Weights that read volumes at any points between their voxels."
-    at, top = nib.affines.apply_affine(np.linalg.inv(affine), mm), np.array(shape) - 1
+    at = nib.affines.apply_affine(np.linalg.inv(affine), mm)  # in voxels
+    top = np.array(shape) - 1
     inside = ((at > -1e-4) & (at < top + 1e-4)).all(1)
     at = np.clip(at[inside], 0, top)
     low = np.minimum(at.astype(int), np.maximum(top - 1, 0))
     part = at - low
-    rows, columns, weights = np.flatnonzero(inside), [], []
+    columns, weights = [], []
     for corner in itertools.product((0, 1), repeat=3):
         columns.append(np.ravel_multi_index(np.minimum(low + corner, top).T, shape))
         weights.append(np.where(corner, part, 1 - part).prod(1))
-    return sparse.csr_matrix(
-        (np.concatenate(weights).astype(np.float32), (np.tile(rows, 8), np.concatenate(columns))),
-        (len(mm), math.prod(shape)),
-    )
+    rows = np.tile(np.flatnonzero(inside), 8)
+    values = np.concatenate(weights).astype(np.float32)
+    return sparse.csr_matrix((values, (rows, np.concatenate(columns))), (len(mm), math.prod(shape)))
 
 # %% ../../nbs/01d_grid.ipynb #586c672a
 def subject_mask(
     run: Run,  # a run of the subject; its .mask, or else its volumes, are read
-    shape,
-    affine,  # the grid that the mask must have
+    shape,  # (X, Y, Z) that the mask must have
+    affine,  # (4, 4) that the mask must have
 ) -> np.ndarray:  # (X, Y, Z) bool
     "Brain mask of one subject: shipped, or computed from the mean of this run. Raises `DataError` for another grid or an empty mask."
-    if run.mask is None:
-        mean = read_volumes(run).get_fdata(dtype=np.float32).mean(-1)
-        if not np.isfinite(mean).all():
-            raise DataError(
-                f"{run.bold}: found non-finite voxels and no brain mask to say whether they matter; wanted finite "
-                f"volumes or a mask sub-{run.subject}_desc-brain_mask.nii.gz"
-            )
-        return masking.compute_epi_mask(nib.Nifti1Image(mean, affine)).get_fdata() > 0
+    if run.mask is None: return _computed_mask(run, affine)
     try:
         image = nib.load(run.mask)
         inside = np.asarray(image.dataobj) > 0
@@ -128,10 +130,20 @@ def subject_mask(
         raise DataError(f"{run.mask}: found a damaged mask ({e}), wanted (X, Y, Z); fetch it again") from None
     if image.shape != tuple(shape) or not np.allclose(image.affine, affine, atol=1e-3):
         raise DataError(
-            f"{run.mask}: found shape {image.shape}, origin {image.affine[:3, 3].round(1).tolist()} mm; wanted "
-            f"{tuple(shape)}, {affine[:3, 3].round(1).tolist()} mm as the volumes have. Resample the mask, or remove "
+            f"{run.mask}: found shape {image.shape}, origin {_origin(image.affine)} mm; wanted "
+            f"{tuple(shape)}, {_origin(affine)} mm as the volumes have. Resample the mask, or remove "
             "it to have one computed"
         )
     if not inside.any():
         raise DataError(f"{run.mask}: found an empty mask, wanted brain voxels; remove it to have one computed")
     return inside
+
+
+def _computed_mask(run, affine) -> np.ndarray:  # (X, Y, Z) bool, from the mean of the run
+    mean = read_volumes(run).get_fdata(dtype=np.float32).mean(-1)
+    if not np.isfinite(mean).all():
+        raise DataError(
+            f"{run.bold}: found non-finite voxels and no brain mask to say whether they matter; wanted finite "
+            f"volumes or a mask sub-{run.subject}_desc-brain_mask.nii.gz"
+        )
+    return masking.compute_epi_mask(nib.Nifti1Image(mean, affine)).get_fdata() > 0

@@ -28,7 +28,7 @@ class Trial:
     index: int = 0  # place within the run, counted from 0
 
 # %% ../../nbs/01a_trials.ipynb #88082550
-_sealed = ('clip', 'label', 'classname', 'text', 'caption', 'answer')
+_SEALED = ('clip', 'label', 'classname', 'text', 'caption', 'answer')
 
 
 @dataclass(frozen=True, order=True)
@@ -41,13 +41,12 @@ class SealedTrial:
     duration: float  # s
     index: int = 0  # place within the run, counted from 0
 
-    def __getattr__(self, name):
-        if name not in _sealed: raise AttributeError(f"SealedTrial has no {name!r}")
+    def __getattr__(self, name):  # only what is no field comes here
+        if name not in _SEALED: raise AttributeError(f"SealedTrial has no {name!r}")
         raise WallError(
             f"{name} of subject {self.subject}, run {self.run}, {self.onset:.2f} s: this is a target subject, whose "
-            "stimuli are sealed "
-            "until evaluation; found a request for it, wanted none. Train on Split.train, or score through "
-            "brainllm.evaluate"
+            "stimuli are sealed until evaluation; found a request for it, wanted none. "
+            "Train on Split.train, or score through brainllm.evaluate"
         )
 
 
@@ -60,8 +59,8 @@ def source_video(
     clip: str,  # path of a clip
 ) -> str:  # identifier of the film it was cut from; the path itself where the name carries none
     "The film that a clip was cut from."
-    m = re.search(r'_id_(.{11})_start_[\d.]+_label_\d+\.\w+$', clip)
-    return m[1] if m else clip
+    named = re.search(r'_id_(.{11})_start_[\d.]+_label_\d+\.\w+$', clip)
+    return named[1] if named else clip
 
 # %% ../../nbs/01a_trials.ipynb #03f1713f
 @dataclass(frozen=True)
@@ -77,16 +76,16 @@ class Split:
 
 
 def _check_targets(subjects, targets, adapt_share):
+    everyone = ', '.join(subjects)
     unknown = sorted(set(targets) - set(subjects))
     if unknown:
         raise DataError(
-            f"targets: found {', '.join(unknown)}, wanted some of {', '.join(subjects)}; name subjects that the "
+            f"targets: found {', '.join(unknown)}, wanted some of {everyone}; name subjects that the "
             "dataset has, without 'sub-'"
         )
     if not targets:
         raise DataError(
-            f"targets: found none, wanted at least one of {', '.join(subjects)}; without a target there is nobody to "
-            "decode"
+            f"targets: found none, wanted at least one of {everyone}; without a target there is nobody to decode"
         )
     if not set(subjects) - set(targets):
         raise DataError(
@@ -98,6 +97,23 @@ def _check_targets(subjects, targets, adapt_share):
             "what gets evaluated"
         )
 
+
+def _adapt_runs(subject, own, adapt_share) -> list:  # run numbers; own: Trial of this subject
+    runs = sorted({t.run for t in own})
+    first = runs[: math.ceil(adapt_share * len(runs) - 1e-9)]
+    if len(first) == len(runs):
+        raise DataError(
+            f"subject {subject}: all {len(runs)} runs would go to adaptation and none to evaluation; lower "
+            f"adapt_share (found {adapt_share}) or add runs"
+        )
+    return first
+
+
+def _part_films(trials, films) -> tuple:  # Trial of other films, Trial of these films, as they come
+    other = [t for t in trials if source_video(t.clip) not in films]
+    same = [t for t in trials if source_video(t.clip) in films]
+    return other, same
+
 # %% ../../nbs/01a_trials.ipynb #16496e06
 def split_subjects(
     trials: list,  # Trial of every subject
@@ -105,37 +121,29 @@ def split_subjects(
     adapt_share: float = 0.5,  # share of each target's runs used unlabelled, rounded up to whole runs
     share_films: bool = False,  # True keeps training trials of films that targets saw too, where everybody saw the same
 ) -> Split:
-    "Split by subject, and by source video unless films are shared. Raises `DataError` for a target that does not exist, or when nobody is left to train on or to evaluate."
-    targets, everyone = sorted(set(targets)), sorted({t.subject for t in trials})
+    """Split by subject, and by source video unless films are shared.
+
+    Raises `DataError` for a target that does not exist, or when nobody is left to train on or to evaluate.
+    """
+    everyone = sorted({t.subject for t in trials})
+    targets = sorted(set(targets))
     _check_targets(everyone, targets, adapt_share)
-    held = set() if share_films else {source_video(t.clip) for t in trials if t.subject in targets}
-    ours = sorted(t for t in trials if t.subject not in targets)
     adapt, test = [], []
     for subject in targets:
-        runs = sorted({t.run for t in trials if t.subject == subject})
-        first = runs[: math.ceil(adapt_share * len(runs) - 1e-9)]
-        if len(first) == len(runs):
-            raise DataError(
-                f"subject {subject}: all {len(runs)} runs would go to adaptation and none to evaluation; lower "
-                f"adapt_share (found {adapt_share}) or add runs"
-            )
-        for t in sorted(t for t in trials if t.subject == subject):
-            (adapt if t.run in first else test).append(seal(t))
-    train = [t for t in ours if source_video(t.clip) not in held]
+        own = sorted(t for t in trials if t.subject == subject)
+        first = _adapt_runs(subject, own, adapt_share)
+        adapt += [seal(t) for t in own if t.run in first]
+        test += [seal(t) for t in own if t.run not in first]
+    ours = sorted(t for t in trials if t.subject not in targets)
+    seen = set() if share_films else {source_video(t.clip) for t in trials if t.subject in targets}
+    train, dropped = _part_films(ours, seen)
     if not train:
         raise DataError(
             f"targets {', '.join(targets)}: found that they saw every film that {len(ours)} training trials show, "
             "wanted some films of the training subjects' own; where everybody sees the same films, pass "
             "share_films=True"
         )
-    return Split(
-        train,
-        adapt,
-        test,
-        sorted(set(everyone) - set(targets)),
-        targets,
-        [t for t in ours if source_video(t.clip) in held],
-    )
+    return Split(train, adapt, test, sorted(set(everyone) - set(targets)), targets, dropped)
 
 # %% ../../nbs/01a_trials.ipynb #968e0886
 def unseal(
@@ -154,8 +162,11 @@ def unseal(
     return [known[s.subject, s.run, s.onset] for s in sealed]
 
 # %% ../../nbs/01a_trials.ipynb #e49d2d27
-def target_choices(subjects: list, n: int) -> list:  # tuples of n subjects
-    "Every choice of n targets."
+def target_choices(
+    subjects: list,  # names of all subjects
+    n: int,  # how many of them are targets
+) -> list:  # tuples of n subjects
+    "Every choice of n targets. Raises `DataError` where nobody would be left on one side."
     if not 0 < n < len(subjects):
         raise DataError(f"n: found {n} targets of {len(subjects)} subjects, wanted 1 to {len(subjects) - 1}")
     return list(itertools.combinations(sorted(subjects), n))
@@ -164,14 +175,20 @@ def target_choices(subjects: list, n: int) -> list:  # tuples of n subjects
 def hold_out(
     split: Split,
     trials: list,  # of every subject
-    classes=(),
-    clips=(),  # names of classes, paths of clips
+    classes=(),  # names of classes to hold out
+    clips=(),  # paths of clips to hold out
 ) -> Split:
     "The same people, and classes or clips that training has never seen either. Raises `DataError` where nothing is left."
-    out = lambda t: t.classname in classes or t.clip in clips
-    test = [s for s, t in zip(split.test, unseal(split.test, trials)) if out(t)]
-    train = [t for t in split.train if not out(t)]
-    unknown = sorted(set(classes) - {t.classname for t in trials}) + sorted(set(clips) - {t.clip for t in trials})
+
+    def is_held(trial):
+        return trial.classname in classes or trial.clip in clips
+
+    truth = unseal(split.test, trials)
+    test = [sealed for sealed, trial in zip(split.test, truth, strict=True) if is_held(trial)]
+    train = [t for t in split.train if not is_held(t)]
+    unknown_classes = sorted(set(classes) - {t.classname for t in trials})
+    unknown_clips = sorted(set(clips) - {t.clip for t in trials})
+    unknown = unknown_classes + unknown_clips
     if unknown:
         raise DataError(f"held out: found {unknown[0]!r}, wanted a class or clip of these trials")
     if not test or not train:
@@ -179,10 +196,14 @@ def hold_out(
             f"held out: found {len(train)} training and {len(test)} test trials, wanted some of both; hold out "
             f"{'fewer' if not train else 'other'} classes or clips"
         )
-    return replace(split, train=train, test=test, dropped=sorted(split.dropped + [t for t in split.train if out(t)]))
+    dropped = sorted(split.dropped + [t for t in split.train if is_held(t)])
+    return replace(split, train=train, test=test, dropped=dropped)
 
 
-def split_runs(trials: list, test_runs=(10, 11, 12)) -> Split:
+def split_runs(
+    trials: list,  # Trial of every subject
+    test_runs=(10, 11, 12),  # numbers of the runs to leave out
+) -> Split:  # its targets are the training subjects themselves, its `adapt` is empty
     "Runs of the same people left out, and training trials of their films dropped. Raises `DataError` where one side is empty."
     ours = sorted(t for t in trials if t.run not in test_runs)
     test = sorted(t for t in trials if t.run in test_runs)
@@ -191,12 +212,5 @@ def split_runs(trials: list, test_runs=(10, 11, 12)) -> Split:
         raise DataError(
             f"test_runs: found {list(test_runs)}, wanted some, not all, of runs {sorted({t.run for t in trials})}"
         )
-    held = {source_video(t.clip) for t in test}
-    return Split(
-        [t for t in ours if source_video(t.clip) not in held],
-        [],
-        [seal(t) for t in test],
-        everyone,
-        everyone,
-        [t for t in ours if source_video(t.clip) in held],
-    )
+    train, dropped = _part_films(ours, {source_video(t.clip) for t in test})
+    return Split(train, [], [seal(t) for t in test], everyone, everyone, dropped)

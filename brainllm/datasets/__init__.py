@@ -10,12 +10,13 @@ from ..core import face
 
 __getattr__, __dir__, __all__ = face(
     __name__,
-    bids='index_runs find_runs read_sidecar pick_space run_seconds index_sessions',
+    protocol='Info Dataset',
+    bids='entity EventRow leaves_folder index_runs index_sessions find_runs read_sidecar pick_space run_seconds',
     had=(
         'clip_class LEAD_IN lead_in read_code match_classes find_clip read_events HAD_SESSIONS HAD '
-        'read_trials read_subject HAD_TARGETS cycle_of surface_path'
+        'find_events read_trials read_subject HAD_TARGETS cycle_of surface_path'
     ),
-    films='Urgen read_film_events read_films',
+    films='Urgen read_film_events read_films DATASETS',
     haxby='CATEGORIES HaxbySlice read_attribute',
     hcp='HCP_NOTICE HCP_FILES ParcelRun hcp_parcels read_parcels',
     fetch='HAD_PARTS read_range fetch_had had_patterns find_downloader',

@@ -11,14 +11,15 @@ import math
 import numpy as np
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from ..core import DataError, write_json
+from ..core import check_choice, DataError, write_json
 from ..store import file_hash
 from ..data.files import missing_file, read_cifti, read_header, read_surface, read_volumes
-from .bids import _entity, run_seconds
-from .had import HAD, cycle_of, surface_path
-from .films import Urgen
+from .bids import entity, run_seconds
+from .had import cycle_of, surface_path
+from .films import DATASETS
 from .fetch import HAD_PARTS, fetch_had, read_range
 
 # %% ../../nbs/09g_check.ipynb #a8a168cc
@@ -35,145 +36,194 @@ def check_study(
     study,  # HAD or Urgen with skip=True
     deep: bool = False,  # also read every value and decode films
     source: str = 'all',  # 'volume', 'ciftify', 'beta', or 'all' of which there is anything
-    tasks=('action', 'rest'),
+    tasks=('action', 'rest'),  # whose volumes are looked at
 ) -> list:  # Finding
     "Everything wrong with a study that can be seen without changing it."
-    if source not in (*CHECKS, 'all'):
-        raise DataError(f"--source: found {source!r}, wanted one of {', '.join(CHECKS)}, all")
-    root, trials, found, whole = study.root, study.trials(), [], {}
+    check_choice(source, (*CHECKS, 'all'), '--source')
+    root, trials = study.root, study.trials()
+    found, whole = [], {}
 
-    def tell(s, file, what):
+    def tell(subject, file, what):
         name = str(Path(file).relative_to(root)) if file else ''
-        found.append(Finding(s, name, str(what).replace(f'{root}/', '').removeprefix(f'{name}: ')))
+        found.append(Finding(subject, name, str(what).replace(f'{root}/', '').removeprefix(f'{name}: ')))
 
-    for s, what in study.problems.items():
-        tell(s, '', what)
-    runs = {s: {t.run for t in trials if t.subject == s} for s in study.subjects}
-    every = set().union(*runs.values())
-    for s in study.subjects:
-        if every - runs[s]:
-            tell(
-                s,
-                '',
-                f"found no events of runs {', '.join(map(str, sorted(every - runs[s])))}, which others have, wanted "
-                f"all {len(every)}; fetch them, or go on with fewer",
-            )
+    for subject, what in study.problems.items():
+        tell(subject, '', what)
+    _look_for_runs(study, trials, tell)
     for name, look in CHECKS.items():
-        if source in (name, 'all'):
-            whole |= look(study, trials, tell, deep, source == name, tasks)
-    for a, b in same_files(whole):
+        if source in (name, 'all'): whole |= look(study, trials, tell, deep, source == name, tasks)
+    for first, other in same_files(whole):
         tell(
-            whole[b],
-            b,
-            f"found the same bytes as {a}, wanted values of its own; one of the two was copied by mistake, fetch "
+            whole[other],
+            other,
+            f"found the same bytes as {first}, wanted values of its own; one of the two was copied by mistake, fetch "
             "both again",
         )
-    if deep or study.stimuli.is_dir():
-        _look_at_films(study, trials, tell, deep)
+    if deep or study.stimuli.is_dir(): _look_at_films(study, trials, tell, deep)
     return found
 
+
+def _runs_of(trials, subject):  # numbers of the runs that a subject has events of
+    return {t.run for t in trials if t.subject == subject}
+
+
+def _look_for_runs(study, trials, tell):  # runs that others have events of
+    runs = {subject: _runs_of(trials, subject) for subject in study.subjects}
+    every = set().union(*runs.values())
+    for subject in study.subjects:
+        lost = sorted(every - runs[subject])
+        if not lost: continue
+        tell(
+            subject,
+            '',
+            f"found no events of runs {', '.join(map(str, lost))}, which others have, wanted all {len(every)}; fetch "
+            "them, or go on with fewer",
+        )
+
 # %% ../../nbs/09g_check.ipynb #b7d10001
-def same_files(paths) -> list:  # (first, other) of one content
+def same_files(
+    paths,  # iterable of Path, in an order that says which of two is the first
+) -> list:  # (first, other) of one content
     "Files of the same bytes, by sha256: as git-annex's link has it, else computed where sizes agree."
-    keys, sizes = {p: annex_key(p) for p in paths}, {}
-    for p in paths:
-        if not keys[p]:
-            sizes.setdefault(p.stat().st_size, []).append(p)
-    keys |= {
-        p: (size, file_hash(p))
-        for size, group in sizes.items()
-        if len(group) > 1 or size in {k[0] for k in keys.values() if k}
-        for p in group
-    }
-    seen = {}
-    return [(first, p) for p in paths if keys[p] and (first := seen.setdefault(keys[p], p)) is not p]
+    keys = {path: annex_key(path) for path in paths}  # path -> (bytes, sha256), or None
+    known_sizes = {key[0] for key in keys.values() if key}
+    sizes = {}
+    for path in paths:
+        if not keys[path]: sizes.setdefault(path.stat().st_size, []).append(path)
+    for size, group in sizes.items():
+        if len(group) == 1 and size not in known_sizes: continue
+        for path in group: keys[path] = size, file_hash(path)
+    seen, pairs = {}, []
+    for path in paths:
+        if not keys[path]: continue
+        first = seen.setdefault(keys[path], path)
+        if first is not path: pairs.append((first, path))
+    return pairs
 
 
-def annex_key(path) -> tuple | None:  # bytes, sha256 as a link of git-annex names them
+def annex_key(
+    path,  # of a file, or of a link whose content may not be here
+) -> tuple | None:  # bytes, sha256 as a link of git-annex names them
     "What the content of a link is to be; None where the file is no such link."
-    m = re.search(r'SHA256E?-s(\d+)--([0-9a-f]{64})', os.readlink(path)) if os.path.islink(path) else None
-    return (int(m[1]), m[2]) if m else None
+    if not os.path.islink(path): return None
+    named = re.search(r'SHA256E?-s(\d+)--([0-9a-f]{64})', os.readlink(path))
+    return (int(named[1]), named[2]) if named else None
+
+
+def _size_fault(path, wanted):  # what is wrong with a file's size, or nothing; wanted: in words, where none is known
+    size, key = path.stat().st_size, annex_key(path)
+    if size and not (key and size != key[0]): return None
+    return f"found {size} bytes, wanted {key[0] if key else wanted}"
 
 
 def _look_for(path, tell, subject):  # whether a file is there and of the size that git-annex says
-    if not path.is_file(): return tell(subject, path, missing_file(path))
-    size, key = path.stat().st_size, annex_key(path)
-    if not size or key and size != key[0]:
-        return tell(
-            subject,
-            path,
-            f"found {size} bytes, wanted {key[0] if key else 'a file with content'}; it was cut short, fetch it again",
-        )
-    return True
+    if not path.is_file():
+        tell(subject, path, missing_file(path))
+        return False
+    fault = _size_fault(path, 'a file with content')
+    if fault: tell(subject, path, f"{fault}; it was cut short, fetch it again")
+    return not fault
 
 # %% ../../nbs/09g_check.ipynb #b7d10002
 def check_volumes(
-    study, trials, tell, deep, named, tasks
-) -> dict:  # path: subject, of every file whose link or content says what it is
+    study,  # HAD or Urgen with skip=True
+    trials: list,  # Trial, all of them
+    tell: Callable,  # called with subject, file and what is wrong
+    deep: bool,  # also read every value
+    named: bool,  # whether volumes were asked for, so that having none at all is a fault
+    tasks,  # 'action', 'rest'
+) -> dict:  # {path: subject}, of every file whose link or content says what it is
     "What is wrong with the volumes of a study."
-    runs, heads, whole = [], {}, {}
-    for s in study.subjects:
+    headers, whole = {}, {}
+    for run in _list_runs(study, trials, tell, named, tasks):
+        if annex_key(run.bold): whole[run.bold] = run.subject
+        if not _look_for(run.bold, tell, run.subject): continue
+        whole[run.bold] = run.subject
         try:
-            own = [r for task in tasks for r in study.runs(s, task)]
+            headers[run] = read_header(run)
         except DataError as e:
-            tell(s, '', e)
-            continue
-        runs += own
-        lost = sorted({t.run for t in trials if t.subject == s} - {r.run for r in own if r.task == 'action'})
-        if lost and (own or named):
-            tell(
-                s,
-                '',
-                f"found no volumes of runs {', '.join(map(str, lost))}, of which there are events, wanted "
-                f"derivatives/fmriprep/sub-{s}/...desc-preproc_bold.nii.gz; fetch them",
-            )
-    for r in runs:
-        if annex_key(r.bold):
-            whole[r.bold] = r.subject
-        if not _look_for(r.bold, tell, r.subject): continue
-        whole[r.bold] = r.subject
-        try:
-            heads[r] = read_header(r)
-        except DataError as e:
-            tell(r.subject, r.bold, e)
-    grid = lambda r: (heads[r].get_data_shape()[:3], heads[r].get_best_affine().round(3).tolist())
-    for r, h in heads.items():
-        near = [grid(q) for q in heads if q.subject == r.subject or r.space.startswith('MNI')]
-        usual = max(near, key=near.count)
-        volumes = h.get_data_shape()[3]  # in native space each person has a grid
-        if grid(r) != usual:
-            tell(
-                r.subject,
-                r.bold,
-                f"found grid {grid(r)[0]}, wanted {usual[0]} at one place as in most runs; see `check_space`",
-            )
-        late = [
-            t
-            for t in trials
-            if r.task == 'action' and (t.subject, t.run) == (r.subject, r.run) and t.onset >= volumes * r.tr
-        ]
-        if late:
-            tell(
-                r.subject,
-                r.bold,
-                f"found {len(late)} trials after the run's end at {volumes * r.tr:g} s, the first at "
-                f"{late[0].onset:g} s, wanted all inside; events and volumes are not of one run, or volumes were cut",
-            )
-        if r.confounds is None or not r.confounds.is_file():
-            tell(r.subject, r.confounds or r.bold, missing_file(r.confounds or 'confounds'))
-        elif round(run_seconds(r) / r.tr) != volumes:
-            tell(
-                r.subject,
-                r.confounds,
-                f"found {round(run_seconds(r) / r.tr)} rows, wanted {volumes}, one for each volume of {r.bold.name}; "
-                "fetch both again",
-            )
-        for what in _look_inside(r, study.root) if deep or size_differs(r.bold, h) else ():
-            tell(r.subject, r.bold, what)
+            tell(run.subject, run.bold, e)
+    grids = {run: _grid(header) for run, header in headers.items()}
+    for run, header in headers.items():
+        volumes = header.get_data_shape()[3]
+        _check_grid(run, grids, tell)
+        _check_onsets(run, volumes, trials, tell)
+        _check_confounds(run, volumes, tell)
+        if not deep and not size_differs(run.bold, header): continue
+        for what in _look_inside(run, study.root):
+            tell(run.subject, run.bold, what)
     return whole
 
 
-def size_differs(path, header) -> bool:  # of a NIfTI file; for .gz as its last four bytes say
+def _list_runs(study, trials, tell, named, tasks):  # of everybody; tells of runs that have events and no volumes
+    runs = []
+    for subject in study.subjects:
+        try:
+            own = [run for task in tasks for run in study.runs(subject, task)]
+        except DataError as e:
+            tell(subject, '', e)
+            continue
+        runs += own
+        lost = sorted(_runs_of(trials, subject) - {run.run for run in own if run.task == 'action'})
+        if not lost or not (own or named): continue
+        tell(
+            subject,
+            '',
+            f"found no volumes of runs {', '.join(map(str, lost))}, of which there are events, wanted "
+            f"derivatives/fmriprep/sub-{subject}/...desc-preproc_bold.nii.gz; fetch them",
+        )
+    return runs
+
+
+def _grid(header):  # shape and place of a volume
+    return header.get_data_shape()[:3], header.get_best_affine().round(3).tolist()
+
+
+def _check_grid(run, grids, tell):  # in native space each person has a grid of their own
+    mni = run.space.startswith('MNI')
+    near = [grid for other, grid in grids.items() if mni or other.subject == run.subject]
+    usual = max(near, key=near.count)
+    if grids[run] == usual: return
+    tell(
+        run.subject,
+        run.bold,
+        f"found grid {grids[run][0]}, wanted {usual[0]} at one place as in most runs; see `check_space`",
+    )
+
+
+def _late(trials, subject, run, end):  # trials of a run that begin after its end, s
+    return [t for t in trials if (t.subject, t.run) == (subject, run) and t.onset >= end]
+
+
+def _check_onsets(run, volumes, trials, tell):
+    end = volumes * run.tr
+    late = _late(trials, run.subject, run.run, end) if run.task == 'action' else []
+    if not late: return
+    tell(
+        run.subject,
+        run.bold,
+        f"found {len(late)} trials after the run's end at {end:g} s, the first at {late[0].onset:g} s, wanted all "
+        "inside; events and volumes are not of one run, or volumes were cut",
+    )
+
+
+def _check_confounds(run, volumes, tell):
+    if run.confounds is None or not run.confounds.is_file():
+        tell(run.subject, run.confounds or run.bold, missing_file(run.confounds or 'confounds'))
+        return
+    rows = round(run_seconds(run) / run.tr)
+    if rows == volumes: return
+    tell(
+        run.subject,
+        run.confounds,
+        f"found {rows} rows, wanted {volumes}, one for each volume of {run.bold.name}; fetch both again",
+    )
+
+
+def size_differs(
+    path,  # of a NIfTI file; a .gz says in its last four bytes how long it is unpacked
+    header,  # that was read from it
+) -> bool:
     "Whether a file is not as long as its header says."
     want = int(header['vox_offset']) + math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
     if not str(path).endswith('.gz'): return path.stat().st_size != want
@@ -182,109 +232,123 @@ def size_differs(path, header) -> bool:  # of a NIfTI file; for .gz as its last 
         return int.from_bytes(f.read(4), 'little') != want % 2**32
 
 # %% ../../nbs/09g_check.ipynb #b7d10003
-def grey_files(study, trials, subject, kind) -> dict:  # path: 'ciftify', 'beta' or 'surface'
+def grey_files(
+    study,  # HAD
+    trials: list,  # Trial, all of them
+    subject: str,  # '01'
+    kind: str,  # 'ciftify' or 'beta'
+) -> dict:  # {path: 'ciftify', 'beta' or 'surface'}
     "The grayordinate files that go with the trials of a subject, and the two surfaces they lie on."
-    folder = study.root / 'derivatives' / 'ciftify' / f'sub-{subject}'
-    runs = sorted({t.run for t in trials if t.subject == subject})
-    names = (
-        [f'run-{r}_Atlas.dtseries.nii' for r in runs]
-        if kind == 'ciftify'
-        else [f'cycle-{c}_beta.dscalar.nii' for c in sorted(set(map(cycle_of, runs)))]
-    )
-    return {folder / 'results' / f'ses-action01_task-action_{n}': kind for n in names} | {
-        surface_path(study.root, subject, h): 'surface' for h in 'LR'
-    }
+    folder = study.root / 'derivatives' / 'ciftify' / f'sub-{subject}' / 'results'
+    runs = sorted(_runs_of(trials, subject))
+    if kind == 'ciftify':
+        names = [f'run-{run}_Atlas.dtseries.nii' for run in runs]
+    else:
+        names = [f'cycle-{cycle}_beta.dscalar.nii' for cycle in sorted(set(map(cycle_of, runs)))]
+    files = {folder / f'ses-action01_task-action_{name}': kind for name in names}
+    return files | {surface_path(study.root, subject, hemisphere): 'surface' for hemisphere in 'LR'}
 
 
-def check_grey(kind):  # 'ciftify' or 'beta'
-    "The check of one kind of grayordinate files, as `check_volumes`."
+def check_grey(
+    kind: str,  # 'ciftify' or 'beta'
+) -> Callable:  # called as `check_volumes`
+    "The check of one kind of grayordinate files."
 
     def look(study, trials, tell, deep, named, tasks):
-        files = {p: (s, what) for s in study.subjects for p, what in grey_files(study, trials, s, kind).items()}
+        files = {}  # path -> subject, what it is
+        for subject in study.subjects:
+            own = grey_files(study, trials, subject, kind)
+            files |= {path: (subject, what) for path, what in own.items()}
+        fetched = any(what == kind and os.path.lexists(path) for path, (_, what) in files.items())
+        if not named and not fetched: return {}
         shapes, whole = {}, {}
-        if not named and not any(what == kind and os.path.lexists(p) for p, (_, what) in files.items()):
-            return {}
-        for path, (s, what) in files.items():
-            if annex_key(path):
-                whole[path] = s
-            if not _look_for(path, tell, s): continue
-            whole[path] = s
+        for path, (subject, what) in files.items():
+            if annex_key(path): whole[path] = subject
+            if not _look_for(path, tell, subject): continue
+            whole[path] = subject
             try:
-                shapes[path] = (
-                    what,
-                    *(
-                        read_surface(path).shape
-                        if what == 'surface'
-                        else _look_at_grey(path, study, trials, s, kind, deep)
-                    ),
-                )
+                if what == 'surface':
+                    shape = read_surface(path).shape
+                else:
+                    shape = _grey_shape(path, study, trials, subject, kind, deep)
             except DataError as e:
-                tell(s, path, e)
-        every = list(shapes.values())
-        for path, shape in shapes.items():
-            usual = max((x for x in every if x[0] == shape[0]), key=every.count)
-            if shape != usual:
-                tell(
-                    files[path][0],
-                    path,
-                    f"found shape {shape[1:]}, wanted {usual[1:]} as in most files; fetch it again",
-                )
+                tell(subject, path, e)
+                continue
+            shapes[path] = (what, *shape)
+        _check_shapes(shapes, files, tell)
         return whole
 
     return look
 
 
-def _look_at_grey(path, study, trials, subject, kind, deep):  # its shape
+def _check_shapes(shapes, files, tell):  # path -> (what it is, *shape); path -> (subject, what it is)
+    every = list(shapes.values())
+    for path, shape in shapes.items():
+        usual = max((other for other in every if other[0] == shape[0]), key=every.count)
+        if shape == usual: continue
+        tell(
+            files[path][0],
+            path,
+            f"found shape {shape[1:]}, wanted {usual[1:]} as in most files; fetch it again",
+        )
+
+
+def _grey_shape(path, study, trials, subject, kind, deep):  # of the data; raises `DataError` for what is wrong inside
     file = read_cifti(path)
-    rows, step = file.data.shape[0], file.step
-    if (step is not None) != (kind == 'ciftify'):
+    if (file.step is not None) != (kind == 'ciftify'):
         raise DataError(
             f"found rows along {file.rows}, wanted {'a series in seconds' if kind == 'ciftify' else 'maps'}; is this "
             "the right file?"
         )
-    if kind == 'ciftify':
-        run = int(_entity(path, 'run'))
-        trs = {r.tr for _, _, r in study.found(subject) if r.run == run}
-        late = [t for t in trials if (t.subject, t.run) == (subject, run) and t.onset >= rows * step]
-        if trs and abs(step - min(trs)) > 1e-3:
-            raise DataError(
-                f"found a repetition time of {step:g} s in the header, wanted {min(trs):g} s as the .json of its "
-                "volumes says; correct the one that is wrong"
-            )
-        if late:
-            raise DataError(
-                f"found {len(late)} trials after the run's end at {rows * step:g} s, the first at {late[0].onset:g} "
-                "s, wanted all inside; events and series are not of one run, or rows were cut"
-            )
-    if deep:
-        x = np.asarray(file.data, np.float32)
-        bad = int((~np.isfinite(x)).any(0).sum())
-        still = int((np.ptp(np.nan_to_num(x), axis=0) == 0).sum())
-        if bad or still:
-            raise DataError(
-                f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted "
-                "none; fetch it again or leave it out"
-            )
+    if kind == 'ciftify': _check_series(file, study, trials, subject)
+    if deep: _check_values(np.asarray(file.data, np.float32))
     return file.data.shape
+
+
+def _check_series(file, study, trials, subject):
+    number = int(entity(file.path, 'run'))
+    trs = {run.tr for _, _, run in study.found(subject) if run.run == number}
+    end = file.data.shape[0] * file.step
+    late = _late(trials, subject, number, end)
+    if trs and abs(file.step - min(trs)) > 1e-3:
+        raise DataError(
+            f"found a repetition time of {file.step:g} s in the header, wanted {min(trs):g} s as the .json of its "
+            "volumes says; correct the one that is wrong"
+        )
+    if late:
+        raise DataError(
+            f"found {len(late)} trials after the run's end at {end:g} s, the first at {late[0].onset:g} "
+            "s, wanted all inside; events and series are not of one run, or rows were cut"
+        )
+
+
+def _check_values(x):  # (R, G)
+    bad = int((~np.isfinite(x)).any(0).sum())
+    still = int((np.ptp(np.nan_to_num(x), axis=0) == 0).sum())
+    if bad or still:
+        raise DataError(
+            f"found {bad} grayordinates with values that are not finite and {still} that never change, wanted "
+            "none; fetch it again or leave it out"
+        )
 
 
 CHECKS = dict(volume=check_volumes, ciftify=check_grey('ciftify'), beta=check_grey('beta'))
 
 # %% ../../nbs/09g_check.ipynb #b7d10004
 def _look_at_films(study, trials, tell, deep):  # a line for each bad film, and one a person for all that are missing
-    for s in study.subjects:
-        clips = sorted({t.clip for t in trials if t.subject == s})
-        lost = [c for c in clips if not (study.stimuli / c).is_file()]
-        if lost:
-            tell(
-                s,
-                study.stimuli / lost[0],
-                f"found {len(lost)} of {len(clips)} films not here, this one first: "
-                f"{missing_file(study.stimuli / lost[0])}",
-            )
+    for subject in study.subjects:
+        clips = sorted({t.clip for t in trials if t.subject == subject})
+        lost = [study.stimuli / clip for clip in clips if not (study.stimuli / clip).is_file()]
+        if not lost: continue
+        tell(
+            subject,
+            lost[0],
+            f"found {len(lost)} of {len(clips)} films not here, this one first: {missing_file(lost[0])}",
+        )
     for clip in sorted({t.clip for t in trials}):
-        if (study.stimuli / clip).is_file() and (what := _look_at_film(study.stimuli / clip, deep)):
-            tell('', study.stimuli / clip, what)
+        path = study.stimuli / clip
+        fault = _film_fault(path, deep) if path.is_file() else None
+        if fault: tell('', path, fault)
 
 
 def _look_inside(run, root):  # what is wrong with the volumes of a run
@@ -296,18 +360,16 @@ def _look_inside(run, root):  # what is wrong with the volumes of a run
     bad = int((~np.isfinite(x)).any(-1).sum())
     still = np.ptp(np.nan_to_num(x), axis=-1) == 0
     inside = np.abs(np.nan_to_num(x)).max(-1) > 0
-    out = [f"found {bad} voxels with values that are not finite, wanted none; preprocess this run again"] if bad else []
-    return out + (
-        [f"found {int((still & inside).sum())} voxels that never change, wanted signal; preprocess this run again"]
-        if (still & inside).any()
-        else []
-    )
+    dead = int((still & inside).sum())
+    faults = []
+    if bad: faults.append(f"found {bad} voxels with values that are not finite, wanted none; preprocess this run again")
+    if dead: faults.append(f"found {dead} voxels that never change, wanted signal; preprocess this run again")
+    return faults
 
 
-def _look_at_film(path, deep):  # what is wrong with a film, or nothing
-    size, key = path.stat().st_size, annex_key(path)
-    if not size or key and size != key[0]:
-        return f"found {size} bytes, wanted {key[0] if key else 'a film'}; fetch it again"
+def _film_fault(path, deep):  # what is wrong with a film, or nothing
+    fault = _size_fault(path, 'a film')
+    if fault: return f"{fault}; fetch it again"
     if not deep: return None
     import av
 
@@ -318,46 +380,57 @@ def _look_at_film(path, deep):  # what is wrong with a film, or nothing
         return f"found a film that does not decode ({type(e).__name__}), wanted an mp4; fetch it again"
 
 # %% ../../nbs/09g_check.ipynb #b7d10005
-def check_main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
-    "Fetch parts of HAD, or check a study: a line for each finding."
+def _parse(argv):  # arguments of the command line
     import argparse
 
     parser = argparse.ArgumentParser(prog='python -m brainllm.datasets', description=check_main.__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     had = commands.add_parser('had', help='fetch parts of HAD (OpenNeuro ds004488)')
-    check = commands.add_parser('check', help='look through a study; changes nothing')
     had.add_argument('--what', default='text', help=f"some of {','.join(HAD_PARTS)}")
     had.add_argument('--subjects', default='1-30', help='as in 1-4,7')
     had.add_argument('root')
+    check = commands.add_parser('check', help='look through a study; changes nothing')
     check.add_argument('root')
-    check.add_argument('--kind', choices=['had', 'urgen'], default='had')
+    check.add_argument('--kind', choices=list(DATASETS), default='had')
     check.add_argument('--deep', action='store_true', help='also read every value and decode every film')
     check.add_argument('--source', default='all', help=f"{', '.join(CHECKS)}, or all of which there is anything")
     check.add_argument('--json', metavar='FILE', help='keep the findings here too')
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _print_findings(findings):  # a table, or nothing
+    rows = [('who', 'file', 'what')] if findings else []
+    for finding in findings:
+        who = f'sub-{finding.subject}' if finding.subject else 'study'
+        rows.append((who, finding.file or '-', finding.what))
+    width_who = max((len(who) for who, _, _ in rows), default=0)
+    width_file = max((len(file) for _, file, _ in rows), default=0)
+    for who, file, what in rows:
+        print(f'{who:<{width_who}}  {file:<{width_file}}  {what}')
+
+
+def check_main(
+    argv=None,  # arguments; None: of the command line
+) -> int:  # 0, or 1 where something is wrong
+    "Fetch parts of HAD, or check a study: a line for each finding."
+    args = _parse(argv)
     try:
         if args.command == 'had':
             fetch_had(args.what.split(','), read_range(args.subjects), args.root)
             return 0
-        study = (HAD if args.kind == 'had' else Urgen)(args.root, skip=True)
-        found = check_study(study, args.deep, args.source)
+        study = DATASETS[args.kind](args.root, skip=True)
+        findings = check_study(study, args.deep, args.source)
     except DataError as e:
         print(e)
         return 1
-    rows = [('who', 'file', 'what')] * bool(found) + [
-        ('sub-' + f.subject if f.subject else 'study', f.file or '-', f.what) for f in found
-    ]
-    widths = [max((len(r[k]) for r in rows), default=0) for k in range(2)]
-    for who, file, what in rows:
-        print(f'{who:<{widths[0]}}  {file:<{widths[1]}}  {what}')
-    if args.json:
-        write_json(args.json, [asdict(f) for f in found])
+    _print_findings(findings)
+    if args.json: write_json(args.json, [asdict(f) for f in findings])
+    looked = 'values and films looked into' if args.deep else 'headers and text alone'
     print(
-        f"{len(study.subjects)} subjects, {len(study.trials())} trials, "
-        f"{'values and films looked into' if args.deep else 'headers and text alone'}: {len(found) or 'no'} "
-        f"finding{'s' if len(found) != 1 else ''}"
+        f"{len(study.subjects)} subjects, {len(study.trials())} trials, {looked}: {len(findings) or 'no'} "
+        f"finding{'s' if len(findings) != 1 else ''}"
     )
-    return int(bool(found))
+    return int(bool(findings))
 
 # %% ../../nbs/09g_check.ipynb #2ac11ad6
 if __name__ == '__main__' and __spec__: raise SystemExit(check_main())  # a notebook has no __spec__

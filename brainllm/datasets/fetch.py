@@ -8,6 +8,7 @@ __all__ = ['HAD_PARTS', 'read_range', 'fetch_had', 'had_patterns', 'find_downloa
 # %% ../../nbs/09f_fetch.ipynb #768b0121
 import re
 import shutil
+import urllib.error
 import urllib.request
 from pathlib import Path
 from ..core import DataError
@@ -38,16 +39,18 @@ HAD_PARTS = {
 }  # what -> patterns, GB a person (version 1.1.1, mean of 30; surfaces those of sub-01)
 
 
-def read_range(text: str) -> list:  # ['01', '02', '03', '07'] from '1-3,7'
+def read_range(
+    text: str,  # '1-3,7'
+) -> list:  # ['01', '02', '03', '07']
     "Subjects of HAD. Raises `DataError`."
-    out = set()
+    numbers = set()
     for part in text.split(','):
-        m = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip())
-        a, b = (int(m[1]), int(m[2] or m[1])) if m else (0, 0)
-        if not 1 <= a <= b <= 30:
+        found = re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= first <= last <= 30:
             raise DataError(f"--subjects: found {part!r}, wanted numbers from 1 to 30, as in 1-4,7")
-        out |= set(range(a, b + 1))
-    return [f'{s:02d}' for s in sorted(out)]
+        numbers |= set(range(first, last + 1))
+    return [f'{n:02d}' for n in sorted(numbers)]
 
 
 def fetch_had(
@@ -56,32 +59,24 @@ def fetch_had(
     root,  # folder to fill
     download=None,  # called as `openneuro.download`; None: that
 ):
-    "Fetch parts of HAD. Raises `DataError` for an unknown part, a full disk, or when there is no downloader or no network."
+    """Fetch parts of HAD.
+
+    Raises `DataError` for an unknown part, a full disk, or when there is no downloader or no network."""
     unknown = [w for w in what if w not in HAD_PARTS]
     if unknown:
         raise DataError(f"--what: found {unknown[0]!r}, wanted some of {', '.join(HAD_PARTS)}")
     parts = ['text'] + [w for w in HAD_PARTS if w in what and w != 'text']
-    size = len(subjects) * sum(HAD_PARTS[w][1] for w in parts)
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    room = shutil.disk_usage(root).free / 1e9
-    print(
-        f"HAD 1.1.1, {', '.join(parts)} of {len(subjects)} subjects: about {size:.2f} GB, of which some may be there "
-        f"already; {room:.0f} GB are free"
-    )
-    if room < 1.05 * size:
-        raise DataError(
-            f"{root}: found {room:.1f} GB free, wanted about {size:.1f}; make room, or fetch fewer subjects"
-        )
-    if download is None:
-        download = find_downloader()
-    for w in parts:
+    _check_disk(parts, subjects, root)
+    if download is None: download = find_downloader()
+    for part in parts:
         try:
             download(
                 dataset='ds004488',
                 tag='1.1.1',
                 target_dir=str(root),
-                include=had_patterns(w, subjects, root),
+                include=had_patterns(part, subjects, root),
                 verify_hash=True,
                 verify_size=True,
             )
@@ -89,33 +84,49 @@ def fetch_had(
             raise
         except Exception as e:
             raise DataError(
-                f"fetching {w} stopped ({type(e).__name__}: {' '.join(str(e).split())}). What has come stays; run "
+                f"fetching {part} stopped ({type(e).__name__}: {' '.join(str(e).split())}). What has come stays; run "
                 "the same line again to go on, into an empty folder where another version is meant"
             ) from None
 
 
+def _check_disk(parts, subjects, root):  # says how much will come, and refuses where there is no room
+    size = len(subjects) * sum(HAD_PARTS[part][1] for part in parts)
+    free = shutil.disk_usage(root).free / 1e9
+    print(
+        f"HAD 1.1.1, {', '.join(parts)} of {len(subjects)} subjects: about {size:.2f} GB, of which some may be there "
+        f"already; {free:.0f} GB are free"
+    )
+    if free < 1.05 * size:
+        raise DataError(
+            f"{root}: found {free:.1f} GB free, wanted about {size:.1f}; make room, or fetch fewer subjects"
+        )
+
+
 def had_patterns(
-    what: str, subjects: list, root
+    what: str,  # one of HAD_PARTS
+    subjects: list,  # ['01', ...]
+    root,  # folder with the text, which names a person's films
 ) -> list:  # of `openneuro.download`, relative to the root of the dataset
     "What to ask for. Raises `DataError` where the events that name a person's films are wrong."
     if what != 'stimuli':
-        return list(dict.fromkeys(p.format(s=s) for s in subjects for p in HAD_PARTS[what][0]))
+        patterns = [p.format(s=s) for s in subjects for p in HAD_PARTS[what][0]]
+        return list(dict.fromkeys(patterns))
     if len(subjects) == 30: return ['stimuli']
     had = HAD(root, skip=True)
     clips = [t.clip for t in had.trials() if t.subject in subjects]
     wrong = [s for s in subjects if s not in had.subjects]
     if wrong:
-        raise DataError(
-            had.problems.get(
-                wrong[0],
-                f"{root}/sub-{wrong[0]}: found no events, wanted those that name this person's films; fetch --what "
-                "text first",
-            )
+        nothing = (
+            f"{root}/sub-{wrong[0]}: found no events, wanted those that name this person's films; fetch --what "
+            "text first"
         )
+        raise DataError(had.problems.get(wrong[0], nothing))
     return [f'stimuli/{c}' for c in clips]
 
 
-def find_downloader(url='https://openneuro.org'):  # `openneuro.download`
+def find_downloader(
+    url='https://openneuro.org',  # that must answer
+):  # `openneuro.download`
     "The downloader, once the server answers. Raises `DataError`."
     try:
         urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=10).close()

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['LEAD_IN', 'HAD_SESSIONS', 'HAD_TARGETS', 'clip_class', 'lead_in', 'read_code', 'match_classes', 'find_clip',
-           'read_events', 'HAD', 'read_trials', 'read_subject', 'cycle_of', 'surface_path']
+           'read_events', 'HAD', 'find_events', 'read_trials', 'read_subject', 'cycle_of', 'surface_path']
 
 # %% ../../nbs/09b_had.ipynb #eb5fe1f0
 import os
 import re
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from ..core import DataError
 from ..presets import PRESETS
 from ..data.trials import Trial
 from ..data.files import missing_file, read_table
-from .bids import _entity, find_runs, index_runs, pick_space, run_seconds
+from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, pick_space, run_seconds
+from .protocol import Info
 
 # %% ../../nbs/09b_had.ipynb #14da72c6
 def clip_class(
@@ -39,8 +41,7 @@ def lead_in(
     raise DataError(
         f"{path}, column 'onset': found {first:g} s for the earliest trial, wanted 0 to {LEAD_IN / 2:g} s (version "
         f"1, counted from the end of the lead-in) or {LEAD_IN:g} s and more (version 2, counted from the first "
-        "volume); "
-        "were the first trials of this run removed? Restore the file"
+        "volume); were the first trials of this run removed? Restore the file"
     )
 
 # %% ../../nbs/09b_had.ipynb #8371f244
@@ -65,27 +66,18 @@ def match_classes(
     pairs: dict,  # {(code, name): file and row where it first stood}
     folders: list | None,  # names of the folders of stimuli/, in code order; None where there are none
 ) -> dict:  # {code: name}
-    "One name for each code and one code for each name. Raises `DataError` where events and folders, or two rows, disagree."
-    classes, codes, last = {}, {}, ''
+    "One name a code and one code a name. Raises `DataError` where events and folders, or two rows, disagree."
+    whole = _folders_are_whole(pairs, folders)
+    classes, codes = {}, {}
+    last = ''
     for (code, name), where in sorted(pairs.items()):
-        place = 1 + sum(f < name for f in folders or ())
-        whole = bool(folders) and len(folders) >= max(c for c, _ in pairs) and {n for _, n in pairs} <= set(folders)
-        known, number = classes.setdefault(code, name), codes.setdefault(name, code)
-        if folders and name not in folders and (place > code or known != name):
+        known_name = classes.setdefault(code, name)
+        known_code = codes.setdefault(name, code)
+        if folders: _check_folder(code, name, known_name, where, folders, whole)
+        if known_name != name or known_code != code:
             raise DataError(
-                f"{where}, column 'stim_file': found class {name!r}, wanted one of the {len(folders)} folders of "
-                f"stimuli/, in a place that fits code {code}; correct the row or fetch the missing folder"
-            )
-        if folders and (place > code or whole and place != code):
-            raise DataError(
-                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted "
-                f"{place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder "
-                "missing or one too many, or this the file of another dataset?"
-            )
-        if known != name or number != code:
-            raise DataError(
-                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {number} as in other rows; "
-                f"code {code} is {known!r}. Is this the file of another dataset?"
+                f"{where}, column 'trial_type': found code {code} for {name!r}, wanted {known_code} as in other rows; "
+                f"code {code} is {known_name!r}. Is this the file of another dataset?"
             )
         if name < last:
             raise DataError(
@@ -93,7 +85,27 @@ def match_classes(
                 "codes follow the sorted names. Is this the file of another dataset?"
             )
         last = name
-    return dict(enumerate(folders, 1)) if pairs and whole else classes
+    return dict(enumerate(folders, 1)) if whole else classes
+
+
+def _folders_are_whole(pairs, folders):  # whether every class that may occur has its folder
+    if not pairs or not folders: return False
+    return len(folders) >= max(code for code, _ in pairs) and {name for _, name in pairs} <= set(folders)
+
+
+def _check_folder(code, name, known_name, where, folders, whole):  # a class stands where its folder is sorted to
+    place = 1 + sum(folder < name for folder in folders)
+    if name not in folders and (place > code or known_name != name):
+        raise DataError(
+            f"{where}, column 'stim_file': found class {name!r}, wanted one of the {len(folders)} folders of "
+            f"stimuli/, in a place that fits code {code}; correct the row or fetch the missing folder"
+        )
+    if place > code or whole and place != code:
+        raise DataError(
+            f"{where}, column 'trial_type': found code {code} for {name!r}, wanted "
+            f"{place}{'' if whole else ' or more'}, its place in the sorted folders of stimuli/. Is a folder "
+            "missing or one too many, or this the file of another dataset?"
+        )
 
 # %% ../../nbs/09b_had.ipynb #0e1981d4
 def find_clip(
@@ -102,34 +114,39 @@ def find_clip(
 ) -> str:  # the spelling that exists, or `clip` when none does
     "The path of a clip relative to stimuli/, trying spaces and underscores in the name of the class."
     folder, _, file = clip.rpartition('/')
-    stem, rest = f'v_{folder}_id_', file.removeprefix(f'v_{folder}_id_')
+    stem = f'v_{folder}_id_'
+    rest = file.removeprefix(stem)
     spellings = [folder.replace('_', ' '), folder.replace(' ', '_')]
-    ways = [(folder, file)] + [(f, f'v_{g}_id_{rest}') for f in spellings for g in spellings if file.startswith(stem)]
+    ways = [(folder, file)]
+    if file.startswith(stem): ways += [(f, f'v_{g}_id_{rest}') for f in spellings for g in spellings]
     return next((f'{f}/{g}' for f, g in ways if g in here.get(f, ())), clip)
 
 # %% ../../nbs/09b_had.ipynb #7d294630
 def read_events(
     path,  # events.tsv of one run
     run_seconds: float | None = None,  # length of the run, where it is known
-) -> tuple:  # [(onset s from the first volume, duration s, code, path of the clip, row)] by onset; s that were added to the file's onsets
-    "The trials of one run, and which version of time zero its file has. Raises `DataError` naming file, row and column."
+) -> tuple:  # [EventRow] by onset, kind being the class code; s that were added to the file's onsets
+    """The trials of one run, and which version of time zero its file has.
+
+    Raises `DataError` naming file, row and column."""
     table = read_table(path, numeric=['onset', 'duration'], text=['trial_type', 'stim_file'])
     if not len(table):
         raise DataError(f"{path}: found no rows, wanted one a trial; fetch the file again")
     shift = lead_in(table.onset.min(), path)
-    rows = sorted(
-        (o + shift, d, read_code(k, f'{path}, row {i}'), c, i)
-        for i, (o, d, k, c) in enumerate(table.itertuples(index=False), 1)
-    )
-    for (a, *_), (b, *_, i) in zip(rows, rows[1:]):
-        if a == b:
+    rows = []
+    for i, (onset, duration, code, clip) in enumerate(table.itertuples(index=False), 1):
+        rows.append(EventRow(onset + shift, duration, read_code(code, f'{path}, row {i}'), clip, i))
+    rows.sort()
+    for before, after in pairwise(rows):
+        if before.onset == after.onset:
             raise DataError(
-                f"{path}, row {i}, column 'onset': found a second trial at {b - shift:g} s, wanted one at a time; "
-                "correct or remove the row"
+                f"{path}, row {after.row}, column 'onset': found a second trial at {after.onset - shift:g} s, wanted "
+                "one at a time; correct or remove the row"
             )
-    if run_seconds and rows[-1][0] >= run_seconds:
+    last = rows[-1]
+    if run_seconds and last.onset >= run_seconds:
         raise DataError(
-            f"{path}, row {rows[-1][4]}, column 'onset': found a trial {rows[-1][0]:.2f} s after the first volume, "
+            f"{path}, row {last.row}, column 'onset': found a trial {last.onset:.2f} s after the first volume, "
             f"wanted one before the run's end at {run_seconds:g} s; events and volumes are not of one run, or the "
             "volumes were cut"
         )
@@ -140,19 +157,31 @@ HAD_SESSIONS = ('', 'action01')  # sub-03's ses-action02 has no events
 
 
 class HAD:
-    "The Human Action Dataset, or a study written in its layout. Reads text; volumes and clips may be absent. Raises `DataError`."
+    """The Human Action Dataset, or a study written in its layout.
+
+    Reads text; volumes and clips may be absent. Raises `DataError`."""
+
+    info = Info(
+        name='HAD',
+        design='clips of 2 s, one every 4 s, every sixth place blank; 180 classes of action, each once in three runs',
+        tr=2.0,
+        people=30,
+        clips=21600,
+        licence='CC0',
+        cite='Zhou, Gong, Dai, Wen, Liu, Zhen 2023; doi 10.18112/openneuro.ds004488.v1.1.1',
+        home='https://openneuro.org/datasets/ds004488',
+    )
 
     def __init__(
         self,
         root,  # root of the BIDS tree
-        # True leaves out subjects whose events are missing or wrong, and says why in `.problems`; False raises
-        skip: bool = False,
+        skip: bool = False,  # True leaves out people whose events are wrong, and says why in `.problems`; False raises
         space: str | None = None,  # of the volumes, as for `pick_space`
     ):
-        self.root = Path(root)  # problems: subject -> what is wrong
+        self.root = Path(root)
         self.skip = skip
         self.space = space
-        self.problems = {}
+        self.problems = {}  # {subject: what is wrong}
         self.stimuli = self.root / 'stimuli'
         self.fmriprep = self.root / 'derivatives' / 'fmriprep'
         if not self.root.is_dir():
@@ -160,40 +189,21 @@ class HAD:
                 f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; fetch "
                 "OpenNeuro ds004488 or correct the path"
             )
-        self._events = {}
-        if any(self.root.glob('sub-*/**/func/*_task-action*_events.tsv')):
-            self._index()
-        else:
+        if not any(self.root.glob('sub-*/**/func/*_task-action*_events.tsv')):
             raise DataError(
                 f"{self.root}: found no events, wanted "
                 "sub-XX/ses-action01/func/sub-XX_ses-action01_task-action_run-RR_events.tsv; fetch the text files "
                 "of ds004488 or correct the path"
             )
+        self.event_files = {}  # {(subject, run): path}
+        for folder in sorted(p for p in self.root.glob('sub-*') if p.is_dir()):
+            try:
+                self.event_files |= find_events(folder)
+            except DataError as e:
+                self.refuse(folder.name[4:], e)
 
     def __repr__(self):
         return f'HAD({str(self.root)!r})'
-
-    def _index(self):
-        for folder in sorted(p for p in self.root.glob('sub-*') if p.is_dir()):
-            try:
-                own = index_runs(
-                    p for p in folder.glob('**/func/*_task-action*_events.tsv') if _entity(p, 'ses') in HAD_SESSIONS
-                )
-                if not own:
-                    raise DataError(
-                        f"{folder}: found no events of this subject, wanted "
-                        f"ses-action01/func/{folder.name}_ses-action01_task-action_run-RR_events.tsv; fetch them, or "
-                        "remove the folder, or pass skip=True to go on without"
-                    )
-                if other := {s for s, _ in own} - {folder.name[4:]}:
-                    raise DataError(
-                        f"{folder}: found events of subject {min(other)}, wanted those of {folder.name} alone; move "
-                        "them where they belong"
-                    )
-            except DataError as e:
-                self.refuse(folder.name[4:], e)
-                continue
-            self._events |= own
 
     def refuse(self, subject: str, error: DataError):
         "Leave a subject out, or raise the error unless `skip`."
@@ -203,7 +213,7 @@ class HAD:
     @property
     def subjects(self) -> list:  # ['01', ...]
         "Everybody who has events; after `trials`, without those who were refused."
-        return sorted({s for s, _ in self._events} - set(self.problems))
+        return sorted({s for s, _ in self.event_files} - set(self.problems))
 
     def trials(self) -> list:  # Trial, sorted by subject, run and onset
         "Every trial of every subject, from text files alone."
@@ -219,17 +229,27 @@ class HAD:
         "Names of the classes in the order of their codes."
         return list(self.classes.values())
 
-    def found(self, subject, task='action') -> list:  # of `find_runs`
+    def found(
+        self,
+        subject,  # '01'
+        task='action',  # or 'rest'
+    ) -> list:  # of `find_runs`
         "Preprocessed runs of the first session, in every space."
         return [f for f in find_runs(self.fmriprep, subject, task, self.root) if f[0] in HAD_SESSIONS]
 
-    def runs(self, subject, task='action') -> list:  # Run, by number; [] where there are none
+    def runs(
+        self,
+        subject,  # '01'
+        task='action',  # or 'rest'
+    ) -> list:  # Run, by number; [] where there are none
         "Preprocessed runs, of one space. Raises `DataError`."
-        return sorted(
-            pick_space([('', *f[1:]) for f in self.found(subject, task)], self.space).values(), key=lambda r: r.run
-        )
+        one_session = [('', space, run) for _, space, run in self.found(subject, task)]
+        return sorted(pick_space(one_session, self.space).values(), key=lambda r: r.run)
 
-    def clip_path(self, trial) -> Path:  # the film, on disk
+    def clip_path(
+        self,
+        trial,  # Trial
+    ) -> Path:  # the film, on disk
         "Where a trial's clip lies. Raises `DataError` when it was not fetched, `WallError` for a sealed trial."
         path = self.stimuli / trial.clip
         if not path.is_file(): raise DataError(missing_file(path))
@@ -239,88 +259,127 @@ class HAD:
     def _read(self):
         return read_trials(self)
 
+
+def find_events(
+    folder: Path,  # sub-XX of the tree
+) -> dict:  # {(subject, run): path}
+    "The events of one subject's first session. Raises `DataError` where there are none, or those of somebody else."
+    files = folder.glob('**/func/*_task-action*_events.tsv')
+    own = index_runs(p for p in files if entity(p, 'ses') in HAD_SESSIONS)
+    if not own:
+        raise DataError(
+            f"{folder}: found no events of this subject, wanted "
+            f"ses-action01/func/{folder.name}_ses-action01_task-action_run-RR_events.tsv; fetch them, or "
+            "remove the folder, or pass skip=True to go on without"
+        )
+    others = {s for s, _ in own} - {folder.name[4:]}
+    if others:
+        raise DataError(
+            f"{folder}: found events of subject {min(others)}, wanted those of {folder.name} alone; move "
+            "them where they belong"
+        )
+    return own
+
 # %% ../../nbs/09b_had.ipynb #c5f5c642
-def read_trials(had: HAD) -> tuple:  # [Trial], {code: name}
-    "All events of a dataset, checked against each other and against the folders of stimuli/."
+def read_trials(
+    had: HAD,
+) -> tuple:  # [Trial], {code: name}
+    """All events of a dataset, checked against each other and against the folders of stimuli/.
+
+    A subject whose events are wrong is refused: an error, or left out where the dataset says `skip`."""
     folders = [p for p in had.stimuli.iterdir() if p.is_dir()] if had.stimuli.is_dir() else []
     here = {p.name: set(os.listdir(p)) for p in folders}
     names = sorted({f.replace('_', ' ') for f in here}) or None
-    runs, pairs, versions = {}, {}, {}
+    runs, pairs, shifts = {}, {}, {}
     for subject in had.subjects:
         try:
-            own, seen, versions[subject] = read_subject(had, subject)
+            own, seen, shifts[subject] = read_subject(had, subject)
             match_classes(seen | pairs, names)
         except DataError as e:
             had.refuse(subject, e)
             continue
         runs |= own
         pairs = seen | pairs
-    usual = max(set(versions.values()), key=list(versions.values()).count, default=None)
-    for subject in [s for s, v in versions.items() if v != usual]:
+    _refuse_other_version(had, shifts)
+    classes = match_classes(pairs, names)
+    trials = []
+    for (subject, run), rows in runs.items():
+        if subject in had.problems: continue
+        for index, (onset, duration, code, clip, _) in enumerate(rows):
+            clip = find_clip(clip, here)
+            trials.append(Trial(subject, run, onset, duration, clip, code, classes[code], index))
+    return trials, classes
+
+
+def _refuse_other_version(had, shifts):  # {subject: s that were added to their onsets}
+    usual = max(set(shifts.values()), key=list(shifts.values()).count, default=None)
+    for subject, shift in shifts.items():
+        if shift == usual: continue
         had.refuse(
             subject,
             DataError(
-                f"{had.root / f'sub-{subject}'}: found onsets counted as in version {1 if versions[subject] else 2} "
+                f"{had.root / f'sub-{subject}'}: found onsets counted as in version {1 if shift else 2} "
                 f"of the dataset, wanted version {1 if usual else 2} as in the others; the files were fetched from "
                 "two versions. Fetch all text files of one version"
             ),
         )
-    runs = {key: rows for key, rows in runs.items() if key[0] not in had.problems}
-    classes = match_classes(pairs, names)
-    return [
-        Trial(subject, run, onset, duration, find_clip(clip, here), code, classes[code], index)
-        for (subject, run), rows in runs.items()
-        for index, (onset, duration, code, clip, _) in enumerate(rows)
-    ], classes
 
 
 def read_subject(
-    had: HAD, subject: str
-) -> tuple:  # {(subject, run): rows of `read_events`}, {(code, class): where it first stood}, s added to every onset
+    had: HAD,
+    subject: str,  # '01'
+) -> tuple:  # {(subject, run): [EventRow]}, {(code, class): where it first stood}, s added to every onset
     "The events of one subject. Raises `DataError`."
-    ends = {n: run_seconds(r) for n, r in {r.run: r for _, _, r in had.found(subject)}.items()}
-    files = {key: path for key, path in sorted(had._events.items()) if key[0] == subject}
-    read = {key: read_events(path, ends.get(key[1])) for key, path in files.items()}
-    pairs = {}
-    versions = {shift: files[key] for key, (_, shift) in read.items()}
+    files = {key: path for key, path in sorted(had.event_files.items()) if key[0] == subject}
+    one_of_each = {run.run: run for _, _, run in had.found(subject)}  # in whatever space: the length is the same
+    seconds = {number: run_seconds(run) for number, run in one_of_each.items()}
+    rows, versions, pairs = {}, {}, {}
+    for key, path in files.items():
+        rows[key], shift = read_events(path, seconds.get(key[1]))
+        versions[shift] = path
     if len(versions) > 1:
         raise DataError(
             f"{versions[0.0]}: found onsets counted from the first volume (version 2 of the dataset), wanted them "
             f"counted from the end of the lead-in (version 1) as in {versions[LEAD_IN]}; fetch all text files of one "
             "version"
         )
-    for key, (rows, _) in read.items():
-        for *_, code, clip, i in rows:
-            where, name = f'{files[key]}, row {i}', clip_class(clip)
-            if clip.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', clip):
-                raise DataError(
-                    f"{where}, column 'stim_file': found {clip!r}, wanted a path inside stimuli/; correct the row or "
-                    "fetch the file again"
-                )
-            if not name:
-                raise DataError(
-                    f"{where}, column 'stim_file': found {clip!r}, wanted <Class>/v_<Class>_id_<11 "
-                    "characters>_start_<seconds>_label_1.mp4; correct the row or fetch the file again"
-                )
-            pairs.setdefault((code, name), where)
-    return {key: rows for key, (rows, _) in read.items()}, pairs, next(iter(versions))
+    for key, own in rows.items():
+        for event in own:
+            where = f'{files[key]}, row {event.row}'
+            pairs.setdefault((event.kind, _read_class(event.clip, where)), where)
+    return rows, pairs, next(iter(versions))
+
+
+def _read_class(clip, where):  # the class that a clip's path names
+    if leaves_folder(clip):
+        raise DataError(
+            f"{where}, column 'stim_file': found {clip!r}, wanted a path inside stimuli/; correct the row or "
+            "fetch the file again"
+        )
+    name = clip_class(clip)
+    if not name:
+        raise DataError(
+            f"{where}, column 'stim_file': found {clip!r}, wanted <Class>/v_<Class>_id_<11 "
+            "characters>_start_<seconds>_label_1.mp4; correct the row or fetch the file again"
+        )
+    return name
 
 # %% ../../nbs/09b_had.ipynb #2a9e1b9a
 HAD_TARGETS = PRESETS['had'].study.targets  # evenly spaced, chosen by no data
 
 
-def cycle_of(run: int) -> int:  # 1 to 4
+def cycle_of(
+    run: int,  # counted from 1
+) -> int:  # 1 to 4
     "The cycle of three runs that a run of HAD belongs to."
     return (run + 2) // 3
 
 
-def surface_path(root, subject: str, hemisphere: str) -> Path:  # of the dataset; '01'; 'L' or 'R'
+def surface_path(
+    root,  # of the dataset
+    subject: str,  # '01'
+    hemisphere: str,  # 'L' or 'R'
+) -> Path:  # of a .surf.gii
     "Where the midthickness surface of a person in MNI space lies."
-    return (
-        Path(root)
-        / 'derivatives'
-        / 'ciftify'
-        / f'sub-{subject}'
-        / 'standard_fsLR_surface'
-        / f'sub-{subject}.{hemisphere}.midthickness.32k_fs_LR.surf.gii'
-    )
+    folder = Path(root) / 'derivatives' / 'ciftify' / f'sub-{subject}' / 'standard_fsLR_surface'
+    return folder / f'sub-{subject}.{hemisphere}.midthickness.32k_fs_LR.surf.gii'

@@ -7,24 +7,40 @@ __all__ = ['CATEGORIES', 'HaxbySlice', 'read_attribute']
 
 # %% ../../nbs/09d_haxby_slice.ipynb #cd42c818
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from ..core import DataError, project_root
 from ..data.trials import Trial
 from ..data.files import missing_file, read_header, Run
 from ..data.blocks import store_session
+from .protocol import Info
 
 # %% ../../nbs/09d_haxby_slice.ipynb #62a7bde8
 CATEGORIES = ('bottle', 'cat', 'chair', 'face', 'house', 'scissors', 'scrambledpix', 'shoe')
 
 
 class HaxbySlice:
-    "One slice of Haxby et al. 2001: one person, 12 runs, eight categories in blocks of nine volumes. Raises `DataError`."
+    """One slice of Haxby et al. 2001: one person, 12 runs, eight categories in blocks of nine volumes.
 
-    subjects, tr = ['01'], 2.5  # s
+    Raises `DataError`."""
+
+    info = Info(
+        name='Haxby slice',
+        design='one slice; pictures of eight categories, each a block of 22.5 s in each of 12 runs',
+        tr=2.5,
+        people=1,
+        clips=0,
+        licence="CC BY-SA 3.0; as PyMVPA's example, MIT",
+        cite='Haxby, Gobbini, Furey, Ishai, Schouten, Pietrini 2001, Science 293:2425',
+        home='data/haxby2001-slice',
+    )
+    subjects = ['01']
+    tr = 2.5  # s
 
     def __init__(
-        self, root=None
-    ):  # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: data/haxby2001-slice of the checkout
+        self,
+        root=None,  # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: that of the checkout
+    ):
         self.root = Path(root or project_root() / 'data' / 'haxby2001-slice')
         self.session = Run('01', 1, 'object', self.root / 'bold.nii.gz', None, self.tr, self.root / 'mask.nii.gz')
         for f in (self.session.bold, self.session.mask, self.root / 'attributes_literal.txt'):
@@ -45,44 +61,61 @@ class HaxbySlice:
                 f"{file}: found {len(rows)} lines, wanted {volumes}, one for each volume of "
                 f"{self.session.bold.name}; one of the two files is cut short or of another session"
             )
-        back = next((i for i, (a, b) in enumerate(zip(rows, rows[1:]), 2) if not 0 <= b[1] - a[1] <= 1), None)
-        if back:
-            raise DataError(
-                f"{file}, line {back}, run: found {rows[back - 1][1] - 1} after {rows[back - 2][1] - 1}, wanted runs "
-                "one after the other; restore the file"
-            )
+        for line, ((_, before), (_, run)) in enumerate(pairwise(rows), 2):
+            if not 0 <= run - before <= 1:
+                raise DataError(
+                    f"{file}, line {line}, run: found {run - 1} after {before - 1}, wanted runs one after the other; "
+                    "restore the file"
+                )
         return rows
 
     def trials(self) -> list:  # Trial, one for each block, by run and onset; `clip` is empty
         "What was shown when: each stretch of one category."
-        starts = [i for i, row in enumerate(self.attributes) if not i or row != self.attributes[i - 1]] + [
-            len(self.attributes)
-        ]
-        first, out = {}, []
-        for a, b in zip(starts, starts[1:]):
-            (name, run), zero = self.attributes[a], first.setdefault(self.attributes[a][1], a)
-            if name != 'rest':
-                out.append(
-                    Trial(
-                        '01',
-                        run,
-                        (a - zero) * self.tr,
-                        (b - a) * self.tr,
-                        '',
-                        1 + CATEGORIES.index(name),
-                        name,
-                        sum(t.run == run for t in out),
-                    )
-                )
-        return out
+        rows = self.attributes
+        starts = [i for i, row in enumerate(rows) if not i or row != rows[i - 1]]
+        run_starts, trials = {}, []
+        for start, end in pairwise([*starts, len(rows)]):
+            category, run = rows[start]
+            run_start = run_starts.setdefault(run, start)
+            if category == 'rest': continue
+            onset = (start - run_start) * self.tr
+            duration = (end - start) * self.tr
+            index = sum(t.run == run for t in trials)
+            label = 1 + CATEGORIES.index(category)
+            trials.append(Trial('01', run, onset, duration, '', label, category, index))
+        return trials
 
-    def store(self, out_dir) -> Path:  # as by `store_runs`
-        "Clean the runs, one by one. Each category is shown once in a run, so its response is as slow as the drifts: nothing but a straight line is taken off."
+    def runs(
+        self,
+        subject='01',
+        task='object',  # there is no other
+    ) -> list:  # one Run: the file that holds all twelve, end to end
+        "Where the volumes lie."
+        return [self.session] if subject in self.subjects and task == 'object' else []
+
+    def clip_path(self, trial):
+        "There are no films: raises `DataError`."
+        raise DataError(
+            f"{self}: found no films, wanted that of subject {trial.subject}, run {trial.run}, {trial.onset:g} s; "
+            "people saw pictures, which are no part of this folder"
+        )
+
+    def store(
+        self,
+        out_dir,  # folder to fill
+    ) -> Path:  # as by `store_runs`
+        """Clean the runs, one by one.
+
+        Each category is shown once in a run, so its response is as slow as the drifts: nothing but a straight line
+        is taken off."""
         return store_session(self.session, [run for _, run in self.attributes], out_dir, high_pass=None)
 
 
-def read_attribute(line: str, where: str) -> tuple:  # category or 'rest', run counted from 1
-    "One line of attributes_literal.txt, 'face 0'."
+def read_attribute(
+    line: str,  # 'face 0'
+    where: str,  # file and line, for the error
+) -> tuple:  # category or 'rest', run counted from 1
+    "One line of attributes_literal.txt."
     name, _, run = line.strip().partition(' ')
     if name not in (*CATEGORIES, 'rest') or not run.isdigit():
         raise DataError(

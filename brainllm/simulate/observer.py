@@ -17,7 +17,7 @@ from ..core import progress
 from ..presets import SimConfig
 from .design import study_file
 from .brains import FWHM, NOISE, brain_grid, design_matrix, kernel_sd
-from .write import _run_drives, load_drives, load_truth
+from .write import load_drives, load_truth, run_drives
 
 # %% ../../nbs/11e_observer.ipynb #92d0202b
 def whitened(
@@ -131,7 +131,7 @@ def ideal_observer(
     chosen = x[[row[c] for c in candidates]].astype(np.float64)
     scores = np.empty((len(trials), len(chosen)))
     for run in progress(sorted({t.run for t in trials}), f'ideal observer, subject {subject}'):
-        onsets = _run_drives(root, sim, subject, run)[1]
+        onsets = run_drives(root, sim, subject, run)[1]
         mine = [i for i, t in enumerate(trials) if t.run == run]
         eta, lam, basis = run_evidence(root, sim, subject, run, truth, onsets, W[:, keep], SW[:, keep], prior)
         u = np.linalg.solve(basis, chosen.T)
