@@ -91,6 +91,7 @@ class Package:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         self.rooms = {}
+        self.readers = {}  # what was read already, for several keys
         for path in sorted(self.folder.rglob('*.py')):
             if path.name == '_modidx.py': continue
             name = '.'.join(path.relative_to(self.folder).with_suffix('').parts).removesuffix('__init__').rstrip('.')
@@ -149,6 +150,11 @@ class Reader(ast.NodeTransformer):
         self.scopes = []
         self.uses, self.types = set(), set()  # (room, name) in code; in annotations
         self.attributes = set()  # names asked of any object
+
+    def read_all(self, nodes: list) -> 'Reader':  # itself, with .text: their trees
+        "Read the statements that make one name."
+        self.text = '\n'.join(self.read(node) for node in nodes)
+        return self
 
     def read(self, node) -> str:  # the tree, as text
         return ast.dump(self.visit(ast.parse(ast.unparse(node)).body[0]))
@@ -272,8 +278,10 @@ class Trace:
 
     def _read(self, room, name, nodes):
         if (room, name) in self.parts: return
-        reader = Reader(self.package, room)
-        self.parts[room, name] = '\n'.join(reader.read(node) for node in nodes)
+        if (room, name) not in self.package.readers:
+            self.package.readers[room, name] = Reader(self.package, room).read_all(nodes)
+        reader = self.package.readers[room, name]
+        self.parts[room, name] = reader.text
         self.attributes |= reader.attributes
         self.todo += sorted(reader.uses - self.parts.keys() | reader.uses & self.met - self.made)
         for found in sorted(reader.types):

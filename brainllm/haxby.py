@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
-           'describe', 'category_numbers', 'named', 'instruct', 'HaxbyExperiment', 'volumes', 'flat_voxels',
+           'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'open_haxby', 'volumes', 'flat_voxels',
            'window_accuracy', 'choose_window', 'TextAligner', 'one_of_each', 'text_step', 'mixtures',
            'description_words', 'description_sentences', 'new_reader', 'load_reader', 'TrainedFold', 'align_text',
            'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences', 'matched_noise',
@@ -38,10 +38,10 @@ from .models.adaptors import adaptors_off
 from .models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
 from .losses import clip_loss, l2l1_loss
 from .video.small import encode
-from .stages.experiment import Experiment
+from .stages.experiment import Experiment, open_experiment
+from .stages.study import Study
 from .stages.teacher import word_targets
-from .stages.pretrained import load_pretrained
-from .stages.stage1 import align, Aligner, brain_tokens, encoder_tokens, finish_projection, load_stage1
+from .stages.stage1 import align, Aligner, brain_tokens, encoder_tokens, finish_projection
 from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
 from .evaluate.intervals import p_value
@@ -117,13 +117,11 @@ def instruct(categories: list, seed: int) -> list:  # {'question', 'answer'} for
     return records
 
 # %% ../nbs/08_haxby.ipynb #3d77e61b
-class HaxbyExperiment(Experiment):
-    """Artifacts of preset `haxby`. `.dataset`, `.series`, `.trials` as in `Experiment`.
-
-    The encoder may start from HCP, from the simulated rest of `sim-had`, or at random."""
+class HaxbyStudy(Study):
+    "The measured slice in the place of a study of films: its own series, and windows of volumes for blocks."
 
     @cached_property
-    def dataset(self):
+    def dataset(self) -> HaxbySlice:
         return HaxbySlice()
 
     @cached_property
@@ -135,10 +133,6 @@ class HaxbyExperiment(Experiment):
             mask=file_hash(dataset.session.mask),
         )
         return RunStore(self.store.get('series', dataset.store, inputs))
-
-    @property
-    def resting(self):
-        return Experiment('sim-had', self.seed, self.root, study_seed=0)
 
     @property
     def response(self) -> np.ndarray:  # (T,)
@@ -159,6 +153,18 @@ class HaxbyExperiment(Experiment):
         train = [t for t in each if t.run != left_out]
         test = [seal(t) for t in each if t.run == left_out]
         return Split(train, [], test, ['01'], ['01'], [])
+
+
+def open_haxby(
+    preset='haxby',  # name, or a Preset
+    seed: int = 0,
+    out='',  # folder of all runs; '' is _runs in the project's root
+) -> Experiment:
+    "The experiment of the slice. Its encoder may start from HCP, from the simulated rest of `sim-had`, or at random."
+    experiment = open_experiment(preset, seed, out)
+    resting = open_experiment('sim-had', seed, experiment.folder.parent, study_seed=0)
+    study = HaxbyStudy(experiment.preset, experiment.models, experiment.store, experiment.study.seed)
+    return replace(experiment, study=study, resting=resting)
 
 
 def volumes(
@@ -190,12 +196,12 @@ def window_accuracy(
     return (said.argmax(1) == labels).float().mean().item()
 
 
-def choose_window(experiment: HaxbyExperiment, train: list) -> float:  # s from a volume to the first of its window
+def choose_window(experiment: Experiment, train: list) -> float:  # s from a volume to the first of its window
     "The beginning from which ridge tells the categories of left-out training runs best."
-    labels, groups, tr = torch.tensor(category_numbers(train)), [t.run for t in train], experiment.series.tr
+    labels, groups, tr = torch.tensor(category_numbers(train)), [t.run for t in train], experiment.study.series.tr
     right = {}
     for start in (-tr, 0.0, tr):
-        right[start] = window_accuracy(flat_voxels(experiment.blocks(train, start)), labels, groups)
+        right[start] = window_accuracy(flat_voxels(experiment.study.blocks(train, start)), labels, groups)
     return max(right, key=right.get)
 
 # %% ../nbs/08_haxby.ipynb #99b6c638
@@ -204,11 +210,14 @@ class TextAligner(Aligner):
 
     def __init__(
         self,
-        experiment: Experiment,
+        tokenizer: nn.Module,  # (B, T, X, Y, Z) -> (B, N, D)
+        encoder: nn.Module,  # (B, N, D) -> (B, N, D), pretrained
+        preset: Preset,
+        seed: int,
         dim_text: int,  # D_text, of a sentence embedding
     ):
-        super().__init__(experiment)
-        v = experiment.preset.video
+        super().__init__(tokenizer, encoder, preset, seed)
+        v = preset.video
         self.sentence = nn.Linear(v.n_query * v.dim, dim_text)
 
     def trained(self) -> dict:
@@ -265,17 +274,17 @@ def mixtures(
 
 def description_words(experiment: Experiment) -> Tensor:  # (8, L, D_llm), in the order of CATEGORIES
     "The descriptions as embeddings of the language model's own words."
-    return word_targets(experiment.llm, [picture_pieces(c) for c in CATEGORIES], experiment.preset.video.n_query)
+    return word_targets(experiment.models.llm, [picture_pieces(c) for c in CATEGORIES], experiment.preset.video.n_query)
 
 
 def description_sentences(experiment: Experiment) -> Tensor:  # (8, D_text), in the order of CATEGORIES
     "Sentence embeddings of the descriptions."
-    return torch.from_numpy(experiment.text([describe(c) for c in CATEGORIES]))
+    return torch.from_numpy(experiment.models.text([describe(c) for c in CATEGORIES]))
 
 
-def new_reader(experiment: HaxbyExperiment, centre: Tensor) -> Stage2:
+def new_reader(experiment: Experiment, centre: Tensor) -> Stage2:
     "A bridge that is the identity."
-    identity = nn.Linear(experiment.preset.video.dim, experiment.llm.dim)
+    identity = nn.Linear(experiment.preset.video.dim, experiment.models.llm.dim)
     nn.init.eye_(identity.weight)
     nn.init.zeros_(identity.bias)
     seed_all(experiment.seed)
@@ -283,7 +292,7 @@ def new_reader(experiment: HaxbyExperiment, centre: Tensor) -> Stage2:
 
 
 def load_reader(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
 ) -> Stage2:  # .words (8, L, D_llm), the descriptions in the order of CATEGORIES
     "The bridge after the reading lesson, given when that was not done before."
     p, seed = experiment.preset, experiment.seed
@@ -294,14 +303,14 @@ def load_reader(
         z, strongest = mixtures(words, 4000, seed)
         lessons = instruct([CATEGORIES[k] for k in strongest], seed)
         cfg = replace(p.stage2, steps=p.video.llm_steps, batch=p.video.llm_batch, lr=p.video.llm_lr, lam=1.0)
-        log = tune(model, experiment.llm, z, lessons, strongest, z, cfg, seed)
+        log = tune(model, experiment.models.llm, z, lessons, strongest, z, cfg, seed)
         save_file(model.state_dict(), folder / 'model.safetensors')
         write_json(folder / 'log.json', log)
 
     inputs = dict(
         video=p.video,
         stage2=p.stage2,
-        llm=experiment.part('llm').name,
+        llm=experiment.models.part('llm').name,
         dtype=p.dtype,
         seed=seed,
     )
@@ -323,17 +332,17 @@ class TrainedFold:
 
 
 def align_text(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     split: Split,
     words: Tensor,  # (8, L, D_llm)
     start: float,  # s from a volume to the first of its window
 ) -> tuple:  # TextAligner, {'penalty', 'stage1'}
     "Stage I from the training runs alone."
     cfg, seed = experiment.preset.stage1, experiment.seed
-    blocks = experiment.blocks(split.train, start)
+    blocks = experiment.study.blocks(split.train, start)
     labels = category_numbers(split.train)
     sentences = description_sentences(experiment)
-    model = TextAligner(experiment, sentences.shape[1])
+    model = TextAligner(*experiment.pretrained, experiment.preset, seed, sentences.shape[1])
     penalty = start_projection(model, encoder_tokens(model, blocks), words[labels], [t.run for t in split.train])
 
     def step(bold, records):
@@ -345,17 +354,17 @@ def align_text(
     return model.eval(), dict(penalty=penalty, stage1=log)
 
 
-def train_fold(experiment: HaxbyExperiment, split: Split) -> TrainedFold:
+def train_fold(experiment: Experiment, split: Split) -> TrainedFold:
     "Both stages, from the training runs alone."
     train, seed = split.train, experiment.seed
     bridge = load_reader(experiment)
     words, labels, groups = bridge.words, category_numbers(train), [t.run for t in train]
     start = choose_window(experiment, train)
     model, log = align_text(experiment, split, words, start)
-    tokens = encoder_tokens(model, experiment.blocks(train, start))
+    tokens = encoder_tokens(model, experiment.study.blocks(train, start))
     z, worth = finish_projection(model, tokens, words[labels], groups)
     lessons = instruct([t.classname for t in train], seed)
-    stage2 = tune(bridge, experiment.llm, z, lessons, torch.tensor(labels), z, experiment.preset.stage2, seed)
+    stage2 = tune(bridge, experiment.models.llm, z, lessons, torch.tensor(labels), z, experiment.preset.stage2, seed)
     log |= dict(window_start=start, stage2=stage2)
     log |= dict(explained=worth['explained'], gain=model.projection.gain.item())
     return TrainedFold(model, bridge.eval(), words, start, log)
@@ -363,7 +372,7 @@ def train_fold(experiment: HaxbyExperiment, split: Split) -> TrainedFold:
 
 @torch.no_grad()
 def say(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     decoder: TrainedFold,
     z: Tensor,  # (n, L, D_llm) brain tokens
 ) -> list[str]:  # n texts
@@ -371,7 +380,7 @@ def say(
     p = experiment.preset
     texts = []
     for part in decoder.stage2(z).split(p.evaluate.batch):
-        texts += experiment.llm.answer(part, [p.evaluate.question] * len(part), p.video.max_new_tokens)
+        texts += experiment.models.llm.answer(part, [p.evaluate.question] * len(part), p.video.max_new_tokens)
     return texts
 
 
@@ -447,12 +456,12 @@ class FoldWindows:
     size: int  # volumes of a block
 
 
-def fold_windows(experiment: HaxbyExperiment, split: Split, start: float) -> FoldWindows:
+def fold_windows(experiment: Experiment, split: Split, start: float) -> FoldWindows:
     "Windows that begin `start` s from their volume."
     size = len(split.test) // len(CATEGORIES)
     return FoldWindows(
-        experiment.blocks(split.train, start),
-        experiment.blocks(split.test, start),
+        experiment.study.blocks(split.train, start),
+        experiment.study.blocks(split.test, start),
         category_numbers(split.train),
         [t.run for t in split.train],
         size,
@@ -470,22 +479,22 @@ def pick(values: Tensor) -> list:  # (n, 8) -> n categories
 
 
 def noise_tokens(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     decoder: TrainedFold,
     windows: FoldWindows,
     left_out: int,  # run
 ) -> Tensor:  # (m, L, D_llm)
     "What the trained decoder makes of noise like the training windows."
-    test, inside = windows.test, experiment.series.inside
+    test, inside = windows.test, experiment.study.series.inside
     drawn = matched_noise(flat_voxels(windows.train), len(test), 100 * experiment.seed + left_out)
     noise = torch.zeros(len(test), *test[0].shape)
-    noise.flatten(2)[:, :, inside] = drawn.view(len(test), -1, experiment.series.n_voxels)
+    noise.flatten(2)[:, :, inside] = drawn.view(len(test), -1, experiment.study.series.n_voxels)
     with torch.no_grad():
         return decoder.stage1.brain(noise)
 
 
 def fold_texts(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     decoder: TrainedFold,
     tokens: dict,  # brain, noise -> (m, L, D_llm)
     size: int,  # volumes of a block
@@ -494,7 +503,7 @@ def fold_texts(
     "What is written from tokens, from none, and in the wrong order."
     question, longest = experiment.preset.evaluate.question, experiment.preset.video.max_new_tokens
     constant = dict(
-        no_brain=experiment.llm.answer(None, [question], longest),
+        no_brain=experiment.models.llm.answer(None, [question], longest),
         mean_brain=say(experiment, decoder, decoder.words.mean(0, keepdim=True)),
     )
     texts = {}
@@ -510,17 +519,17 @@ def fold_texts(
 
 
 def single_volumes(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     trials: list,  # one a volume
     late: int,  # TRs after it
 ) -> np.ndarray:  # (n, V)
     "One volume for each trial, the one shown or a later one."
-    blocks = experiment.blocks(trials, late * experiment.series.tr)
+    blocks = experiment.study.blocks(trials, late * experiment.study.series.tr)
     return blocks.voxels(range(len(blocks)))[:, 0].numpy()
 
 
 def fold_values(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     decoder: TrainedFold,
     split: Split,
     windows: FoldWindows,
@@ -593,21 +602,21 @@ def save_fold(decoder: TrainedFold, folder: Path):
 
 
 def decode_fold(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     left_out: int,  # run
     folder: Path,  # to fill
 ):
     """Train on eleven runs and decode the twelfth in every way.
 
     Writes volumes.jsonl, blocks.jsonl, lean.npy, log.json and the trained part."""
-    split = experiment.fold(left_out)
+    split = experiment.study.fold(left_out)
     decoder = train_fold(experiment, split)
     windows = fold_windows(experiment, split, decoder.window_start)
     z = brain_tokens(decoder.stage1, windows.test)
     tokens = dict(brain=z, noise=noise_tokens(experiment, decoder, windows, left_out))
     texts = fold_texts(experiment, decoder, tokens, windows.size, left_out)
     names = fold_names(texts, fold_values(experiment, decoder, split, windows, z), windows.size)
-    key = unseal(split.test, volumes(experiment.trials, experiment.series.tr))
+    key = unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))
     for level in ('volume', 'block'):
         write_jsonl(folder / f'{level}s.jsonl', fold_rows(key, level, texts, names, windows.size))
     np.save(folder / 'lean.npy', voxel_sensitivity(decoder, windows.test))
@@ -701,7 +710,7 @@ FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain')  # of log.json, in
 
 
 def load_fold(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     preset: Preset,
     start: str,  # folder's name of what the encoder starts from
     left_out: int,  # run
@@ -710,8 +719,8 @@ def load_fold(
     inputs = dict(
         preset=preset,
         start=start,
-        series=experiment.series.folder.name,
-        llm=experiment.part('llm').name,
+        series=experiment.study.series.folder.name,
+        llm=experiment.models.part('llm').name,
         seed=experiment.seed,
         left_out=left_out,
     )
@@ -752,9 +761,9 @@ def decode_folds(
     Writes `<out>/haxby/result.json`, `volumes.jsonl` and `blocks.jsonl`, unless `source` is given."""
     if isinstance(preset, str): preset = get_preset(preset)
     if source: preset = replace(preset, pretrain=replace(preset.pretrain, source=source))
-    experiment = HaxbyExperiment(preset, seed, out)
-    start = load_pretrained(experiment)[0].folder.name
-    runs = sorted({t.run for t in experiment.trials})
+    experiment = open_haxby(preset, seed, out)
+    start = experiment.pretrained[0].folder.name
+    runs = sorted({t.run for t in experiment.study.trials})
     folders = [load_fold(experiment, preset, start, run) for run in runs]
     rows = {level: read_level(folders, level) for level in ('volume', 'block')}
     sensitivity = np.mean([np.load(folder / 'lean.npy') for folder in folders], 0)[..., 0]
@@ -770,7 +779,7 @@ def decode_folds(
     result |= dict(
         lean=sensitivity.round(6).tolist(),
         folds=[_fold_facts(folder) for folder in folders],
-        inputs={name: path.name for name, _, path in experiment.parts.log + experiment.store.log},
+        inputs={name: path.name for name, _, path in experiment.store.shared.log + experiment.store.log},
         **_made_by(folders),
         **provenance(),
     )
@@ -806,18 +815,18 @@ def folds_summary(
 
 # %% ../nbs/08_haxby.ipynb #89092975
 def token_rows(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     left_out=None,  # runs; None: all twelve in turn
 ) -> dict:  # 'volume', 'block': rows with subject, run, shown, brain
     "The strongest description in the brain tokens of left-out runs, without training anything behind Stage I."
     words = description_words(experiment)
     rows = dict(volume=[], block=[])
-    for run in left_out or sorted({t.run for t in experiment.trials}):
-        split = experiment.fold(run)
+    for run in left_out or sorted({t.run for t in experiment.study.trials}):
+        split = experiment.study.fold(run)
         start = choose_window(experiment, split.train)
         model = align_text(experiment, split, words, start)[0]
-        weights = description_weights(words, brain_tokens(model, experiment.blocks(split.test, start)))
-        shown = [t.classname for t in unseal(split.test, volumes(experiment.trials, experiment.series.tr))]
+        weights = description_weights(words, brain_tokens(model, experiment.study.blocks(split.test, start)))
+        shown = [t.classname for t in unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))]
         size = len(shown) // len(CATEGORIES)
         rows['volume'] += _said_rows(run, shown, pick(weights))
         rows['block'] += _said_rows(run, shown[::size], pick(block_means(weights, size)))
@@ -833,7 +842,7 @@ def _right(rows: list) -> np.ndarray:
     return np.array([r['brain'] == r['shown'] for r in rows], float)
 
 
-def token_accuracy(experiment: HaxbyExperiment) -> dict:  # 'volume', 'block'
+def token_accuracy(experiment: Experiment) -> dict:  # 'volume', 'block'
     "How often the strongest description is right."
     return {level: float(_right(rows).mean()) for level, rows in token_rows(experiment).items()}
 
@@ -847,7 +856,7 @@ FOLD_VARIATIONS = tuple(filter(is_of_brain, VARIATIONS))
 
 
 def measure_tokens(
-    experiment: HaxbyExperiment,
+    experiment: Experiment,
     left_out=None,  # runs, as `token_rows`
 ) -> Path:  # folder, as `ablation.measure` makes it
     """What is said of every volume and block by the tokens, kept.
@@ -866,8 +875,8 @@ def measure_tokens(
         preset=experiment.preset,
         seed=experiment.seed,
         left_out=left_out,
-        start=load_pretrained(experiment)[0].folder.name,
-        series=experiment.series.folder.name,
+        start=experiment.pretrained[0].folder.name,
+        series=experiment.study.series.folder.name,
     )
     return experiment.store.get('part', build, inputs)
 
@@ -888,7 +897,7 @@ def fold_parts(
         out,
         names,
         variations=FOLD_VARIATIONS,
-        new=HaxbyExperiment,
+        new=open_haxby,
         measure=measure,
         over_what='run',
         **changes,
@@ -897,12 +906,12 @@ def fold_parts(
 # %% ../nbs/08_haxby.ipynb #c4c8d194
 def clip_identification(experiment: Experiment) -> float:
     "2-way identification of clips by the brain tokens of unseen people, mean over people."
-    model, key = load_stage1(experiment), unseal(experiment.split.test, experiment.trials)
-    z = brain_tokens(model, experiment.blocks(experiment.split.test))
+    model, key = experiment.stage1, unseal(experiment.study.split.test, experiment.study.trials)
+    z = brain_tokens(model, experiment.study.blocks(experiment.study.split.test))
     with adaptors_off(model):
-        x = encode(model.video, experiment.clip_features(key))
+        x = encode(model.video, experiment.study.clip_features(key))
     found = []
-    for subject in experiment.split.targets:
+    for subject in experiment.study.split.targets:
         own = [k for k, t in enumerate(key) if t.subject == subject]
         found.append(token_identification(z[own], x[own]))
     return float(np.mean(found))
@@ -910,7 +919,7 @@ def clip_identification(experiment: Experiment) -> float:
 
 def measure_start(experiment: Experiment) -> dict:  # 'volume' and 'block' of haxby, 'identification' of another study
     "What brain tokens tell before any text."
-    if isinstance(experiment, HaxbyExperiment): return token_accuracy(experiment)
+    if isinstance(experiment.study, HaxbyStudy): return token_accuracy(experiment)
     return dict(identification=clip_identification(experiment))
 
 
@@ -922,12 +931,12 @@ def start_row(
 ) -> dict:  # study, source, seed, simulated, what `measure_start` gives, commit, seconds
     "One study with one start of the encoder, measured when that was not done before."
     preset, simulated = get_preset(study, pretrain__source=source), study != 'haxby'
-    experiment = Experiment(preset, seed, out, study_seed=0) if simulated else HaxbyExperiment(preset, seed, out)
+    experiment = open_experiment(preset, seed, out, study_seed=0) if simulated else open_haxby(preset, seed, out)
 
     def build(folder):
         write_json(folder / 'row.json', measure_start(experiment))
 
-    inputs = dict(preset=preset, seed=seed, start=load_pretrained(experiment)[0].folder.name)
+    inputs = dict(preset=preset, seed=seed, start=experiment.pretrained[0].folder.name)
     folder = experiment.store.get('start', build, inputs)
     manifest = json.loads((folder / 'manifest.json').read_text())
     row = dict(study=study, source=source, seed=seed, simulated=simulated)
@@ -945,7 +954,7 @@ def starts(
     for seed in seeds:
         for source in sources:
             rows += [start_row(study, source, seed, out) for study in ('haxby', 'sim-had')]
-    write_json(HaxbyExperiment('haxby', 0, out).folder / 'starts.json', rows)
+    write_json(open_haxby('haxby', 0, out).folder / 'starts.json', rows)
     return rows
 
 # %% ../nbs/08_haxby.ipynb #adc4dc68

@@ -38,7 +38,7 @@ def digest(
 
 
 def _plain(o):
-    return dataclasses.asdict(o) if dataclasses.is_dataclass(o) else str(o)
+    return dataclasses.asdict(o) if dataclasses.is_dataclass(o) and not isinstance(o, type) else str(o)
 
 # %% ../nbs/00b_store.ipynb #d52ca546
 WHOLE_READ = 1 << 30  # bytes; of a larger file the ends are read

@@ -20,7 +20,7 @@ from ..core import new_axes, PresetError, read_jsonl, write_json, write_jsonl
 from ..store import provenance
 from ..presets import get_preset
 from ..table import Table
-from ..stages.experiment import Experiment
+from ..stages.experiment import Experiment, open_experiment
 from ..stages.stage1 import token_identification
 from ..stages.stage2 import answers_origin
 from .scores import score_text, text_similarity
@@ -67,10 +67,10 @@ def references(opened: OpenBench) -> list[dict]:  # one for each held-out trial,
     "What is said of the films of held-out trials, by the teacher and by the captions; made once for all variations."
     experiment = opened.run
     inputs = dict(
-        video=opened.two.stage1.video.folder.name,
-        llm=experiment.llm_name,
+        video=opened.stage2.stage1.video.folder.name,
+        llm=experiment.models.llm_name,
         answers=answers_origin(experiment),
-        study=experiment.identity,
+        study=experiment.study.identity,
         evaluate=experiment.preset.evaluate,
         adapt_share=experiment.preset.data.adapt_share,
     )
@@ -117,13 +117,13 @@ def measure(
     def build(folder):
         write_jsonl(folder / 'texts.jsonl', [r | dict(brain=text) for r, text in zip(rows, opened.texts, strict=True)])
         tokens = 100 * token_identification(opened.tokens, opened.clip_tokens)
-        items = subject_items(rows, opened.texts, experiment.text)
+        items = subject_items(rows, opened.texts, experiment.models.text)
         items = {name: values.tolist() for name, values in items.items()}
         write_json(folder / 'scores.json', dict(totals=dict(tokens=tokens), items=items))
 
     inputs = dict(
-        stage2=opened.two.folder.name,
-        study=experiment.identity,
+        stage2=opened.stage2.folder.name,
+        study=experiment.study.identity,
         evaluate=experiment.preset.evaluate,
     )
     return experiment.store.get('measured', build, inputs)
@@ -175,7 +175,7 @@ def choose_variations(
 def is_all(variation: Variation, experiment: Experiment) -> bool:
     "Whether a variation asks for as many training subjects as there are, and so changes nothing."
     people = variation.changes.get('data__train_subjects')
-    return bool(people) and people >= len(experiment.whole_split.subjects)
+    return bool(people) and people >= len(experiment.study.whole_split.subjects)
 
 
 def read_measured(folder: Path) -> dict:  # commit, dirty, totals, items
@@ -193,7 +193,7 @@ def ablate(
     study_seed: int = 0,
     *,
     variations=VARIATIONS,  # here and below, of another kind of study: what to change
-    new=Experiment,  # its Experiment
+    new=open_experiment,  # its Experiment
     measure=measure,  # what is measured of it
     over_what: str = 'classname',  # what is drawn anew
     **changes,  # of the preset, in all of them

@@ -42,7 +42,7 @@ def nearest_by_correlation(found: Tensor, known: Tensor) -> Tensor:  # (m, D), (
 
 def image_features(experiment: Experiment, trials: list) -> Tensor:  # (n, D_vit)
     "The image encoder's class token of each trial's clip, mean over frames, each unit standardised over the trials."
-    kept = experiment.clip_features(trials)  # (n, F, P, D_vit)
+    kept = experiment.study.clip_features(trials)  # (n, F, P, D_vit)
     parts = np.array_split(np.arange(len(kept)), 1 + len(kept) // 64)
     features = torch.cat([kept[i][:, :, 0].mean(1) for i in parts])
     return (features - features.mean(0)) / (features.std(0) + 1e-6)
@@ -50,7 +50,7 @@ def image_features(experiment: Experiment, trials: list) -> Tensor:  # (n, D_vit
 
 def write_by_features(bench: SealedBench) -> list:  # m texts
     "The teacher's answer about the training clip whose image features are most like those predicted."
-    features = image_features(bench.run, bench.train)
+    features = image_features(bench.experiment, bench.train)
     predicted = ridge_new(*bench.maps, features, bench.groups)[0]
     return [bench.answers[i] for i in nearest_by_correlation(predicted, features)]
 
@@ -71,7 +71,7 @@ def stretched(
 
 def write_by_tokens(bench: SealedBench) -> list:  # m texts
     "What the captioner writes about its own tokens as ridge predicts them."
-    projection = bench.two.stage1.video.llama_proj  # trains when that was not done before
+    projection = bench.stage2.stage1.video.llama_proj  # trains when that was not done before
     with torch.no_grad():
         tokens = bench.video_tokens
         found, kernel, penalty = ridge_new(*bench.maps, tokens, bench.groups)
@@ -142,7 +142,7 @@ def next_lines(
     seed: int,  # of the draw
 ) -> list[str]:  # what completes the last line of each
     "The LLM writes on, with drawn words."
-    llm, batch = experiment.llm, experiment.preset.evaluate.batch
+    llm, batch = experiment.models.llm, experiment.preset.evaluate.batch
     said = []
     with drawing(seed, llm.device):
         for start in progress(range(0, len(heads), batch), 'proposals'):
@@ -182,9 +182,9 @@ def write_by_proposals(
     times: int = 2,  # how often each is
 ) -> list:  # m texts
     "The candidate of the LLM that explains a trial's map best."
-    experiment = bench.run
+    experiment = bench.experiment
     seed, answers = experiment.seed, bench.answers
-    longest = max(len(experiment.llm.ids(text)) for text in set(answers))
+    longest = max(len(experiment.models.llm.ids(text)) for text in set(answers))
     log_likelihood = encoding_model(bench.meanings, *bench.maps, bench.groups)
     prompts = examples(answers, min(most, len(answers)), shots, seed)
     pool = sorted(set(next_lines(experiment, prompts, longest, seed)))

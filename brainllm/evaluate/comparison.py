@@ -14,7 +14,7 @@ import numpy as np
 from ..core import BrainLLMError, DataError, new_axes, write_json
 from ..store import provenance
 from ..table import Table
-from ..stages.experiment import Experiment
+from ..stages.experiment import Experiment, open_experiment
 from .scores import score_signature
 from .statistics import group_limit, score
 from .methods import write_controls
@@ -93,7 +93,7 @@ def score_ours(
         n=permutations,
         draws=min(2000, 20 * permutations),
         seed=experiment.seed,
-        model=experiment.text,
+        model=experiment.models.text,
     )
 
 
@@ -110,7 +110,7 @@ def compare(
     **where,  # as `methods.write_controls`
 ) -> tuple:  # dict, Scores of ours
     "Decode in every way, score, write `<out>/<preset>/compare.json`. Raises `DataError`."
-    experiment = Experiment(preset, seed, out, **where)
+    experiment = open_experiment(preset, seed, out, **where)
     rows = write_controls(preset, seed, out, names, **where)
     about = json.loads((experiment.folder / 'controls.json').read_text())
     subjects = sorted({r['subject'] for r in rows})
@@ -126,12 +126,12 @@ def compare(
     )
     result |= dict(
         ceiling=choose_ceiling(rows[0]),
-        decoders=scored(rows, about, experiment.text),
+        decoders=scored(rows, about, experiment.models.text),
         ours=[plain_cells(row) for row in shown.rows],
         header=list(shown.header),
         caption=ours.table().caption,
         limit=group_limit(len(subjects)),
-        signature=score_signature(experiment.text),
+        signature=score_signature(experiment.models.text),
         **provenance(),
     )
     write_json(experiment.folder / 'compare.json', result)

@@ -13,13 +13,13 @@ from functools import partial
 from ..core import check_choice, DataError, progress, Registry, write_json, write_jsonl
 from ..store import digest, provenance
 from ..models.llm import drawing
-from ..stages.experiment import Experiment
+from ..stages.experiment import Experiment, open_experiment
 from ..stages.teacher import clip_timing
 from .bench import Method, OpenBench, SealedBench
-from .controls import _class_oracle, _majority, _mean_brain, _medoid, _no_brain, _noise
-from .controls import _random_encoder, _rank, _retrained, _shuffled_class, _shuffled_run
-from .controls import _shuffled_subject, _zero_brain, AwayExperiment, NoiseExperiment
-from .controls import ShuffledExperiment
+from .controls import class_oracle, majority, mean_brain, say_medoid, no_brain, noise
+from .controls import random_encoder, cut_rank, retrained, shuffled_class, shuffled_run
+from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
+from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_nearest_answer, write_nearest_caption
 from ..simulate.observer import ideal_observer
@@ -40,10 +40,10 @@ def write_again(
     draw: int,  # number of the draw
 ) -> list:  # m texts
     "The teacher asked again, with a draw of words."
-    experiment, tokens = bench.run, bench.clip_tokens
+    experiment, tokens = bench.experiment, bench.clip_tokens
     video, evaluate = experiment.preset.video, experiment.preset.evaluate
-    llm, projection = experiment.llm, bench.two.stage1.video.llama_proj
-    when = [None if experiment.small else clip_timing(experiment.dataset.clip_path(t), video) for t in bench.key]
+    llm, projection = experiment.models.llm, bench.stage2.stage1.video.llama_proj
+    when = [None if experiment.models.small else clip_timing(experiment.study.dataset.clip_path(t), video) for t in bench.key]
     with torch.no_grad():
         embedded = projection(tokens.to(projection.weight.device))
         prompts = llm.prompts(embedded, [evaluate.question] * len(tokens), when)
@@ -62,16 +62,16 @@ def ideal_texts(
     "The teacher's answer about the clip that an ideal observer takes each trial's for."
     answer_of = {trial.clip: answer for trial, answer in zip(key, answers, strict=True)}
     taken = {}
-    for subject in experiment.split.targets:
+    for subject in experiment.study.split.targets:
         trials = [t for t in key if t.subject == subject]
-        clips, _ = ideal_observer(experiment.study, subject, trials, list(answer_of))
+        clips, _ = ideal_observer(experiment.study.root, subject, trials, list(answer_of))
         taken |= dict(zip(trials, clips, strict=True))
     return [answer_of[taken[trial]] for trial in key]
 
 
 def write_ideal(bench: OpenBench) -> list:  # m texts
     "An observer who knows the simulated tuning and noise."
-    return ideal_texts(bench.run, bench.key, bench.reference)
+    return ideal_texts(bench.experiment, bench.key, bench.reference)
 
 # %% ../../nbs/05i_methods.ipynb #ed04a786
 RANKS = (1, 2, 4, 8, 16, 32, 64)
@@ -84,36 +84,36 @@ def write_ours(bench: SealedBench) -> list:  # m texts
 
 def rank_methods() -> list:  # of Method, one for each of RANKS
     return [
-        Method(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(_rank, rank=r), brain=True)
+        Method(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(cut_rank, r), brain=True)
         for r in RANKS
     ]
 
 
 METHOD_ROWS = (
     Method('brain', 'decoded from the brain', 'ours', write_ours),
-    Method('medoid', 'C0: the most ordinary training text', 'control', _medoid),
-    Method('class_oracle', 'C1: told the class, its most ordinary text', 'control', _class_oracle, oracle=True),
-    Method('majority', 'C1: the most frequent class, its most ordinary text', 'control', _majority),
-    Method('no_brain', 'C2: no brain tokens', 'control', _no_brain),
-    Method('mean_brain', "C3: the subject's mean block", 'control', _mean_brain),
-    Method('zero_brain', 'C3: a block of zeros', 'control', _zero_brain),
-    Method('noise', 'C4: noise with the covariance of blocks', 'control', _noise),
-    Method('shuffled_subject', 'C5: our texts shuffled within subject', 'control', _shuffled_subject),
-    Method('shuffled_run', 'C5: our texts shuffled within run', 'control', _shuffled_run),
-    Method('shuffled_class', 'C5: our texts shuffled within class', 'control', _shuffled_class, oracle=True),
-    Method('random_encoder', 'C6: untrained tokenizer, encoder and projection', 'control', _random_encoder),
+    Method('medoid', 'C0: the most ordinary training text', 'control', say_medoid),
+    Method('class_oracle', 'C1: told the class, its most ordinary text', 'control', class_oracle, oracle=True),
+    Method('majority', 'C1: the most frequent class, its most ordinary text', 'control', majority),
+    Method('no_brain', 'C2: no brain tokens', 'control', no_brain),
+    Method('mean_brain', "C3: the subject's mean block", 'control', mean_brain),
+    Method('zero_brain', 'C3: a block of zeros', 'control', zero_brain),
+    Method('noise', 'C4: noise with the covariance of blocks', 'control', noise),
+    Method('shuffled_subject', 'C5: our texts shuffled within subject', 'control', shuffled_subject),
+    Method('shuffled_run', 'C5: our texts shuffled within run', 'control', shuffled_run),
+    Method('shuffled_class', 'C5: our texts shuffled within class', 'control', shuffled_class, oracle=True),
+    Method('random_encoder', 'C6: untrained tokenizer, encoder and projection', 'control', random_encoder),
     Method(
         'shuffled_labels',
         'C7: trained on the wrong films',
         'control',
-        partial(_retrained, change=ShuffledExperiment),
+        partial(retrained, shuffled_labels),
         retrained=True,
     ),
     Method(
         'noise_trained',
         'C8: trained and tested on noise',
         'control',
-        partial(_retrained, change=NoiseExperiment),
+        partial(retrained, noise_trained),
         retrained=True,
     ),
     Method('ridge', 'C9: ridge, nearest training caption', 'baseline', write_nearest_caption),
@@ -127,7 +127,7 @@ METHOD_ROWS = (
         'non_visual',
         'C10: trained on voxels 25 mm and more from vision',
         'control',
-        partial(_retrained, change=AwayExperiment),
+        partial(retrained, non_visual),
         retrained=True,
         brain=True,
     ),
@@ -210,7 +210,7 @@ def write_controls(
     """Decode the held-out trials in every way.
 
     Writes `<out>/<preset>/controls.jsonl`, and `controls.json` with what made it. Raises `DataError`."""
-    experiment = Experiment(preset, seed, out, **where)
+    experiment = open_experiment(preset, seed, out, **where)
     bench, chosen = SealedBench(experiment), offered(experiment, names)
     opened = OpenBench(bench)
     written = {method.name: write_timed(method, bench, opened) for method in chosen}

@@ -13,6 +13,7 @@ from ..presets import Preset
 from ..table import COLUMNS
 from ..decoder import BrainLLM
 from ..datasets.hcp import HCP_NOTICE
+from .stage2 import Stage2
 from .experiment import Experiment
 
 # %% ../../nbs/03q_card.ipynb #44443161
@@ -75,6 +76,24 @@ def _space(study) -> str:  # of the blocks
     if config.source != 'volume' or config.register: return 'MNI152'
     return study.dataset.runs(study.subjects[0])[0].space or 'native'
 
+
+def _input(study) -> dict:  # what a block must be like
+    config = study.preset.data
+    tr, values = float(study.series.tr), VALUES[study.series.kind]
+    return dict(tr=tr, window_start=config.window_start, space=_space(study), values=values)
+
+
+def _made_from(experiment, stage2) -> dict:  # data, LLM, encoder, commit
+    preset, models = experiment.preset, experiment.models
+    manifest = json.loads((stage2.folder / 'manifest.json').read_text())
+    return dict(
+        data=_data_in_words(experiment),
+        datasets=['ds004488'] if _is_had(preset) else [],
+        commit=manifest['commit'],
+        llm=preset.video.llm if models.small else Path(models.llm_name).name,
+        encoder=f'{START[preset.pretrain.source]}; {stage2.stage1.tokenizer.folder.name}',
+    )
+
 # %% ../../nbs/03q_card.ipynb #39763c9b
 def card_scores(result: dict) -> list[dict]:  # as `decoder.CARD_FIELDS` has them
     "Scores of every row of a result, the decoder's own first."
@@ -99,10 +118,11 @@ def card_scores(result: dict) -> list[dict]:  # as `decoder.CARD_FIELDS` has the
 
 def find_scores(
     experiment: Experiment,
+    stage2: Stage2,
     result: dict | None,  # result.json of the experiment; None looks in its folder
 ) -> dict | None:  # the result, where there is one of this decoder
     "The result whose scores a card may show. Raises `DataError` for a given result of another decoder."
-    name = experiment.stage2.folder.name
+    name = stage2.folder.name
     if result is None:
         file = experiment.folder / 'result.json'
         kept = json.loads(file.read_text()) if file.is_file() else None
@@ -117,48 +137,39 @@ def find_scores(
 
 def card_facts(
     experiment: Experiment,
+    stage2: Stage2,  # of the experiment
     result: dict | None = None,  # result.json of the experiment; None looks in its folder
 ) -> dict:  # names of `decoder.CARD_FIELDS` but the licence, which whoever trained it has to choose
     "What a model card says of an experiment. Raises `DataError` for a result of another decoder."
-    preset, study, stage2 = experiment.preset, experiment.study, experiment.stage2
-    result = find_scores(experiment, result)
-    manifest = json.loads((stage2.folder / 'manifest.json').read_text())
+    preset, split = experiment.preset, experiment.study.split
+    result = find_scores(experiment, stage2, result)
     facts = dict(
         name=f'brainllm {preset.name}' + ', simulated' * preset.simulated,
         simulated=preset.simulated,
-        trained=study.split.subjects,
-        held_out=study.split.targets,
+        trained=split.subjects,
+        held_out=split.targets,
         question=preset.evaluate.question,
         preset=preset.name,
         seed=experiment.seed,
-        data=_data_in_words(experiment),
-        datasets=['ds004488'] if _is_had(preset) else [],
-        commit=manifest['commit'],
-        llm=preset.video.llm if experiment.models.small else Path(experiment.models.llm_name).name,
-        encoder=f'{START[preset.pretrain.source]}; {stage2.stage1.tokenizer.folder.name}',
-        licences=_licences(preset),
-        terms=[HCP_NOTICE] if preset.pretrain.source == 'hcp' else [],
-        input=dict(
-            tr=float(study.series.tr),
-            window_start=preset.data.window_start,
-            space=_space(study),
-            values=VALUES[study.series.kind],
-        ),
     )
+    facts |= _made_from(experiment, stage2)
+    facts |= dict(input=_input(experiment.study), licences=_licences(preset))
+    facts['terms'] = [HCP_NOTICE] if preset.pretrain.source == 'hcp' else []
     if result is not None: facts |= dict(scores=card_scores(result), notes=[NOTE.format(result['trials'])])
     return facts
 
 
 def assemble(experiment: Experiment) -> BrainLLM:
     "The whole decoder with what is known of it: `.decode(bold (B, T, X, Y, Z), question)` -> sentences."
-    first = experiment.stage1
+    stage2 = experiment.stage2
+    first = stage2.stage1
     decoder = BrainLLM(
         first.tokenizer,
         first.encoder,
         first.projection,
-        experiment.stage2.bridge,
+        stage2.bridge,
         experiment.models.llm,
         experiment.preset.video.max_new_tokens,
-        card_facts(experiment),
+        card_facts(experiment, stage2),
     )
     return decoder.eval()

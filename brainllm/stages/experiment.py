@@ -7,7 +7,6 @@ __all__ = ['Experiment', 'open_experiment']
 
 # %% ../../nbs/03l_experiment.ipynb #c6dca107
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from torch import nn
 from ..core import project_root, seed_all
@@ -23,7 +22,9 @@ from .stage2 import Stage2, load_stage2, teacher_answers
 # %% ../../nbs/03l_experiment.ipynb #569b6d53
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    "A preset, a seed, and three parts: study, frozen models, store. Its steps are found or built on first use."
+    """A preset, a seed, and three parts: study, frozen models, store.
+
+    Each step is found in the store or built, and given as a fresh module."""
 
     preset: Preset
     seed: int
@@ -33,31 +34,30 @@ class Experiment:
     folder: Path  # of results
     resting: 'Experiment | None' = None  # whose resting runs the encoder is pretrained on; None: its own
 
-    @cached_property
+    @property
     def video(self) -> nn.Module:
         "The Video-LLaMA that teaches, small or published."
         return load_video(self.study, self.models, self.store)
 
-    @cached_property
+    @property
     def pretrained(self) -> tuple:  # (tokenizer, encoder)
         "Tokenizer and encoder as pretraining leaves them."
         return load_pretrained(self.study, self.store, self.seed, self._resting())
 
-    @cached_property
+    @property
     def stage1(self) -> VideoAligner:
         "Stage I: brain tokens where the video's tokens are."
         return load_stage1(self.study, self.models, self.store, self.seed, self._resting())
 
-    @cached_property
+    @property
     def answers(self) -> Path:  # folder with answers.jsonl
         "What the teacher said of the training clips."
         return teacher_answers(self.study, self.models, self.store)
 
-    @cached_property
+    @property
     def stage2(self) -> Stage2:
-        "Stage II: the frozen LLM reads brain tokens."
-        first = self.stage1
-        return load_stage2(self.study, self.models, self.store, self.seed, first, self.answers)
+        "Stage II: the frozen LLM reads brain tokens. Its `.stage1` is Stage I."
+        return load_stage2(self.study, self.models, self.store, self.seed, self.stage1, self.answers)
 
     def _resting(self):  # (tokenizer, encoder) of another experiment, where one is named and wanted
         if self.resting is None or self.preset.pretrain.source != 'rest': return None

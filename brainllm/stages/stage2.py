@@ -21,7 +21,7 @@ from ..losses import VARIANTS, MemoryBank, adaptation_loss, answer_loss, stage2_
 from ..optim import adamw, descend
 from ..captions import QUESTIONS
 from .frozen import FrozenModels
-from .study import Study
+from .study import Study, by_clip
 from .teacher import answer_trials, answers_origin, load_video
 from .stage1 import VideoAligner
 
@@ -37,7 +37,7 @@ def build_answers(study: Study, models: FrozenModels, video: nn.Module, folder: 
     train = study.split.train
     questions = draw_questions(len(train), study.seed)
     answers = answer_trials(study, models, video, train, questions)
-    hashes = {t.clip: file_hash(study.dataset.clip_path(t)) for t in {t.clip: t for t in train}.values()}
+    hashes = {clip: file_hash(study.dataset.clip_path(t)) for clip, t in by_clip(train).items()}
     if study.preset.answers: origin = dict(file=answers_origin(study.preset))
     else: origin = dict(model=video.folder.name, llm=models.llm_name, seed=study.seed, decoding='greedy')
     rows = []

@@ -25,7 +25,7 @@ from ..video.small import VideoLLaMA, answer_clips, encode
 from ..video.published import PublishedTokens
 from ..video.teachers import FileTeacher
 from .frozen import FrozenModels
-from .study import Study
+from .study import Study, by_clip
 
 # %% ../../nbs/03o_teacher.ipynb #ba727d1b
 def _spoiled(model, features, config, generator):  # (B, F, P, D_vit) -> (B, L, D_q), half the patches and noise
@@ -131,7 +131,7 @@ def new_video(study: Study, models: FrozenModels) -> VideoLLaMA:
 def build_small(study: Study, models: FrozenModels, folder: Path):
     "Teach a small Video-LLaMA what is seen in the training clips; leaves the weights and the losses of both steps."
     config = study.preset.video
-    train = list({t.clip: t for t in study.whole_split.train}.values())
+    train = list(by_clip(study.whole_split.train).values())
     model = new_video(study, models)
     features, texts = study.clip_features(train)[:], study.texts(train)
     model.standardise(features)
