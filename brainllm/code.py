@@ -266,15 +266,20 @@ class Trace:
     def _meet(self, room, name):
         if (room, name) in self.met: return
         self.met.add((room, name))
-        node = self._definition(room, name)
-        header = ast.ClassDef(name, node.bases, node.keywords, [ast.Pass()], node.decorator_list)
-        self._read(room, name, [header])
+        for base in self._bases(room, name):
+            if base: self._meet(*base)
+
+    def _bases(self, room, name) -> list:  # (room, name) of each base, None for one of another package
+        return [self.package.find(room, ast.unparse(b)) for b in self._definition(room, name).bases]
 
     def _take(self, room, name):
         if '.' in name: return self._read(room, name, self._member(room, name))
         if self._definition(room, name) is None: return self._read(room, name, self.package.rooms[room].made[name])
         self._meet(room, name)
         self.made.add((room, name))
+        node = self._definition(room, name)
+        header = ast.ClassDef(name, node.bases, node.keywords, [ast.Pass()], node.decorator_list)
+        self._read(room, name, [header])
 
     def _read(self, room, name, nodes):
         if (room, name) in self.parts: return
@@ -293,8 +298,7 @@ class Trace:
 
     def _members(self, room, name):
         node = self._definition(room, name)
-        found = [self.package.find(room, ast.unparse(b)) for b in node.bases]
-        foreign = any(f is None for f in found)  # a base of another package may call anything
+        foreign = None in self._bases(room, name)  # a base of another package may call anything
         for statement in without_docstring(node.body):
             for member in targets_of(statement):
                 builds = member in ('__init__', '__post_init__', '__new__') or isinstance(statement, ast.AnnAssign)

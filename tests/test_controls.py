@@ -4,14 +4,13 @@ import json, shutil
 import numpy as np, pytest, torch
 from types import SimpleNamespace
 from brainllm.evaluate.bench import OpenBench, SealedBench
-from brainllm.evaluate.controls import AwayExperiment, NoiseExperiment, ShuffledExperiment
+from brainllm.evaluate.controls import AwayStudy, NoiseStudy, ShuffledStudy, noise_trained, non_visual, shuffled_labels
 from brainllm.evaluate.methods import METHODS
 from brainllm.core import DataError, read_jsonl, WallError
 from brainllm.models.llm import PromptedLLM
-from brainllm.stages.experiment import Experiment
+from brainllm.stages.experiment import open_experiment
 from brainllm.simulate.brains import REGIONS
 from brainllm.stages.stage1 import encoder_tokens
-from brainllm.stages.stage2 import load_stage2
 from test_wall import scramble_targets
 from brainllm.models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
 from brainllm.evaluate.bench import Given, known_answers, Method
@@ -33,16 +32,16 @@ def worlds(tmp_path_factory):
     "The same study twice, and our own model; in the second, what the targets saw is permuted, their films deleted, their captions spoilt."
     patch, out = pytest.MonkeyPatch(), tmp_path_factory.mktemp('controls')
     patch.setattr(PromptedLLM, 'answer', spell)
-    run = Experiment('tiny', out=out / 'a')
-    study = run.study
-    load_stage2(run)
-    known_answers(run)
+    run = open_experiment('tiny', out=out / 'a')
+    study = run.study.root
+    run.stage2
+    known_answers(run.study, run.models, run.store)
     (out / 'b').mkdir()
     shutil.copytree(out / 'a', out / 'b', dirs_exist_ok=True)
-    scrambled = Experiment('tiny', out=out / 'b')
-    scramble_targets(scrambled.study, run.split.targets, 1)
-    scrambled.store.verified.add(scrambled.study)
-    assert study.name == scrambled.study.name
+    scrambled = open_experiment('tiny', out=out / 'b')
+    scramble_targets(scrambled.study.root, run.study.split.targets, 1)
+    scrambled.store.verified.add(scrambled.study.root)
+    assert study.name == scrambled.study.root.name
     yield SealedBench(run), SealedBench(scrambled)
     patch.undo()
 
@@ -77,7 +76,7 @@ def test_order_and_kinds():
         'again_2',
         'ideal',
     }
-    with pytest.raises(DataError, match="kind 'guess'"):
+    with pytest.raises(DataError, match="kind: found 'guess'"):
         Method('x', 'x', 'guess', list)
 
 
@@ -92,8 +91,8 @@ def test_oracles_alone_need_the_key(worlds):
 
 def test_what_targets_saw_changes_no_text_of_the_others(worlds, texts):
     a, b = worlds
-    seen = lambda bench: [t.clip for t in bench.run.trials if t.subject in bench.run.split.targets]
-    assert seen(a) != seen(b) and a.run.split == b.run.split
+    seen = lambda bench: [t.clip for t in bench.study.trials if t.subject in bench.study.split.targets]
+    assert seen(a) != seen(b) and a.study.split == b.study.split
     for n, d in METHODS.items():
         if not d.oracle:
             assert d.write(b) == texts[n], n
@@ -141,17 +140,15 @@ def test_controls_without_a_brain_do_not_depend_on_the_trial(texts):
     } == dict(medoid=1, majority=1, no_brain=1, zero_brain=1, mean_brain=2, class_oracle=3)
 
 
-@pytest.mark.parametrize('change', [ShuffledExperiment, NoiseExperiment, AwayExperiment])
+@pytest.mark.parametrize('change', [shuffled_labels, noise_trained, non_visual])
 def test_retrained_differ_and_are_found_again(worlds, texts, change):
-    run = worlds[0].run
-    two, ours = load_stage2(change(run)), worlds[0].two
+    run = worlds[0].experiment
+    two, ours = change(run).stage2, worlds[0].stage2
     assert two.stage1.folder.name != ours.stage1.folder.name and two.folder.name != ours.folder.name
     assert not torch.equal(two.stage1.tokens['train'], ours.stage1.tokens['train']) and two.answers == ours.answers
     before = {p: p.stat().st_mtime_ns for p in run.store.root.iterdir()}
-    fresh = Experiment('tiny', out=run.root)
-    name = {ShuffledExperiment: 'shuffled_labels', NoiseExperiment: 'noise_trained', AwayExperiment: 'non_visual'}[
-        change
-    ]
+    fresh = open_experiment('tiny', out=run.folder.parent)
+    name = change.__name__
     assert METHODS[name].write(SealedBench(fresh)) == texts[name] != texts['brain']
     assert {p: p.stat().st_mtime_ns for p in run.store.root.iterdir()} == before and {
         how for n, how, _ in fresh.store.log if n in ('stage1', 'stage2', 'noise', 'away')
@@ -159,60 +156,59 @@ def test_retrained_differ_and_are_found_again(worlds, texts, change):
 
 
 def test_retrained_see_no_clip_of_a_target(worlds):
-    run = worlds[0].run
-    theirs = {t.clip for t in run.trials if t.subject in run.split.targets}
-    for r in (ShuffledExperiment(run), NoiseExperiment(run), AwayExperiment(run)):
-        assert not theirs & {t.clip for t in r.split.train} and all(
-            t.subject in r.split.subjects for t in getattr(r, 'moved', {}).values()
-        )
+    run = worlds[0].experiment
+    theirs = {t.clip for t in run.study.trials if t.subject in run.study.split.targets}
+    for r in (shuffled_labels(run), noise_trained(run), non_visual(run)):
+        assert not theirs & {t.clip for t in r.study.split.train}
+        assert all(t.subject in r.study.split.subjects for t in getattr(r.study, 'moved', {}).values())
 
 
 def test_wrong_films_and_noise(worlds):
-    run = worlds[0].run
-    train, test = run.split.train, run.split.test
-    shuffled, noise = ShuffledExperiment(run), NoiseExperiment(run)
-    real = run.blocks(train).voxels(range(len(train)))
+    run = worlds[0].experiment
+    train, test = run.study.split.train, run.study.split.test
+    shuffled, noise = ShuffledStudy(run.study, run.seed), NoiseStudy(run.study, run.seed)
+    real = run.study.blocks(train).voxels(range(len(train)))
     moved = shuffled.blocks(train).voxels(range(len(train)))
     where = [next(j for j, b in enumerate(real) if torch.equal(a, b)) for a in moved]
     assert sorted(where) == list(range(len(train))) and all(
         i != j and (train[i].subject, train[i].run) == (train[j].subject, train[j].run) for i, j in enumerate(where)
     )
-    assert torch.equal(shuffled.blocks(test).voxels(range(20)), run.blocks(test).voxels(range(20))), (
+    assert torch.equal(shuffled.blocks(test).voxels(range(20)), run.study.blocks(test).voxels(range(20))), (
         'tested on the right brains'
     )
-    drawn = Given(run.series, read_noise(draw_noise(run, test)))
+    drawn = Given(run.study.series, read_noise(draw_noise(run.study, run.store, test, run.seed)))
     assert torch.equal(noise.blocks(test).voxels(range(20)), drawn.voxels(range(20))) and torch.equal(
         noise.blocks(test).batch([3, 7]), drawn.batch([3, 7])
     ), 'C4 and C8 have the same noise for a trial'
     assert (
         not torch.equal(noise.blocks(train).voxels([0]), noise.blocks(train).voxels([1]))
-        and tuple(drawn.batch([0]).shape[2:]) == run.series.shape
+        and tuple(drawn.batch([0]).shape[2:]) == run.study.series.shape
     )
 
 
 def test_no_voxel_of_c10_is_near_vision(worlds):
-    run = worlds[0].run
-    store = AwayExperiment(run).series
+    run = worlds[0].experiment
+    store = AwayStudy(run.study).series
     xyz = np.argwhere(store.mask) @ store.affine[:3, :3].T + store.affine[:3, 3]
     for c, *_ in REGIONS.values():  # vision drives each of them
         for side in (1, -1):
             assert np.linalg.norm(xyz - np.array(c) * [side, 1, 1], axis=1).min() >= 25
-    assert 0 < store.n_voxels == store.mask.sum() < run.series.n_voxels and not (store.mask & ~run.series.mask).any()
+    assert 0 < store.n_voxels == store.mask.sum() < run.study.series.n_voxels and not (store.mask & ~run.study.series.mask).any()
     row = store.runs[0]
-    whole = run.series.series(row['subject'], row['run'], row['task'])
-    assert np.array_equal(store.series(row['subject'], row['run'], row['task']), whole[:, store.mask[run.series.mask]])
+    whole = run.study.series.series(row['subject'], row['run'], row['task'])
+    assert np.array_equal(store.series(row['subject'], row['run'], row['task']), whole[:, store.mask[run.study.series.mask]])
     with pytest.raises(DataError, match='found no voxel'):
-        keep_voxels(run.series, np.zeros_like(store.mask), None)
+        keep_voxels(run.study.series, np.zeros_like(store.mask), None)
 
 
 def test_the_whole_rank_is_ours(worlds, texts):
-    full = worlds[0].run.preset.brain.readout
+    full = worlds[0].experiment.preset.brain.readout
     for r in RANKS:
         assert (texts[f'rank_{r}'] == texts['brain']) == (r >= full), r
-    z, projection = worlds[0].tokens, worlds[0].two.stage1.projection
+    z, projection = worlds[0].tokens, worlds[0].stage2.stage1.projection
     whole = projection.out.weight @ projection.mix.weight
     u, s, v = torch.linalg.svd(whole.double(), full_matrices=False)
-    tokens = encoder_tokens(worlds[0].two.stage1, worlds[0].blocks)
+    tokens = encoder_tokens(worlds[0].stage2.stage1, worlds[0].blocks)
     by_hand = projection.offset + (
         projection.gain * (projection.centred(tokens).double() @ (u[:, :3] * s[:3] @ v[:3]).T)
     ).float().view_as(z)
@@ -221,14 +217,10 @@ def test_the_whole_rank_is_ours(worlds, texts):
 
 def test_the_random_encoder_follows_the_seed(worlds):
     bench = worlds[0]
-    run = bench.run
-    first = random_tokens(run, bench.blocks)
-    assert torch.equal(first, random_tokens(run, bench.blocks))
-    run.seed = 1
-    try:
-        assert not torch.equal(first, random_tokens(run, bench.blocks))
-    finally:
-        run.seed = 0
+    run = bench.experiment
+    first = random_tokens(run.study, bench.blocks, run.seed)
+    assert torch.equal(first, random_tokens(run.study, bench.blocks, run.seed))
+    assert not torch.equal(first, random_tokens(run.study, bench.blocks, 1))
 
 
 def test_the_likelihood_is_that_of_a_gaussian():
@@ -251,9 +243,9 @@ def test_the_likelihood_is_that_of_a_gaussian():
 
 def test_controls_are_written_whole(worlds, texts):
     names = ['medoid', 'shuffled_class', 'ideal']
-    rows = write_controls('tiny', out=worlds[0].run.root, names=names)
-    made = json.loads((worlds[0].run.folder / 'controls.json').read_text())
-    assert read_jsonl(worlds[0].run.folder / 'controls.jsonl') == rows and len(rows) == made['trials'] == 20
+    rows = write_controls('tiny', out=worlds[0].experiment.folder.parent, names=names)
+    made = json.loads((worlds[0].experiment.folder / 'controls.json').read_text())
+    assert read_jsonl(worlds[0].experiment.folder / 'controls.jsonl') == rows and len(rows) == made['trials'] == 20
     assert (
         [d['name'] for d in made['decoders']] == names
         and {'commit', 'seed', 'preset', 'versions'} <= set(made)
@@ -263,4 +255,4 @@ def test_controls_are_written_whole(worlds, texts):
         {'subject', 'run', 'onset', 'clip', 'classname', 'teacher', 'caption', *names}
     ] * 20 and [r['ideal'] for r in rows] == texts['ideal']
     with pytest.raises(DataError, match="found 'nobody'"):
-        write_controls('tiny', out=worlds[0].run.root, names=['nobody'])
+        write_controls('tiny', out=worlds[0].experiment.folder.parent, names=['nobody'])

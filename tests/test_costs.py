@@ -7,14 +7,14 @@ from brainllm.evaluate.costs import Meter, Peak, peak, seen_tokens
 from brainllm.video.small import video_tokens
 from brainllm.evaluate.costs import align_step
 from brainllm.losses import clip_loss, l2l1_loss
-from brainllm.stages.experiment import Experiment
+from brainllm.stages.experiment import open_experiment
 from brainllm.stages.stage1 import VideoAligner
 from brainllm.stages.stage2 import Stage2
 
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    return Experiment('tiny', out=tmp_path_factory.mktemp('runs'))
+    return open_experiment('tiny', out=tmp_path_factory.mktemp('runs'))
 
 
 @pytest.fixture(scope='module')
@@ -24,7 +24,7 @@ def real(run):
 
 def components(run, device='meta'):
     return Components(
-        run.preset, run.series.mask, run.series.affine, n_classes=len({t.label for t in run.split.train}), device=device
+        run.preset, run.study.series.mask, run.study.series.affine, n_classes=len({t.label for t in run.study.split.train}), device=device
     )
 
 
@@ -34,7 +34,7 @@ def test_parameters_are_those_of_the_run(run, real):
     for name, ps in real.trained().items():
         assert found[name] == count(ps), name
     assert set(real.trained()) == {k for k, s in TRAINED_IN.items() if s == 'I'}
-    two = Stage2(real.video.llama_proj, len({t.label for t in run.split.train}), real.projection.offset.detach())
+    two = Stage2(real.video.llama_proj, len({t.label for t in run.study.split.train}), real.projection.offset.detach())
     assert (found['bridge'], found['class_weight']) == (
         count(two.bridge.parameters()),
         two.class_weight.numel(),
@@ -44,7 +44,7 @@ def test_parameters_are_those_of_the_run(run, real):
         found['qformer'] + found['video_qformer'] + found['llama_proj']
         == count(real.video.parameters()) - found['video_adaptors']
     )
-    assert found['llm'] == count(run.llm.llm.parameters()) and sum(
+    assert found['llm'] == count(run.models.llm.llm.parameters()) and sum(
         found[k] for k, s in TRAINED_IN.items() if s == 'I'
     ) + found['encoder'] + found['qformer'] + found['video_qformer'] + found['llama_proj'] == count(real.parameters())
 
@@ -65,7 +65,7 @@ def test_what_the_meta_device_keeps_is_what_tensors_keep(run):
 
 def test_parts_together_are_the_step_and_the_models_own_code(run, real):
     c = components(run, 'cpu')
-    features = torch.randn(2, *run.features.features.shape[1:])
+    features = torch.randn(2, *run.study.features.features.shape[1:])
     assert torch.equal(video_tokens(real.video, seen_tokens(real.video, features)), real.video(features))
     for name in ('tokenizer', 'projection'):
         assert {k: v.shape for k, v in getattr(c, name).named_parameters()} == {

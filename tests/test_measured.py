@@ -9,7 +9,7 @@ from brainllm.core import DataError, PresetError, read_jsonl, WallError, write_j
 from brainllm.store import file_hash
 from brainllm.presets import PRESETS, get_preset
 from brainllm.captions import clip_texts
-from brainllm.stages.experiment import Experiment
+from brainllm.stages.experiment import open_experiment
 from brainllm.stages.teacher import load_video
 from brainllm.stages.stage1 import load_stage1
 from brainllm.stages.stage2 import load_stage2
@@ -27,13 +27,13 @@ def bare(study, to):  # without what only a simulation knows
 @pytest.fixture(scope='module')
 def had(tmp_path_factory):
     out = tmp_path_factory.mktemp('had')
-    return bare(Experiment('tiny', out=out).study, out / 'ds004488')
+    return bare(open_experiment('tiny', out=out).study.root, out / 'ds004488')
 
 
 @pytest.fixture(scope='module')
 def own(tmp_path_factory):
     out = tmp_path_factory.mktemp('own')
-    return bare(Experiment('tiny-urgen', out=out).study, out / 'study')
+    return bare(open_experiment('tiny-urgen', out=out).study.root, out / 'study')
 
 
 def measured(
@@ -59,7 +59,7 @@ def test_had_on_disk_from_events_to_the_table(had, tmp_path):
     assert {l['subject'] for l in lines} == {'04'} and result['settings']['study']['root'] == 'ds004488', (
         'a result must not name folders of one machine'
     )
-    classes = {t.clip: t.classname for t in Experiment(measured('had', had), out=tmp_path).trials}
+    classes = {t.clip: t.classname for t in open_experiment(measured('had', had), out=tmp_path).study.trials}
     assert all(
         classes[l['clip']][1:] in l['caption'] and l['caption'].startswith('The action in the video is') for l in lines
     ), 'a study without captions is described by its classes'
@@ -79,22 +79,22 @@ def test_a_study_of_ones_own_with_captions(own, tmp_path):
 
 
 def test_other_ways_to_hold_out(had, own, tmp_path):
-    run = Experiment(measured('had', had, test_runs=(2,)), out=tmp_path)
-    s = run.split
+    run = open_experiment(measured('had', had, test_runs=(2,)), out=tmp_path)
+    s = run.study.split
     assert (
         not s.adapt and {t.run for t in s.train} == {1} and {t.run for t in s.test} == {2} and s.subjects == s.targets
     )
     assert len(reproduce(run.preset, out=tmp_path)[1]) == len(s.test), 'nobody to adapt to, and still a decoder'
-    name = sorted({t.classname for t in Experiment(measured('urgen', own), out=tmp_path).trials})[0]
+    name = sorted({t.classname for t in open_experiment(measured('urgen', own), out=tmp_path).study.trials})[0]
     clip = '002_M.avi'
-    s = Experiment(measured('urgen', own, hold_out=(name, clip)), out=tmp_path).split
+    s = open_experiment(measured('urgen', own, hold_out=(name, clip)), out=tmp_path).study.split
     assert (
         s.train
         and s.test
         and not {t.clip for t in s.train if t.classname == name or t.clip == clip}
         and len(s.test) < 30
     )
-    few = Experiment(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
+    few = open_experiment(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
     assert (
         few.subjects == ['01', '03', '04']
         and few.split.subjects == ['01', '04']
@@ -103,17 +103,17 @@ def test_other_ways_to_hold_out(had, own, tmp_path):
 
 
 def test_another_split_never_gets_the_models_of_the_first(tmp_path):
-    first = Experiment('tiny-urgen', out=tmp_path)
+    first = open_experiment('tiny-urgen', out=tmp_path)
     seen = load_stage2(first)
     for changes in (dict(study__hold_out=('007_F.avi',)), dict(study__targets=('01', '03'))):
-        run = Experiment(get_preset('tiny-urgen', **changes), out=tmp_path)
-        two = load_stage2(run)
-        assert run.identity != first.identity and not {two.folder, two.stage1.folder, two.stage1.video.folder} & {
+        run = open_experiment(get_preset('tiny-urgen', **changes), out=tmp_path)
+        two = run.stage2
+        assert run.study.identity != first.study.identity and not {two.folder, two.stage1.folder, two.stage1.video.folder} & {
             seen.folder,
             seen.stage1.folder,
             seen.stage1.video.folder,
         }
-        assert run.study == first.study, 'the study itself is the same'
+        assert run.study.root == first.study.root, 'the study itself is the same'
 
 
 def test_what_changed_on_disk_is_built_again(had, tmp_path):
@@ -121,30 +121,30 @@ def test_what_changed_on_disk_is_built_again(had, tmp_path):
     shutil.copytree(had, root)
     out = tmp_path / 'runs'
     preset = measured('had', root)
-    first = Experiment(preset, out=out)
+    first = open_experiment(preset, out=out)
     before = first.series.folder
-    assert Experiment(preset, out=out).series.folder == before
+    assert open_experiment(preset, out=out).study.series.folder == before
     bold = next((root / 'derivatives/fmriprep/sub-01').glob('*task-action_run-1_desc-preproc_bold.nii.gz'))
     other = bold.with_name(bold.name.replace('run-1', 'run-2'))
     bold.write_bytes(other.read_bytes())
-    assert Experiment(preset, out=out).series.folder != before
+    assert open_experiment(preset, out=out).study.series.folder != before
     moved = tmp_path / 'elsewhere'
     os.rename(root, moved)
     assert (
-        Experiment(measured('had', moved), out=out).identity
-        == Experiment(measured('had', moved), out=tmp_path / 'other').identity
+        open_experiment(measured('had', moved), out=out).study.identity
+        == open_experiment(measured('had', moved), out=tmp_path / 'other').study.identity
     )
 
 
 def test_a_targets_film_stays_shut(had, tmp_path):
-    run = Experiment(measured('had', had), out=tmp_path)
+    run = open_experiment(measured('had', had), out=tmp_path)
     with pytest.raises(WallError):
-        run.clip_features(run.split.adapt[:1])
+        run.study.clip_features(run.study.split.adapt[:1])
     with pytest.raises(WallError):
-        clip_texts(run.study, run.split.test[:1])
-    load_stage1(run)
+        run.study.texts(run.study.split.test[:1])
+    run.stage1
     seen = {h for f in run.store.root.glob('features-*/clips.json') for h in json.loads(f.read_text())}
-    targets = {file_hash(run.dataset.clip_path(t)) for t in run.trials if t.subject in run.split.targets}
+    targets = {file_hash(run.study.dataset.clip_path(t)) for t in run.study.trials if t.subject in run.study.split.targets}
     assert seen and not seen & targets, 'a target clip went through the ViT before the evaluation'
 
 
@@ -159,20 +159,20 @@ def test_a_targets_film_stays_shut(had, tmp_path):
 )
 def test_a_study_that_is_not_there(preset, error, say, tmp_path):
     with pytest.raises(error, match=say):
-        Experiment(preset, out=tmp_path).trials
+        open_experiment(preset, out=tmp_path).study.trials
 
 
 def test_wrong_words_for_a_study(had, own, tmp_path):
     with pytest.raises(PresetError, match='makes itself'):
-        Experiment('sim-had', out=tmp_path, root=str(had))
+        open_experiment('sim-had', out=tmp_path, root=str(had))
     with pytest.raises(DataError, match='targets: found 07, 14, 21, 28'):
-        Experiment('had', out=tmp_path, root=str(had)).split
+        open_experiment('had', out=tmp_path, root=str(had)).study.split
     with pytest.raises(DataError, match='subjects: found 09'):
-        Experiment(measured('had', had, subjects=('01', '09')), out=tmp_path).trials
+        open_experiment(measured('had', had, subjects=('01', '09')), out=tmp_path).study.trials
     with pytest.raises(DataError, match="'moon'.*volume"):
-        Experiment(measured('had', had, source='moon'), out=tmp_path).series
+        open_experiment(measured('had', had, source='moon'), out=tmp_path).study.series
     with pytest.raises(DataError, match='HAD'):
-        Experiment(measured('urgen', own, source='beta'), out=tmp_path).series
+        open_experiment(measured('urgen', own, source='beta'), out=tmp_path).study.series
 
 
 def test_captions_with_a_fault(own, tmp_path):
@@ -180,7 +180,7 @@ def test_captions_with_a_fault(own, tmp_path):
     shutil.copytree(own, root)
     file = root / 'stimuli/captions.jsonl'
     rows = read_jsonl(file)
-    run = lambda: Experiment(measured('urgen', root), out=tmp_path / 'runs')
+    run = lambda: open_experiment(measured('urgen', root), out=tmp_path / 'runs')
     write_jsonl(file, rows[1:])
     with pytest.raises(DataError, match=f"no line for clip '{rows[0]['clip']}'"):
         clip_texts(root, run().trials)

@@ -11,7 +11,7 @@ from brainllm.presets import PRESETS, get_preset
 from brainllm.losses import l2l1_loss
 from brainllm.models.encoder import MaskedBrainModel, TemporalBlock, VoxelEncoder
 from brainllm.decoder import BrainLLM
-from brainllm.stages.experiment import Experiment
+from brainllm.stages.experiment import open_experiment
 from brainllm.stages.teacher import answer_trials, load_video
 from brainllm.stages.pretrained import load_pretrained
 from brainllm.stages.stage1 import load_stage1, VideoAligner
@@ -31,7 +31,7 @@ TINY = PRESETS['tiny']
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     out = tmp_path_factory.mktemp('had')
-    return bare(Experiment('tiny', out=out).study, out / 'ds004488')
+    return bare(open_experiment('tiny', out=out).study.root, out / 'ds004488')
 
 
 @pytest.fixture(scope='module')
@@ -121,7 +121,7 @@ def paper(study, weights, **changes):  # preset had, with the widths of the smal
 def done(study, weights, tmp_path_factory):
     out = tmp_path_factory.mktemp('runs')
     result, lines = reproduce(paper(study, weights), out=out)
-    return Experiment(paper(study, weights), out=out), result, lines
+    return open_experiment(paper(study, weights), out=out), result, lines
 
 
 def test_from_events_to_the_table(done, weights):
@@ -134,13 +134,13 @@ def test_from_events_to_the_table(done, weights):
     assert result['settings']['weights'] == weights.name and str(weights) not in json.dumps(result), (
         'a result must not name folders of one machine'
     )
-    again, _ = reproduce(run.preset, out=run.root)
+    again, _ = reproduce(run.preset, out=run.folder.parent)
     assert again['rows'] == result['rows']
 
 
 def test_every_control_that_a_measured_study_can_have(done):
     run, _, lines = done
-    rows = write_controls(run.preset, out=run.root)
+    rows = write_controls(run.preset, out=run.folder.parent)
     assert [k for k in rows[0] if k in METHODS] == [n for n in METHODS if n != 'ideal'] and len(rows) == len(lines)
     for name, other in dict(
         brain='brain', no_brain='no_brain', shuffled_run='shuffled', ridge='ridge', video='video'
@@ -150,11 +150,11 @@ def test_every_control_that_a_measured_study_can_have(done):
 
 def test_the_encoder_is_the_published_one(done, weights):
     run, *_ = done
-    _, encoder = load_pretrained(run)
+    _, encoder = run.pretrained
     held = torch.load(weights / 'scmbm/checkpoint.pth', weights_only=True)['model']
     for k, v in encoder.state_dict().items():
         assert torch.equal(v, held[k]), k
-    stage1 = load_stage1(run)
+    stage1 = run.stage1
     assert torch.equal(stage1.encoder.blocks[1].attn.qkv.base_layer.weight, held['blocks.1.attn.qkv.weight']), (
         'Stage I leaves it frozen'
     )
@@ -162,17 +162,17 @@ def test_the_encoder_is_the_published_one(done, weights):
 
 def test_video_tokens_and_answers_are_the_published_models(done, weights):
     run, *_ = done
-    video, whole = load_video(run), published_video_llama(weights, 'float32')
-    train = run.split.train[:3]
-    kept = video(run.clip_features(train)[:])
-    seen = torch.cat([whole.encode(read_clip(run.dataset.clip_path(t), 2, 28)[0]) for t in train])
+    video, whole = run.video, published_video_llama(weights, 'float32')
+    train = run.study.split.train[:3]
+    kept = video(run.study.clip_features(train)[:])
+    seen = torch.cat([whole.encode(read_clip(run.study.dataset.clip_path(t), 2, 28)[0]) for t in train])
     assert (kept - seen).abs().max() < 2e-2 * seen.std(), 'kept ViT tokens are in half precision'
-    rows = read_jsonl(teacher_answers(run) / 'answers.jsonl')
-    assert len(rows) == len(run.split.train)
+    rows = read_jsonl(run.answers / 'answers.jsonl')
+    assert len(rows) == len(run.study.split.train)
     exact = [
         answer_clip(
             whole,
-            str(run.dataset.clip_path(t)),
+            str(run.study.dataset.clip_path(t)),
             [q],
             n_frames=2,
             how=replace(VideoLLaMATeacher(whole, {}, 2).how, max_new_tokens=8),
@@ -188,7 +188,7 @@ def test_what_stage1_trains(done):
     model = VideoAligner(run)
     parts = model.trained()
     assert set(parts) == {'tokenizer', 'brain_adaptors', 'projection', 'temperature', 'video_adaptors'}
-    learned = load_file(load_stage1(run).folder / 'model.safetensors')
+    learned = load_file(run.stage1.folder / 'model.safetensors')
     assert any('video.qformer' in k and 'adaptor_up' in k for k in learned) and not any(
         'llama_proj' in k or 'base_layer' in k for k in learned
     )
@@ -213,10 +213,10 @@ def test_answers_made_elsewhere(done, study, weights, tmp_path):
     answer_files(teacher, find_clips(study / 'stimuli'), questions, tmp_path / 'all.jsonl')
     rows = read_jsonl(tmp_path / 'all.jsonl')
     made, names = paper(study, weights), {r['clip'] for r in rows}
-    train = {t.clip for t in run.split.train}
+    train = {t.clip for t in run.study.split.train}
     assert train <= names
     write_jsonl(tmp_path / 'train.jsonl', [r for r in rows if r['clip'] in train])  # nothing about a target's clip
-    there = Experiment(replace(made, answers=str(tmp_path / 'train.jsonl')), out=tmp_path / 'runs')
+    there = open_experiment(replace(made, answers=str(tmp_path / 'train.jsonl')), out=tmp_path / 'runs')
     load_stage2(there)
     said = {(r['clip'], r['question']): r['answer'] for r in rows}
     assert all(
@@ -232,7 +232,7 @@ def test_answers_made_elsewhere(done, study, weights, tmp_path):
 
 
 def test_mindvideo_blocks(study, weights, tmp_path):
-    run = Experiment(
+    run = open_experiment(
         get_preset(
             'tiny-had',
             study__root=str(study),
@@ -245,13 +245,13 @@ def test_mindvideo_blocks(study, weights, tmp_path):
         ),
         out=tmp_path,
     )
-    tokenizer, encoder = load_pretrained(run)
+    tokenizer, encoder = run.pretrained
     held = torch.load(weights / 'mindvideo/model.pth', weights_only=True)
     assert isinstance(encoder.blocks[0], TemporalBlock) and all(
         torch.equal(v, held[k]) for k, v in encoder.state_dict().items()
     )
-    again, same = load_pretrained(run)
-    bold = run.blocks(run.split.train[:2]).batch([0, 1])
+    again, same = run.pretrained
+    bold = run.study.blocks(run.study.split.train[:2]).batch([0, 1])
     assert torch.equal(encoder(tokenizer(bold)), same(again(bold)))
 
 
@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_refused(study, weights, tmp_path, changes, error, 
     for k, v in changes.items():
         room, _, leaf = k.rpartition('__')
         base = replace(base, **({room: replace(getattr(base, room), **{leaf: v})} if room else {leaf: v}))
-    run = Experiment(base, out=tmp_path)
+    run = open_experiment(base, out=tmp_path)
     with pytest.raises(error, match=words):
         (load_video if 'video' in words or 'checkpoint' in words or 'large' in words else load_pretrained)(run)
 
@@ -298,8 +298,8 @@ def test_steps_follow_the_device_of_the_models(
 ):  # no accelerator is here: the meta device stands in for one, and refuses tensors that stayed behind
     run, *_ = done
     model, v = VideoAligner(run).to('meta'), run.preset.video
-    bold = run.blocks(run.split.train[:2]).batch([0, 1])
-    features = run.clip_features(run.split.train[:2])[:]
+    bold = run.study.blocks(run.study.split.train[:2]).batch([0, 1])
+    features = run.study.clip_features(run.study.split.train[:2])[:]
     x = torch.zeros(2, v.n_query, v.dim)
     z = model.brain(bold.to('meta'))
     seen = model.video(features.to('meta'))
@@ -314,7 +314,7 @@ def test_steps_follow_the_device_of_the_models(
 def test_the_decoder_travels(done, weights, tmp_path):
     run, *_ = done
     model = assemble(run)
-    bold = run.blocks(run.split.test[:3]).batch([0, 1, 2])
+    bold = run.study.blocks(run.study.split.test[:3]).batch([0, 1, 2])
     terms = dict(licence='apache-2.0', licences=dict(llm='for research'))
     whole, part = (model.save_pretrained(tmp_path / n, terms, trained_only=n == 'part') for n in ('whole', 'part'))
     said = model.decode(bold, 'Who?')

@@ -4,9 +4,7 @@ import shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from brainllm.core import read_jsonl, WallError, write_jsonl
-from brainllm.captions import clip_texts
-from brainllm.stages.experiment import Experiment
-from brainllm.stages.stage2 import load_stage2
+from brainllm.stages.experiment import open_experiment
 
 
 def scramble_targets(study, subjects, seed):
@@ -28,13 +26,13 @@ def scramble_targets(study, subjects, seed):
 
 
 def trained(study, out, scramble=False):
-    run = Experiment('tiny', out=out)
+    run = open_experiment('tiny', out=out)
     copy = out / 'study'
     shutil.copytree(study, copy)
     if scramble:
         scramble_targets(copy, run_targets(run), 1)
-    run.__dict__['study'] = copy
-    return run, load_stage2(run)
+    vars(run.study)['root'] = copy
+    return run, run.stage2
 
 
 def run_targets(run):
@@ -42,10 +40,10 @@ def run_targets(run):
 
 
 def test_scrambled_targets_change_nothing(tmp_path):
-    study = Experiment('tiny', out=tmp_path / 'first').study
+    study = open_experiment('tiny', out=tmp_path / 'first').study.root
     (a_run, a), (b_run, b) = trained(study, tmp_path / 'a'), trained(study, tmp_path / 'b', scramble=True)
-    seen = lambda r: [(t.clip, t.classname) for t in r.trials if t.subject in r.split.targets]
-    assert a_run.split.targets == b_run.split.targets == run_targets(a_run) and seen(a_run) != seen(b_run)
+    seen = lambda r: [(t.clip, t.classname) for t in r.study.trials if t.subject in r.study.split.targets]
+    assert a_run.study.split.targets == b_run.study.split.targets == run_targets(a_run) and seen(a_run) != seen(b_run)
     for x, y in (
         (a.stage1.learned(), b.stage1.learned()),
         (a.state_dict(), b.state_dict()),
@@ -56,12 +54,12 @@ def test_scrambled_targets_change_nothing(tmp_path):
 
 
 def test_a_sealed_trial_has_nothing_to_give(tmp_path):
-    run = Experiment('tiny', out=tmp_path)
-    for t in run.split.adapt + run.split.test:
+    run = open_experiment('tiny', out=tmp_path)
+    for t in run.study.split.adapt + run.study.split.test:
         for name in ('clip', 'label', 'classname', 'caption', 'text'):
             with pytest.raises(WallError):
                 getattr(t, name)
     with pytest.raises(WallError):
-        run.clip_features(run.split.test[:1])
+        run.study.clip_features(run.study.split.test[:1])
     with pytest.raises(WallError):
-        clip_texts(run.study, run.split.adapt[:1])
+        run.study.texts(run.study.split.adapt[:1])

@@ -47,7 +47,7 @@ class Method:
     brain: bool = False  # a control that has the trial's own brain, and so is no floor
 
     def __post_init__(self):
-        check_choice(self.kind, KINDS, f'method {self.name!r}, field kind', DataError)
+        check_choice(self.kind, KINDS, f'method {self.name!r}, kind', DataError)
 
 # %% ../../nbs/05f_bench.ipynb #9b665b01
 def build_known(study: Study, models: FrozenModels, video: nn.Module, folder: Path):
