@@ -465,16 +465,16 @@ def score(
 ) -> Scores:
     """Every metric with interval, floor, ceiling, p and identification.
 
-    texts, references   N decoded texts, anybody's, and N references
-    subjects            N labels of people; None: one person
-    blocks              N labels, say the runs: pairings are permuted within a person's block; None: within a person
-    classes             N labels: clusters of the bootstrap, and identification within the class
-    stimuli             N labels: trials of one stimulus are no distractors of each other; clusters without classes
-    floors, ceiling     name -> N texts of a control; N texts that are as good as can be
-    similarity          texts -> (N, D) vectors, or (N, D) of texts and (N, D) of references
-    bertscore, model    False: without BERTScore, and so without torch; its encoder
-    metrics, matrices   names of `scores.METRICS` or module:name; name -> (N, N) of any other metric
-    n, draws, seed      permutations, bootstrap samples, seed of both
+        texts, references   N decoded texts, anybody's, and N references
+        subjects            N labels of people; None: one person
+        blocks              N labels, say the runs: pairings are permuted within a person's block; None: within a person
+        classes             N labels: clusters of the bootstrap, and identification within the class
+        stimuli             N labels: trials of one stimulus are no distractors of each other; clusters without classes
+        floors, ceiling     name -> N texts of a control; N texts that are as good as can be
+        similarity          texts -> (N, D) vectors, or (N, D) of texts and (N, D) of references
+        bertscore, model    False: without BERTScore, and so without torch; its encoder
+        metrics, matrices   names of `scores.METRICS` or module:name; name -> (N, N) of any other metric
+        n, draws, seed      permutations, bootstrap samples, seed of both
 
     Raises `DataError` for lists that do not fit, `PresetError` for a metric that is not there.
     """
