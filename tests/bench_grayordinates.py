@@ -11,7 +11,6 @@ for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
     os.environ.setdefault(name, '1')  # threads are the runs', not the sums'
 import nibabel as nib, numpy as np
 from nilearn.datasets import load_mni152_brain_mask
-from brainllm import sources
 from brainllm.data.files import brain_models, read_cifti
 from brainllm.data.grid import mni_grid
 from brainllm.data.blocks import Blocks, RunStore

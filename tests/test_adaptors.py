@@ -5,14 +5,13 @@ import peft, pytest, torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
-from brainllm.models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, adaptor_layers, adaptor_parameters, AdaptorConfig
-from brainllm.models.adaptors import AdaptorError, MergeError
-from brainllm.models.adaptors import adaptors_off, add_adaptors, base_digest, count_parameters, load_adaptors
-from brainllm.models.adaptors import save_adaptors
 from brainllm.core import DataError, PartMissing
+from brainllm.models import adaptors
+from brainllm.models.adaptors import ADAPTOR_FILES, BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig
+from brainllm.models.adaptors import AdaptorError, MergeError, adaptor_layers, adaptor_parameters, adaptors_off
+from brainllm.models.adaptors import add_adaptors, base_digest, count_parameters, load_adaptors, save_adaptors
 from brainllm.models.encoder import encoder_from, MaskedBrainModel, voxel_encoder, VoxelEncoder
 from brainllm.store import file_hash
-from brainllm.models.adaptors import ADAPTOR_FILES
 
 
 def copies(f):  # building at real width takes longer than copying

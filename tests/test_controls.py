@@ -91,7 +91,9 @@ def test_oracles_alone_need_the_key(worlds):
 
 def test_what_targets_saw_changes_no_text_of_the_others(worlds, texts):
     a, b = worlds
-    seen = lambda bench: [t.clip for t in bench.study.trials if t.subject in bench.study.split.targets]
+
+    def seen(bench): return [t.clip for t in bench.study.trials if t.subject in bench.study.split.targets]
+
     assert seen(a) != seen(b) and a.study.split == b.study.split
     for n, d in METHODS.items():
         if not d.oracle:
@@ -226,7 +228,9 @@ def test_the_random_encoder_follows_the_seed(worlds):
 def test_the_likelihood_is_that_of_a_gaussian():
     "Against the covariance written out and inverted."
     g = torch.Generator().manual_seed(0)
-    r = lambda *n: torch.randn(*n, generator=g)
+
+    def r(*n): return torch.randn(*n, generator=g)
+
     e, w = r(60, 4), r(4, 5)
     x, y, new, groups = e @ w + r(60, 5), r(7, 5), r(9, 4), ['01', '02', '03'] * 20
     got = encoding_model(e, x, y, groups, shrink=0.5)(new)

@@ -2,10 +2,9 @@
 
 import numpy as np, pytest, torch
 from brainllm.presets import get_preset
-from brainllm.evaluate.costs import HAD_SIZE, TRAINED_IN, clear, Components, Flops, FusedAttention, measure_cost
-from brainllm.evaluate.costs import Meter, Peak, peak, seen_tokens
+from brainllm.evaluate.costs import align_step, clear, Components, Flops, HAD_SIZE, measure_cost, Meter, peak
+from brainllm.evaluate.costs import seen_tokens, TRAINED_IN
 from brainllm.video.small import video_tokens
-from brainllm.evaluate.costs import align_step
 from brainllm.losses import clip_loss, l2l1_loss
 from brainllm.stages.experiment import open_experiment
 from brainllm.stages.stage1 import VideoAligner
@@ -30,7 +29,9 @@ def components(run, device='meta'):
 
 def test_parameters_are_those_of_the_run(run, real):
     found = {k: sum(p.numel() for p in ps) for k, ps in components(run).parameters().items()}
-    count = lambda ps: sum(p.numel() for p in ps)
+
+    def count(ps): return sum(p.numel() for p in ps)
+
     for name, ps in real.trained().items():
         assert found[name] == count(ps), name
     assert set(real.trained()) == {k for k, s in TRAINED_IN.items() if s == 'I'}
@@ -52,7 +53,7 @@ def test_parameters_are_those_of_the_run(run, real):
 def test_what_the_meta_device_keeps_is_what_tensors_keep(run):
     kept = {}
     for device in ('meta', 'cpu'):
-        c, x = components(run, device), None
+        c = components(run, device)
         part = Meter(
             [t for m in (c.tokenizer, c.encoder, c.projection, c.video) for t in (*m.parameters(), *m.buffers())]
             + [c.temperature]

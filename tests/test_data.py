@@ -5,19 +5,11 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pytest, torch
 import brainllm
 from brainllm.core import ArtifactError, DataError, WallError
-from brainllm.data.trials import SealedTrial, Trial
-from brainllm.data.files import Run
-from brainllm.data.clean import clean_series
-from brainllm.data.grid import check_grid, check_space
-from brainllm.data.blocks import Blocks, expected_response, RunStore, Windows
-from brainllm.data.trials import seal, source_video
-from brainllm.data.files import read_series, read_table, read_volumes
-from brainllm.data.clean import read_confounds
-from brainllm.data.grid import mni_grid
-from brainllm.data.blocks import first_volume, rest_windows
-from brainllm.data.trials import split_subjects, unseal
-from brainllm.data.grid import subject_mask, trilinear
-from brainllm.data.blocks import store_runs
+from brainllm.data.blocks import Blocks, RunStore, Windows, expected_response, first_volume, rest_windows, store_runs
+from brainllm.data.clean import clean_series, read_confounds
+from brainllm.data.files import Run, read_series, read_table, read_volumes
+from brainllm.data.grid import check_grid, check_space, mni_grid, subject_mask, trilinear
+from brainllm.data.trials import SealedTrial, Trial, seal, source_video, split_subjects, unseal
 from brainllm.datasets.had import HAD
 
 GRID, TR, T, AFFINE = (7, 8, 6), 2.0, 48, np.diag([4.0, 4.0, 4.0, 1.0])

@@ -61,7 +61,7 @@ def test_matrices_hold_the_pairs(pairs, scores):
 
 
 def test_names_that_moved_are_the_same_here():
-    import brainllm.scores, brainllm.statistics
+    import brainllm.evaluate.scores, brainllm.statistics
 
     for name in (
         'check_pairs',
@@ -75,7 +75,7 @@ def test_names_that_moved_are_the_same_here():
         'embed_text',
         'text_similarity',
     ):
-        assert getattr(evaluate, name) is getattr(brainllm.scores, name)
+        assert getattr(evaluate, name) is getattr(brainllm.evaluate.scores, name)
     for name in (
         'win_probability',
         'identification_items',
@@ -147,6 +147,9 @@ def test_scores_do_not_depend_on_the_order_of_pairs(pairs, scores):
 
 
 def test_same_texts_same_digits(pairs, scores):
+    from brainllm.evaluate.scores import _prf
+
+    _prf.cache_clear()
     assert score_text(*pairs) == scores
 
 
@@ -266,3 +269,37 @@ def test_importing_is_light():
     assert (
         subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
     )
+
+
+def exact_match(hyps, refs):
+    items = [100.0 * (h == r) for h, r in zip(hyps, refs)]
+    return dict(mean=sum(items) / len(items), items=items)
+
+
+def half_of_it(hyps, refs):
+    return dict(mean=0.0, items=[0.0] * (len(hyps) // 2))
+
+
+def test_a_metric_of_ones_own_is_a_name(pairs, scores, monkeypatch):
+    from brainllm.core import PresetError
+    from brainllm.evaluate.scores import METRICS
+    from brainllm.evaluate.statistics import score
+
+    assert list(METRICS) == list(scores)  # nothing but the registry says what score_text gives
+    found = score_text(*pairs, metrics=['rougeL_f', f'{__name__}:exact_match'])
+    assert list(found) == ['rougeL_f', f'{__name__}:exact_match'] and found['rougeL_f'] == scores['rougeL_f']
+    assert found[f'{__name__}:exact_match']['mean'] == pytest.approx(100 * np.mean([h == r for h, r in zip(*pairs)]))
+    hyps, refs = (texts[:24] for texts in pairs)
+    lists = dict(bertscore=False, n=99, draws=50)
+    monkeypatch.setitem(METRICS, 'exact', exact_match)
+    assert 'exact' in score_text(hyps[:2], refs[:2])
+    rows = {r['metric']: r for r in score(hyps, refs, metrics=['bleu1', 'exact'], **lists).rows}
+    every = np.array([[100.0 * (h == r) for r in refs] for h in hyps])
+    matrix = {r['metric']: r for r in score(hyps, refs, metrics=['bleu1'], matrices=dict(exact=every), **lists).rows}
+    assert list(rows) == ['bleu1', 'exact'] and rows == matrix
+    with pytest.raises(PresetError, match="found 'exct', wanted one of .*bleu2, exact"):
+        score_text(hyps, refs, metrics=['exct'])
+    with pytest.raises(DataError, match='24 items'):
+        score_text(hyps, refs, metrics=[f'{__name__}:half_of_it'])
+    with pytest.raises(DataError, match='a mean of items'):
+        score(hyps, refs, metrics=['brainllm.evaluate.scores:bleu'], **lists)

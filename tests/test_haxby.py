@@ -2,7 +2,7 @@
 
 import json, shutil
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, pytest
 from brainllm import haxby
 from brainllm.core import read_jsonl
 from brainllm.store import file_hash
@@ -43,9 +43,9 @@ def relabelled(folder: Path, run: int) -> HaxbySlice:  # run counted from 1
 def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
     first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
     second.dataset = relabelled(tmp_path / 'moved', 5)
-    for run in (first, second):
-        run.folder.mkdir(parents=True)
-        decode_fold(run, 5, run.folder)
+    for experiment in (first, second):
+        experiment.folder.mkdir(parents=True)
+        decode_fold(experiment, 5, experiment.folder)
     for file in ('model.safetensors', 'log.json', 'lean.npy'):
         assert (first.folder / file).read_bytes() == (second.folder / file).read_bytes(), file
     a, b = (read_jsonl(r.folder / 'volumes.jsonl') for r in (first, second))
@@ -59,16 +59,16 @@ def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
 def test_a_label_of_a_training_run_does_reach_it(tmp_path):
     first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
     second.dataset = relabelled(tmp_path / 'moved', 6)
-    for run in (first, second):
-        run.folder.mkdir(parents=True)
-        decode_fold(run, 5, run.folder)
+    for experiment in (first, second):
+        experiment.folder.mkdir(parents=True)
+        decode_fold(experiment, 5, experiment.folder)
     assert (first.folder / 'model.safetensors').read_bytes() != (second.folder / 'model.safetensors').read_bytes()
 
 
 def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
     preset, done = get_preset('haxby', **SMALL), []
 
-    def fold(run, k, folder):  # no training: where it breaks off is all that matters here
+    def fold(experiment, k, folder):  # no training: where it breaks off is all that matters here
         if k == 4 and len(done) < 4: raise KeyboardInterrupt
         done.append(k)
         named = dict.fromkeys(ROWS, 'cat')

@@ -138,7 +138,7 @@ def test_it_is_kept_whole_and_taken_from_disk(done, monkeypatch):
     def never(*_):
         raise AssertionError('registered a second time')
 
-    monkeypatch.setattr('brainllm.sources.find_affine', never)
+    monkeypatch.setattr('brainllm.sources.register.find_affine', never)
     assert register_subject(run, cache=folder / 'r.npz').source == r.source
     with pytest.raises(DataError, match='Dice of 0.97, wanted 0.99'):
         register_subject(run, cache=folder / 'r.npz', min_dice=0.99)  # what is kept is judged again

@@ -5,15 +5,12 @@ from itertools import permutations, product
 import numpy as np, pytest
 from scipy.stats import binomtest, kstest, norm
 from brainllm.core import DataError
-from brainllm.evaluate.identify import identification, pairings
-from brainllm.evaluate.intervals import Corpus, interval, left_out, max_t, Mean, observed, p_value, TwoWay
-from brainllm.evaluate.statistics import measures
-from brainllm.evaluate.intervals import resample
-from brainllm.evaluate.statistics import score, word_study, word_truth
+from brainllm.evaluate.identify import identification, identification_items, pairings
+from brainllm.evaluate.intervals import Corpus, interval, left_out, max_t, Mean, observed, p_value, resample, TwoWay
+from brainllm.evaluate.statistics import measures, score, word_study, word_truth
 from brainllm.evaluate.scores import bertscore, bertscore_baseline, bertscore_matrix, bertscore_report, bleu
 from brainllm.evaluate.scores import bleu_counts, bleu_matrix, bleu_value, embed_text, rescaled, rouge_matrix
 from brainllm.evaluate.scores import text_encoder
-from brainllm.evaluate.identify import identification_items
 
 PLAIN = dict(bertscore=False, n=199, draws=100)
 
@@ -329,7 +326,7 @@ def test_class_knowledge_is_not_film_knowledge():
 
 def test_torch_is_not_asked_for():
     code = """if 1:
-        import sys, brainllm.scores, brainllm.statistics
+        import sys, brainllm.evaluate.scores, brainllm.statistics
         import numpy as np
         from brainllm.statistics import score
         texts, refs = ['a man runs', 'a dog sits', 'two women sing', ''], ['a man is running', 'a dog sits', 'women sing', 'a cat']

@@ -5,7 +5,8 @@ from pathlib import Path
 import nibabel as nib, numpy as np, pytest
 from brainllm.core import DataError
 from brainllm.datasets.had import HAD
-from brainllm.datasets.films import Urgen
+from brainllm.datasets.films import DATASETS, Urgen
+from brainllm.datasets.protocol import Dataset
 from brainllm.datasets.check import check_main, check_study
 
 HEADER = 'onset\tduration\ttrial_type\tstim_file\n'
@@ -27,6 +28,14 @@ def own_study(root, subjects=('01', '02', '03')):  # one session, two runs, two 
             )
             (prep / f'sub-{s}_task-action_run-{r}_desc-confounds_timeseries.tsv').write_text('trans_x\n' + '0.0\n' * 20)
     return root
+
+
+def test_a_reader_in_a_file_of_its_own_is_found_by_name(tmp_path, monkeypatch):
+    (tmp_path / 'lab_reader.py').write_text('from brainllm.datasets import Urgen\n\n\nclass Lab(Urgen):\n    pass\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    study = DATASETS['lab_reader:Lab'](own_study(tmp_path / 'own'))
+    assert isinstance(study, Dataset) and len(study.trials()) == 12
+    assert [r.run for r in study.runs('02')] == [1, 2] and DATASETS['urgen'] is Urgen
 
 
 def edit(old, new):

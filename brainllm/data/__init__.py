@@ -10,7 +10,9 @@ from ..core import face
 
 __getattr__, __dir__, __all__ = face(
     __name__,
-    trials='Trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out split_runs',
+    trials=(
+        'Trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out split_runs'
+    ),
     files=(
         'read_table missing_file Run read_header read_volumes read_series Cifti brain_models read_cifti '
         'read_rows series_tr read_surface'

@@ -11,17 +11,20 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     protocol='Info Dataset',
-    bids='entity EventRow leaves_folder index_runs index_sessions find_runs read_sidecar pick_space run_seconds',
-    had=(
-        'clip_class LEAD_IN lead_in read_code match_classes find_clip read_events HAD_SESSIONS HAD '
-        'find_events read_trials read_subject HAD_TARGETS cycle_of surface_path'
+    bids=(
+        'entity EventRow leaves_folder index_runs index_sessions find_runs read_sidecar pick_space '
+        'run_seconds'
     ),
-    films='Urgen read_film_events read_films DATASETS',
+    had=(
+        'LEAD_IN HAD_SESSIONS HAD_TARGETS clip_class lead_in read_code match_classes find_clip read_events '
+        'HAD find_events read_trials read_subject cycle_of surface_path'
+    ),
+    films='DATASETS Urgen read_film_events read_films',
     haxby='CATEGORIES HaxbySlice read_attribute',
     hcp='HCP_NOTICE HCP_FILES ParcelRun hcp_parcels read_parcels',
     fetch='HAD_PARTS read_range fetch_had had_patterns find_downloader',
     check=(
-        'Finding check_study same_files annex_key check_volumes size_differs grey_files check_grey CHECKS '
+        'CHECKS Finding check_study same_files annex_key check_volumes size_differs grey_files check_grey '
         'check_main'
     ),
 )

@@ -27,7 +27,8 @@ class Info:
     home: str  # where it is to be had: an address, or a folder of this checkout
 
     def __str__(self):
-        def said(value): return 'not known' if value in (None, '') else value
+        def said(value):
+            return 'not known' if value in (None, '') else value
 
         return (
             f'{self.name}: {self.design}. People: {said(self.people)}; films: {said(self.clips)}; TR in s: '

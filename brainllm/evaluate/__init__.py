@@ -11,46 +11,67 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     scores=(
-        'check_pairs bleu_scorer bleu bleu_readings bleu_counts bleu_value bleu_matrix rouge_scorer rouge_l '
-        'rouge_matrix text_encoder word_vectors bertscore bertscore_matrix bertscore_baseline rescaled '
-        'bertscore_report score_text score_signature embed_text text_similarity cosines'
+        'METRICS check_pairs bleu_scorer bleu bleu_readings bleu_counts bleu_value bleu_matrix rouge_scorer '
+        'rouge_l rouge_matrix text_encoder word_vectors bertscore bertscore_matrix bertscore_baseline '
+        'rescaled bertscore_report item_mean bertscore_part rouge_part run_metric score_text metric_matrix '
+        'score_signature embed_text text_similarity cosines'
     ),
     identify=(
-        'win_probability identification_items identification distractors pair_ranks pairings by_subject '
-        'pair_wins'
+        'win_probability identification_items identification distractors label_codes check_square pair_ranks '
+        'pairings by_subject pair_wins'
     ),
     intervals=(
         'p_value permutation_null permutation_p Mean Corpus TwoWay observed max_t holm resample left_out '
         'interval'
     ),
     statistics=(
-        'score_subjects identify_subjects score_rows normalised group_limit Scores measures score WORDS '
+        'WORDS score_subjects identify_subjects score_rows normalised group_limit Scores measures score '
         'word_study word_truth plot_known'
     ),
-    bench='KINDS Method known_answers response_maps SealedBench OpenBench Given ridge_new ridge_texts',
+    bench=(
+        'KINDS Method build_known known_answers response_maps SealedBench OpenBench Given ridge_new '
+        'ridge_texts'
+    ),
     controls=(
-        'medoid class_texts mix_blocks noise_weights draw_noise read_noise shuffled_within random_tokens '
-        'matched Marked Changed ShuffledExperiment NoiseExperiment away_from_vision keep_voxels '
-        'AwayExperiment cut_tokens'
+        'SHARED medoid class_texts say_medoid class_oracle majority mix_blocks noise_weights build_noise '
+        'draw_noise read_noise no_brain say_blocks mean_brain zero_brain noise shuffled_within '
+        'shuffled_subject shuffled_run shuffled_class random_tokens spread matched random_encoder '
+        'ChangedStudy ShuffledStudy NoiseStudy away_from_vision keep_voxels AwayStudy shuffled_labels '
+        'noise_trained non_visual retrained cut_tokens cut_rank'
     ),
-    baselines='nearest_by_correlation stretched encoding_model DRAW next_lines examples first_half',
-    methods='ideal_texts RANKS METHODS offered write_controls',
+    baselines=(
+        'DRAW write_nearest_caption write_nearest_answer unit_rows nearest_by_correlation image_features '
+        'write_by_features stretched write_by_tokens best_predicted weights_over_noise encoding_model '
+        'next_lines examples first_half continued write_by_proposals'
+    ),
+    methods=(
+        'RANKS METHOD_ROWS METHODS write_reference write_from_clip write_again ideal_texts write_ideal '
+        'write_ours rank_methods can_have offered write_timed method_row write_controls'
+    ),
     result=(
-        'FLOORS in_full format_example normalise_row table full_table plot_rows plot_identification '
-        'check_result read_result ROW_LABELS'
+        'FLOORS ROW_LABELS in_full format_example normalise_row table full_table plot_rows '
+        'plot_identification check_result read_result'
     ),
-    pipeline='decode_rows make_result evaluate_experiment reproduce print_tables',
+    pipeline=(
+        'RESULT_ROWS decode_rows text_lines phases settings_of score_texts what_was_run build_result '
+        'evaluate_experiment reproduce print_result print_tables'
+    ),
     ablation=(
-        'Variation VARIATIONS METRICS references subject_items measure over_subjects difference ablate '
-        'ablation_summary SHOWN ABLATION_COLUMNS DRAWN ablation_table plot_ablation plot_subjects '
-        'ablation_main'
+        'VARIATIONS ABLATION_METRICS SHOWN ABLATION_COLUMNS DRAWN Variation fewer_subjects references '
+        'identified subject_items measure over_subjects difference choose_variations is_all read_measured '
+        'ablate run_row differences ablation_summary study_caption with_interval mean_score ablation_row '
+        'ablation_table difference_colour plot_ablation plot_subjects names_given ablation_main'
     ),
-    comparison='OURS scored floors verdict compare compare_table ours_table plot_compare plot_ranks comparison_main',
+    comparison=(
+        'OURS KEPT_FIELDS KIND_COLOURS scored floors verdict choose_ceiling score_ours plain_cells compare '
+        'compared_row of_kinds compare_table ours_table plot_compare plot_ranks comparison_main'
+    ),
     costs=(
-        'TRAINED_IN Components nbytes parameter_table FusedAttention Flops plain Cost Meter Peak PROMPT '
-        'seen_tokens see_step align_step vit_tokens decode tune_step STEPS measure_cost batch_of clear '
-        'read_step word_step answer_flops cache_bytes RESIDENT PHASE_LABELS CARDS peak memory largest '
-        'memory_table card_table PARTS_SHOWN memory_parts plot_memory Size HAD_SIZE run_table host_table '
+        'TRAINED_IN PROMPT STEPS RESIDENT PHASE_LABELS CARDS PARTS_SHOWN HAD_SIZE template_mask Components '
+        'nbytes numbers_in parameter_table FusedAttention Flops plain Cost Meter Peak seen_tokens vit_tokens '
+        'see_step align_step decode tune_step all_weights measure_cost batch_of clear read_step word_step '
+        'answer_flops cache_bytes longest_cache peak memory largest memory_table card_table kept_bytes '
+        'memory_parts plot_memory Size trial_flops work_rows run_table host_rows host_table solve_flops '
         'ridge_flops'
     ),
 )

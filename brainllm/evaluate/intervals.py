@@ -11,7 +11,7 @@ import math
 import numpy as np
 from ..core import DataError
 from .scores import bleu_value
-from .identify import _codes, distractors, pair_ranks, pair_wins, pairings
+from .identify import distractors, label_codes, pair_ranks, pair_wins, pairings
 
 # %% ../../nbs/05d_intervals.ipynb #6566b225
 def p_value(
@@ -19,11 +19,13 @@ def p_value(
     null: np.ndarray,  # (n,) under permutation
 ) -> float:  # one-sided, 1/(1+n) to 1; nan for a score that is undefined
     "(1 + number of permuted pairings at least as good, rounding apart) / (1 + n)."
-    return (
-        math.nan
-        if math.isnan(value)
-        else (1 + int((null >= value - 1e-9 * max(1, abs(value))).sum())) / (1 + len(null))
-    )
+    if math.isnan(value): return math.nan
+    rounding = 1e-9 * max(1, abs(value))
+    return _share_reached(null, value - rounding)
+
+
+def _share_reached(null, least):  # the observed pairing is one of those that reach it
+    return (1 + int((null >= least).sum())) / (1 + len(null))
 
 
 def permutation_null(
@@ -32,13 +34,20 @@ def permutation_null(
     n: int = 9999,  # permutations
     seed: int = 0,
 ) -> tuple:  # 2-way identification: observed float, (n,) under permuted pairing
-    "The statistic and its distribution when decoded items and targets are paired at random inside blocks."
-    ranks, blocks = pair_ranks(sim), list(blocks)
+    """The statistic and its distribution when decoded items and targets are paired at random inside blocks.
+
+    Raises `DataError` where there is not one label for each row."""
+    ranks = pair_ranks(sim)
+    blocks = list(blocks)
     if len(blocks) != len(ranks):
         raise DataError(f"blocks: {len(blocks)} labels for {len(ranks)} rows; wanted one for each row of sim")
-    sums = sum(row[c] for row, c in zip(ranks, pairings(blocks, n, seed)))
+    sums = _paired_sum(ranks, pairings(blocks, n, seed))
     scale = max(1, 2 * len(ranks) * (len(ranks) - 1))
     return int(np.trace(ranks)) / scale, sums / scale
+
+
+def _paired_sum(table, columns):  # (N, N), (N, n) which column each row gets -> (n,) sums over rows
+    return sum(row[column] for row, column in zip(table, columns, strict=True))
 
 
 def permutation_p(
@@ -54,15 +63,25 @@ def permutation_p(
 class Mean:
     "A score that is the mean of its items."
 
-    def __init__(self, sim):  # (N, N) of every text against every reference, or (N,) of the pairs alone
+    def __init__(
+        self,
+        sim,  # (N, N) of every text against every reference, or (N,) of the pairs alone
+    ):
         self.sim = np.asarray(sim, float)
         self.items = self.sim if self.sim.ndim == 1 else self.sim.diagonal()
+        self.n_pairs = len(self.sim)
 
-    def paired(self, columns) -> np.ndarray:  # (N, n) which reference each text gets -> (n,)
+    def paired(
+        self,
+        columns,  # (N, n) which reference each text gets
+    ) -> np.ndarray:  # (n,)
         "Its value under other pairings."
-        return sum(row[c] for row, c in zip(self.sim, columns)) / len(self.sim)
+        return _paired_sum(self.sim, columns) / len(self.sim)
 
-    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each pair counts -> (d,); nan where none does
+    def weighted(
+        self,
+        weights,  # (d, N) how often each pair counts
+    ) -> np.ndarray:  # (d,); nan where none does
         "Its value in other samples of the pairs."
         return _over(weights @ self.items, weights.sum(1))
 
@@ -72,8 +91,8 @@ class Corpus:
 
     def __init__(
         self,
-        counts,  # from `bleu_counts`
-        n,  # longest n-gram
+        counts: dict,  # from `bleu_counts`, N texts and N references
+        n: int,  # longest n-gram
     ):
         self.matched = counts['matched'][:n]
         self.total = counts['total'][:n]
@@ -81,13 +100,20 @@ class Corpus:
         self.ref_len = counts['ref_len']
         self.sim = bleu_value(self.matched, self.total[:, :, None], self.sys_len[:, None], self.ref_len, sentence=True)
         self.own = self.matched.diagonal(axis1=1, axis2=2)
+        self.n_pairs = len(self.sim)
 
-    def paired(self, columns) -> np.ndarray:  # (N, n) which reference each text gets -> (n,)
+    def paired(
+        self,
+        columns,  # (N, n) which reference each text gets
+    ) -> np.ndarray:  # (n,)
         "Its value under other pairings."
-        matched = np.stack([sum(row[c] for row, c in zip(m, columns)) for m in self.matched])
+        matched = np.stack([_paired_sum(order, columns) for order in self.matched])
         return bleu_value(matched, self.total.sum(1)[:, None], self.sys_len.sum(), self.ref_len[columns].sum(0))
 
-    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each pair counts -> (d,); nan where none does
+    def weighted(
+        self,
+        weights,  # (d, N) how often each pair counts
+    ) -> np.ndarray:  # (d,); nan where none does
         "Its value in other samples of the pairs."
         value = bleu_value(self.own @ weights.T, self.total @ weights.T, weights @ self.sys_len, weights @ self.ref_len)
         return np.where(weights.any(1), value, np.nan)
@@ -99,7 +125,7 @@ class TwoWay:
     def __init__(
         self,
         sim,  # (N, N) similarity: rows decoded, columns targets
-        stimuli=None,
+        stimuli=None,  # (N,) labels, see `identification_items`
         classes=None,  # (N,) labels, see `identification_items`
     ):
         self.wins = pair_wins(sim, stimuli, classes)
@@ -107,27 +133,36 @@ class TwoWay:
         sim = np.asarray(sim, float)
         own = sim.diagonal()[:, None]
         self.beaten = self.other * ((sim < own) + 0.5 * (sim == own))
+        self.n_pairs = len(sim)
 
-    def paired(self, columns) -> np.ndarray:  # (N, n) which target each text gets -> (n,)
-        "Its value under other pairings; nan where no target has a distractor."
+    def paired(
+        self,
+        columns,  # (N, n) which target each text gets
+    ) -> np.ndarray:  # (n,); nan where no target has a distractor
+        "Its value under other pairings."
         there = self.other.any(1)[columns[:, 0]].sum()
-        return _over(sum(row[c] for row, c in zip(np.nan_to_num(self.wins), columns)), np.full(columns.shape[1], there))
+        sums = _paired_sum(np.nan_to_num(self.wins), columns)
+        return _over(sums, np.full(columns.shape[1], there))
 
-    def weighted(self, weights) -> np.ndarray:  # (d, N) how often each trial counts, as text and as distractor -> (d,)
+    def weighted(
+        self,
+        weights,  # (d, N) how often each trial counts, as text and as distractor
+    ) -> np.ndarray:  # (d,)
         "Its value in other samples of the trials."
         share = _over(weights @ self.beaten.T, weights @ self.other.T)
         there = weights * ~np.isnan(share)
         return _over((there * np.nan_to_num(share)).sum(1), there.sum(1))
 
 
-def _over(a, b):
+def _over(a, b):  # a / b; nan where b is 0
     return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=np.asarray(b) > 0)
 
 
-def observed(statistic) -> float:  # a Mean, Corpus or TwoWay
+def observed(
+    statistic,  # a Mean, Corpus or TwoWay
+) -> float:
     "Its value as the pairs are."
-    n = len(statistic.sim) if hasattr(statistic, 'sim') else len(statistic.wins)
-    return float(statistic.weighted(np.ones((1, n)))[0])
+    return float(statistic.weighted(np.ones((1, statistic.n_pairs)))[0])
 
 # %% ../../nbs/05d_intervals.ipynb #bb9d8d65
 def max_t(
@@ -135,21 +170,17 @@ def max_t(
     null: np.ndarray,  # (K, n) under the same permutations
 ) -> np.ndarray:  # (K,) p values corrected for all K; nan where a value is undefined
     "Family-wise p by the largest studentised statistic; a statistic that no permutation changes gets 1."
-    both = np.c_[values, null]
+    z = _studentised(np.c_[values, null])
+    largest = z.max(0)[1:]
+    p = [_share_reached(largest, own - 1e-9) for own in z[:, 0]]
+    return np.where(np.isnan(values), np.nan, p)
+
+
+def _studentised(both):  # (K, 1 + n) -> the same with mean 0 and deviation 1; -inf in a row that does not change
+    centred = both - both.mean(1, keepdims=True)
     spread = both.std(1, keepdims=True)
-    z = np.divide(
-        both - both.mean(1, keepdims=True),
-        spread,
-        out=np.full(both.shape, -np.inf),
-        where=spread > 1e-9 * np.maximum(1, np.abs(both).max(1, keepdims=True)),
-    )
-    top = z.max(0)[1:]
-    return np.array(
-        [
-            math.nan if math.isnan(v) else (1 + int((top >= x - 1e-9).sum())) / (1 + len(top))
-            for v, x in zip(values, z[:, 0])
-        ]
-    )
+    rounding = 1e-9 * np.maximum(1, np.abs(both).max(1, keepdims=True))
+    return np.divide(centred, spread, out=np.full(both.shape, -np.inf), where=spread > rounding)
 
 
 def holm(
@@ -170,7 +201,7 @@ def resample(
     seed: int = 0,
 ) -> np.ndarray:  # (draws, N) int: how often each trial counts
     "Bootstrap samples of whole clusters."
-    codes = _codes(clusters, len(clusters), 'clusters')
+    codes = label_codes(clusters, len(clusters), 'clusters')
     size = codes.max() + 1
     return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=draws)[:, codes]
 
@@ -179,7 +210,7 @@ def left_out(
     clusters: list,  # N labels
 ) -> np.ndarray:  # (C, N) 0 or 1: all trials but those of one cluster
     "The samples of the jackknife, from which BCa takes its acceleration."
-    codes = _codes(clusters, len(clusters), 'clusters')
+    codes = label_codes(clusters, len(clusters), 'clusters')
     return (codes != np.arange(codes.max() + 1)[:, None]).astype(int)
 
 
@@ -187,19 +218,23 @@ def interval(
     drawn: np.ndarray,  # (draws,) a statistic in bootstrap samples
     value: float | None = None,  # observed
     jack: np.ndarray | None = None,  # (C,) with each cluster left out; None: plain percentiles
-    level: float = 0.95,
+    level: float = 0.95,  # share of studies that should hold the truth
 ) -> tuple:  # low, high; nan where there is nothing to draw from
     "Two-sided bootstrap interval, BCa where the jackknife is given."
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0: return math.nan, math.nan
+    if jack is not None and (len(jack) < 2 or np.isnan(jack).any()): return math.nan, math.nan
+    quantiles = np.array([(1 - level) / 2, (1 + level) / 2])
+    if jack is not None and np.ptp(drawn) > 0: quantiles = _bca(quantiles, drawn, value, jack)
+    return tuple(np.quantile(drawn, quantiles).tolist())
+
+
+def _bca(quantiles, drawn, value, jack):  # quantiles, corrected for bias and acceleration (Efron 1987)
     from scipy.special import ndtr, ndtri
 
-    drawn = drawn[np.isfinite(drawn)]
-    q = np.array([(1 - level) / 2, (1 + level) / 2])
-    if len(drawn) == 0 or (jack is not None and (len(jack) < 2 or np.isnan(jack).any())):
-        return math.nan, math.nan
-    if jack is not None and np.ptp(drawn) > 0:
-        d = jack.mean() - jack
-        below = np.mean(drawn < value) + np.mean(drawn == value) / 2
-        bias = ndtri(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
-        fast = (d**3).sum() / (6 * ((d**2).sum() ** 1.5 + 1e-300))
-        q = ndtr(bias + (bias + ndtri(q)) / (1 - fast * (bias + ndtri(q))))
-    return tuple(np.quantile(drawn, q).tolist())
+    below = np.mean(drawn < value) + np.mean(drawn == value) / 2
+    bias = ndtri(np.clip(below, 0.5 / len(drawn), 1 - 0.5 / len(drawn)))
+    apart = jack.mean() - jack
+    acceleration = (apart**3).sum() / (6 * ((apart**2).sum() ** 1.5 + 1e-300))
+    shifted = bias + ndtri(quantiles)
+    return ndtr(bias + shifted / (1 - acceleration * shifted))

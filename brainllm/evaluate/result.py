@@ -11,7 +11,7 @@ import json
 import math
 import numpy as np
 from pathlib import Path
-from ..core import DataError, read_jsonl
+from ..core import DataError, new_axes, read_jsonl
 from ..store import provenance
 from ..table import COLUMNS, Table
 from .scores import score_signature
@@ -19,6 +19,14 @@ from .statistics import normalised, score, score_rows
 
 # %% ../../nbs/05j_result.ipynb #fe6df890
 FLOORS = ['no_brain', 'shuffled']  # rows that a floor is taken from
+ROW_LABELS = dict(
+    brain='decoded from the brain',
+    no_brain='control: no brain tokens',
+    shuffled='control: brains shuffled within run',
+    ridge='baseline: ridge, nearest training caption',
+    ideal='ceiling: ideal observer',
+    video='the video itself (teacher)',
+)
 
 
 def in_full(
@@ -26,47 +34,27 @@ def in_full(
     refs: dict,  # 'teacher', 'caption' -> N references
     ceiling: str,  # name of a row
     *,
-    n: int,
+    n: int,  # permutations
     seed: int = 0,
-    **about,  # permutations; as `statistics.score` takes them
+    **about,  # labels and the like, as `statistics.score` takes them
 ) -> dict:  # 'teacher', 'caption' -> header, rows, caption of a Table
-    "Ours as anybody's decoder is scored: every metric with its interval, floor, ceiling, p and correction, for each subject and in all."
-    made = {
-        ref: score(
-            rows['brain'],
-            texts,
-            floors={f: rows[f] for f in FLOORS},
-            ceiling=rows[ceiling],
-            n=n,
-            draws=min(2000, 20 * n),
-            seed=seed,
-            **about,
-        ).table(subjects=True)
-        for ref, texts in refs.items()
-    }
-    return {
-        ref: dict(header=list(t.header), rows=[list(r) for r in t.rows], caption=t.caption) for ref, t in made.items()
-    }
+    "Ours as anybody's decoder is scored: interval, floor, ceiling, p and correction, for each subject and in all."
+    controls = dict(floors={name: rows[name] for name in FLOORS}, ceiling=rows[ceiling])
+    draws = min(2000, 20 * n)
+    out = {}
+    for ref, texts in refs.items():
+        found = score(rows['brain'], texts, **controls, n=n, draws=draws, seed=seed, **about).table(subjects=True)
+        out[ref] = dict(header=list(found.header), rows=[list(row) for row in found.rows], caption=found.caption)
+    return out
 
 
 def format_example(
     n: int = 199,  # permutations
 ) -> tuple:  # result, texts: as `read_result` gives them
     "A result in the format of a run, from invented sentences: an example of the form, of no study and no model."
-    deeds, places = ('runs', 'dances', 'cooks'), ('in a park', 'on a stage')
-    captions = [f'A woman {d} {p}.' for d in deeds for p in places] * 2
-    teacher = [c.replace('A woman', 'In the video, a woman') for c in captions]
-    brain = [t if i % 4 else t.replace('park', 'garden').replace('cooks', 'jumps') for i, t in enumerate(teacher)]
-    texts = dict(
-        brain=brain,
-        no_brain=['In the video, a man is talking.'] * 12,
-        shuffled=brain[1:6] + brain[:1] + brain[7:] + brain[6:7],
-        ideal=teacher,
-    )
+    texts, refs = _example_texts()
     subjects, runs = ['01'] * 6 + ['02'] * 6, [1] * 12
-    refs = dict(teacher=teacher, caption=captions)
     rows = score_rows(texts, refs, subjects, runs, n=n)
-    labels = dict(brain='Ours', no_brain='No brain', shuffled='Shuffled brains', ideal='Ceiling')
     result = dict(
         preset='format example, invented sentences',
         seed=0,
@@ -75,28 +63,39 @@ def format_example(
         signature=score_signature(),
         rows=rows,
         row_order=list(rows),
-        labels=labels,
+        labels=dict(brain='Ours', no_brain='No brain', shuffled='Shuffled brains', ideal='Ceiling'),
         floor_row=FLOORS,
         ceiling_row='ideal',
-        in_full=in_full(texts, refs, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=captions),
+        in_full=in_full(texts, refs, 'ideal', n=n, subjects=subjects, blocks=runs, stimuli=refs['caption']),
         phases=[],
         inputs={},
         **provenance(),
     )
-    lines = [
-        dict(
-            subject=s,
-            run=r,
-            onset=4.0 * i,
-            clip='',
-            question='What is happening?',
-            caption=captions[i],
-            video=teacher[i],
-            **{k: v[i] for k, v in texts.items()},
-        )
-        for i, (s, r) in enumerate(zip(subjects, runs))
-    ]
-    return result, lines
+    return result, _example_lines(texts, refs, subjects, runs, result['question'])
+
+
+def _example_texts():  # -> row -> 12 texts, 'teacher' and 'caption' -> 12 references
+    deeds, places = ('runs', 'dances', 'cooks'), ('in a park', 'on a stage')
+    captions = [f'A woman {deed} {place}.' for deed in deeds for place in places] * 2
+    teacher = [caption.replace('A woman', 'In the video, a woman') for caption in captions]
+    brain = list(teacher)
+    for i in range(0, 12, 4): brain[i] = brain[i].replace('park', 'garden').replace('cooks', 'jumps')
+    texts = dict(
+        brain=brain,
+        no_brain=['In the video, a man is talking.'] * 12,
+        shuffled=brain[1:6] + brain[:1] + brain[7:] + brain[6:7],
+        ideal=teacher,
+    )
+    return texts, dict(teacher=teacher, caption=captions)
+
+
+def _example_lines(texts, refs, subjects, runs, question):  # -> a dict for each trial
+    lines = []
+    for i, (subject, run) in enumerate(zip(subjects, runs, strict=True)):
+        trial = dict(subject=subject, run=run, onset=4.0 * i, clip='', question=question)
+        shown = dict(caption=refs['caption'][i], video=refs['teacher'][i])
+        lines.append(trial | shown | {name: row[i] for name, row in texts.items()})
+    return lines
 
 # %% ../../nbs/05j_result.ipynb #5a7dda54
 def normalise_row(
@@ -105,21 +104,16 @@ def normalise_row(
     reference: str = 'teacher',  # 'teacher' or 'caption'
 ) -> dict:  # metric -> share of the way from the highest floor row to the ceiling row; None where there is no way
     "`normalised` for the totals of one row."
-    total = lambda name: result['rows'][name]['reference'][reference]['total']
-    shares = {
-        m: normalised(v, max(total(f)[m] for f in result['floor_row']), total(result['ceiling_row'])[m])
-        for m, v in total(row).items()
-    }
-    return {m: None if math.isnan(v) else v for m, v in shares.items()}
+    totals = {name: found['reference'][reference]['total'] for name, found in result['rows'].items()}
+    ceiling = totals[result['ceiling_row']]
+    shares = {}
+    for metric, value in totals[row].items():
+        floor = max(totals[name][metric] for name in result['floor_row'])
+        share = normalised(value, floor, ceiling[metric])
+        shares[metric] = None if math.isnan(share) else share
+    return shares
 
 # %% ../../nbs/05j_result.ipynb #03e492d9
-def _told(result, reference):  # where the numbers come from
-    return (
-        f"Preset {result['preset']}, seed {result['seed']}, {'SIMULATED' if result['simulated'] else 'measured'} "
-        f"brains, against the {reference}'s text."
-    )
-
-
 def table(
     result: dict,  # of a run
     reference: str = 'teacher',  # 'teacher' (the paper's references) or 'caption' (what was shown)
@@ -127,32 +121,28 @@ def table(
     subjects: bool = True,  # False for the totals alone
 ) -> Table:
     "The paper's table for every row of a result."
-    out = []
+    body = []
     for name in rows or result['row_order']:
-        row = result['rows'][name]
-        for s, scores in row['reference'][reference].items():
-            if not subjects and s != 'total': continue
-            found = row['identification'][s]
-            out.append(
-                (
-                    result['labels'].get(name, name),
-                    'Total' if s == 'total' else f'Subject-{s}',
-                    *(float(scores[m]) for m in COLUMNS),
-                    100 * found['two_way'],
-                    f"{found['p']:.4f}",
-                )
-            )
+        label, row = result['labels'].get(name, name), result['rows'][name]
+        for subject, scores in row['reference'][reference].items():
+            if not subjects and subject != 'total': continue
+            who = 'Total' if subject == 'total' else f'Subject-{subject}'
+            found = row['identification'][subject]
+            metrics = [float(scores[metric]) for metric in COLUMNS]
+            body.append((label, who, *metrics, 100 * found['two_way'], f"{found['p']:.4f}"))
+    header = ('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p')
+    return Table(header, tuple(body), f"{_origin(result, reference)} All but p in percent.{_ties(result)}")
+
+
+def _origin(result, reference):  # where the numbers come from
+    brains = 'SIMULATED' if result['simulated'] else 'measured'
+    return f"Preset {result['preset']}, seed {result['seed']}, {brains} brains, against the {reference}'s text."
+
+
+def _ties(result):
     trials, clips = result.get('trials', 0), result.get('clips', 0)
-    again = (
-        f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100."
-        if clips < trials
-        else ''
-    )
-    return Table(
-        ('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p'),
-        tuple(out),
-        f"{_told(result, reference)} All but p in percent.{again}",
-    )
+    if clips >= trials: return ''
+    return f" {trials} trials of {clips} clips: trials of one clip tie, so 2-way stays below 100."
 
 # %% ../../nbs/05j_result.ipynb #20ceecf3
 def full_table(
@@ -163,9 +153,8 @@ def full_table(
     if 'in_full' not in result:
         return Table(('Metric',), (), 'This result was made before intervals were kept with it; run it again.')
     found = result['in_full'][reference]
-    return Table(
-        tuple(found['header']), tuple(map(tuple, found['rows'])), f"{_told(result, reference)} {found['caption']}"
-    )
+    rows = tuple(tuple(row) for row in found['rows'])
+    return Table(tuple(found['header']), rows, f"{_origin(result, reference)} {found['caption']}")
 
 # %% ../../nbs/05j_result.ipynb #1596b88d
 def plot_rows(
@@ -176,26 +165,22 @@ def plot_rows(
     "Totals of every row and metric as bars; a dot is one subject."
     import matplotlib.pyplot as plt
 
-    ax = ax or plt.subplots(figsize=(9, 3.2), layout='constrained')[1]
+    ax = new_axes(ax, 9, 3.2)
     names = result['row_order']
-    colours = plt.get_cmap('cividis')(np.linspace(0, 0.95, len(result['row_order'])))
-    for k, name in enumerate(names):
-        scores = result['rows'][name]['reference'][reference]
+    colours = plt.get_cmap('cividis')(np.linspace(0, 0.95, len(names)))
+    width = 0.8 / len(names)
+    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
         x = np.arange(len(COLUMNS)) + (k - (len(names) - 1) / 2) * 0.8 / len(names)
-        ax.bar(
-            x,
-            [scores['total'][m] for m in COLUMNS],
-            0.8 / len(names),
-            color=colours[k],
-            label=result['labels'].get(name, name),
-        )
-        for s in scores.keys() - {'total'}:
-            ax.plot(x, [scores[s][m] for m in COLUMNS], '.', color='black', mec='white', mew=0.5, ms=6)
-    ax.set_xticks(range(len(COLUMNS)), [c.replace('Sacre', 'Sacre\n') for c in COLUMNS.values()])
+        for subject, scores in result['rows'][name]['reference'][reference].items():
+            heights = [scores[metric] for metric in COLUMNS]
+            if subject == 'total':
+                ax.bar(x, heights, width, color=colour, label=result['labels'].get(name, name))
+            else:
+                ax.plot(x, heights, '.', color='black', mec='white', mew=0.5, ms=6)
+    ax.set_xticks(range(len(COLUMNS)), [label.replace('Sacre', 'Sacre\n') for label in COLUMNS.values()])
     ax.set_ylabel(f"score against the {reference} (%)")
     ax.set_title(f"{result['preset']}{', simulated' if result['simulated'] else ''}", loc='left', fontsize=10)
     ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
-    ax.spines[['top', 'right']].set_visible(False)
     return ax
 
 # %% ../../nbs/05j_result.ipynb #71db5c28
@@ -204,72 +189,54 @@ def plot_identification(
     ax=None,  # matplotlib Axes
 ):  # the Axes
     "2-way identification of every row: the bar is the mean over subjects, a dot is one subject, the line is chance."
-    import matplotlib.pyplot as plt
-
-    ax = ax or plt.subplots(figsize=(6, 0.35 * len(result['row_order']) + 0.9), layout='constrained')[1]
-    for y, name in enumerate(reversed(result['row_order'])):
+    names = result['row_order'][::-1]
+    ax = new_axes(ax, 6, 0.35 * len(names) + 0.9)
+    for y, name in enumerate(names):
         found = result['rows'][name]['identification']
+        people = [100 * v['two_way'] for subject, v in found.items() if subject != 'total']
         ax.barh(y, 100 * found['total']['two_way'], 0.6, color='#5b7c99')
-        ax.plot(
-            [100 * v['two_way'] for s, v in found.items() if s != 'total'],
-            [y] * (len(found) - 1),
-            '.',
-            color='black',
-            mec='white',
-            mew=0.5,
-            ms=8,
-        )
+        ax.plot(people, [y] * len(people), '.', color='black', mec='white', mew=0.5, ms=8)
         ax.text(103, y, f"p = {found['total']['p']:.4f}", va='center', fontsize=8)
     ax.axvline(50, color='black', ls='--', lw=0.8)
     ax.set_xlim(0, 102)
     ax.set_xlabel('2-way identification (%)')
-    ax.set_yticks(range(len(result['row_order'])), [result['labels'].get(n, n) for n in reversed(result['row_order'])])
-    ax.spines[['top', 'right']].set_visible(False)
+    ax.set_yticks(range(len(names)), [result['labels'].get(name, name) for name in names])
     return ax
 
 # %% ../../nbs/05j_result.ipynb #02fa2828
+_RESULT_FIELDS = (
+    *('preset', 'seed', 'simulated', 'question', 'signature', 'rows', 'row_order', 'labels', 'floor_row'),
+    *('ceiling_row', 'phases', 'inputs', 'commit', 'versions'),
+)
+
+
 def check_result(
     result: dict,  # as read from result.json
 ) -> dict:  # the same
     "Raise `DataError` naming the first thing that a result lacks."
-    wanted = (
-        'preset',
-        'seed',
-        'simulated',
-        'question',
-        'signature',
-        'rows',
-        'row_order',
-        'labels',
-        'floor_row',
-        'ceiling_row',
-        'phases',
-        'inputs',
-        'commit',
-        'versions',
-    )
-
-    def need(keys, node, where):
-        for k in keys:
-            if k not in node:
-                raise DataError(
-                    f"result{where}: no {k!r}, found {', '.join(map(str, node)) or 'nothing'}; remove the folder of "
-                    "this run and run again"
-                )
-
-    need(wanted, result, '')
-    need([*result['row_order'], *result['floor_row'], result['ceiling_row']], result['rows'], "['rows']")
+    _need(_RESULT_FIELDS, result, '')
+    _need([*result['row_order'], *result['floor_row'], result['ceiling_row']], result['rows'], "['rows']")
     first = result['rows'][result['row_order'][0]]
+    subjects = first['identification']
     for name, row in result['rows'].items():
         at = f"['rows'][{name!r}]"
-        need(('reference', 'identification'), row, at)
-        need(first['reference'], row['reference'], f"{at}['reference']")
-        need(first['identification'], row['identification'], f"{at}['identification']")
-        for ref, subjects in row['reference'].items():
-            need(first['identification'], subjects, f"{at}['reference'][{ref!r}]")
-            for s, scores in subjects.items():
-                need(COLUMNS, scores, f"{at}['reference'][{ref!r}][{s!r}]")
+        _need(('reference', 'identification'), row, at)
+        _need(first['reference'], row['reference'], f"{at}['reference']")
+        _need(subjects, row['identification'], f"{at}['identification']")
+        for ref, found in row['reference'].items():
+            _need(subjects, found, f"{at}['reference'][{ref!r}]")
+            for subject, scores in found.items():
+                _need(COLUMNS, scores, f"{at}['reference'][{ref!r}][{subject!r}]")
     return result
+
+
+def _need(keys, found, where):
+    for key in keys:
+        if key in found: continue
+        raise DataError(
+            f"result{where}: no {key!r}, found {', '.join(map(str, found)) or 'nothing'}; remove the folder of "
+            "this run and run again"
+        )
 
 
 def read_result(
@@ -277,17 +244,7 @@ def read_result(
 ) -> tuple:  # result dict, list of dicts: one for each trial and question
     "A finished run, checked. Raises `DataError` when it is missing or incomplete."
     folder = Path(folder)
-    missing = [f for f in ('result.json', 'texts.jsonl') if not (folder / f).exists()]
+    missing = [name for name in ('result.json', 'texts.jsonl') if not (folder / name).exists()]
     if missing:
         raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
     return check_result(json.loads((folder / 'result.json').read_text())), read_jsonl(folder / 'texts.jsonl')
-
-# %% ../../nbs/05j_result.ipynb #0a6b6e21
-ROW_LABELS = dict(
-    brain='decoded from the brain',
-    no_brain='control: no brain tokens',
-    shuffled='control: brains shuffled within run',
-    ridge='baseline: ridge, nearest training caption',
-    ideal='ceiling: ideal observer',
-    video='the video itself (teacher)',
-)

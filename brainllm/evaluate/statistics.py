@@ -10,11 +10,11 @@ __all__ = ['WORDS', 'score_subjects', 'identify_subjects', 'score_rows', 'normal
 import math
 import numpy as np
 from dataclasses import dataclass
-from ..core import DataError
+from ..core import DataError, new_axes
 from ..table import COLUMNS, Table
-from .scores import bertscore_matrix, bleu_counts, check_pairs, cosines, rouge_matrix
-from .scores import score_signature, score_text, text_similarity
-from .identify import _codes, _square, by_subject, pairings
+from .scores import bertscore, bertscore_matrix, bleu_counts, check_pairs, cosines, metric_matrix
+from .scores import rouge_matrix, run_metric, score_signature, score_text, text_similarity
+from .identify import by_subject, check_square, label_codes, pairings
 from .intervals import Corpus, holm, interval, left_out, max_t, Mean, observed, p_value
 from .intervals import permutation_null, resample, TwoWay
 
@@ -25,15 +25,26 @@ def score_subjects(
     subjects: list,  # N subject labels
     model=None,  # see `text_encoder`
 ) -> dict:  # subject, and 'total' -> {metric: percent}
-    "`score_text` for each subject; the total is the mean of the subjects' scores."
+    "`score_text` for each subject; the total is the mean of the subjects' scores. Raises `DataError`."
     hyps, refs = check_pairs(hyps, refs)
     if len(subjects) != len(hyps):
         raise DataError(f"subjects: {len(subjects)} labels for {len(hyps)} texts; wanted one for each")
-    out = {
-        s: {k: v['mean'] for k, v in score_text([hyps[i] for i in rows], [refs[i] for i in rows], model).items()}
-        for s, rows in by_subject(subjects).items()
-    }
-    return out | dict(total={k: math.fsum(v[k] for v in out.values()) / len(out) for k in next(iter(out.values()))})
+    out = {}
+    for subject, rows in by_subject(subjects).items():
+        found = score_text(_pick(hyps, rows), _pick(refs, rows), model)
+        out[subject] = {metric: v['mean'] for metric, v in found.items()}
+    return out | dict(total=_mean_scores(list(out.values())))
+
+
+def _pick(values, rows):
+    return [values[i] for i in rows]
+
+
+def _mean_scores(people):  # list of {metric: percent} -> the same, once
+    mean = {}
+    for metric in people[0]:
+        mean[metric] = math.fsum(scores[metric] for scores in people) / len(people)
+    return mean
 
 # %% ../../nbs/05e_statistics.ipynb #c6ffbf5e
 def identify_subjects(
@@ -43,16 +54,15 @@ def identify_subjects(
     seed: int = 0,
 ) -> dict:  # subject, and 'total' -> {'two_way': 0..1, 'p': one-sided, 'n': trials}
     "2-way identification within each subject and its p; the total is the mean over subjects."
-    out, observed, null = {}, [], np.zeros(n)
-    for k, (s, sim) in enumerate(sims.items()):
-        t, perm = permutation_null(sim, blocks[s], n, [seed, k])
-        observed.append(t)
-        null += perm
-        out[s] = dict(two_way=t, p=p_value(t, perm), n=len(sim))
-    total = math.fsum(observed) / len(observed)
-    return out | dict(
-        total=dict(two_way=total, p=p_value(total, null / len(observed)), n=sum(v['n'] for v in out.values()))
-    )
+    out, values, null = {}, [], np.zeros(n)
+    for k, (subject, sim) in enumerate(sims.items()):
+        value, permuted = permutation_null(sim, blocks[subject], n, [seed, k])
+        values.append(value)
+        null += permuted
+        out[subject] = dict(two_way=value, p=p_value(value, permuted), n=len(sim))
+    mean = math.fsum(values) / len(values)
+    trials = sum(found['n'] for found in out.values())
+    return out | dict(total=dict(two_way=mean, p=p_value(mean, null / len(values)), n=trials))
 
 # %% ../../nbs/05e_statistics.ipynb #6a4c625e
 def score_rows(
@@ -64,21 +74,20 @@ def score_rows(
     n: int = 9999,  # permutations
     seed: int = 0,
     model=None,  # see `text_encoder`
-) -> (
-    dict
-):  # row name -> {'reference': {name: {subject: {metric: percent}}}, 'identification': the same for {two_way, p, n}}
-    "Every decoder against every reference, and its identification."
-    groups, out = by_subject(subjects), {}
+) -> dict:  # row name -> {'reference': ..., 'identification': ...}
+    """Every decoder against every reference, and its identification.
+
+    'reference' is {name: {subject: {metric: percent}}}, as `score_subjects` gives it for each reference;
+    'identification' is {subject: {'two_way', 'p', 'n'}}, as `identify_subjects` gives it."""
+    people = by_subject(subjects)
+    blocks = {subject: _pick(runs, rows) for subject, rows in people.items()}
+    out = {}
     for name, hyps in texts.items():
         scores = {ref: score_subjects(hyps, refs, subjects, model) for ref, refs in references.items()}
-        sims = {
-            s: text_similarity([hyps[i] for i in rows], [references[target][i] for i in rows], model)
-            for s, rows in groups.items()
-        }
-        out[name] = dict(
-            reference=scores,
-            identification=identify_subjects(sims, {s: [runs[i] for i in rows] for s, rows in groups.items()}, n, seed),
-        )
+        sims = {}
+        for subject, rows in people.items():
+            sims[subject] = text_similarity(_pick(hyps, rows), _pick(references[target], rows), model)
+        out[name] = dict(reference=scores, identification=identify_subjects(sims, blocks, n, seed))
     return out
 
 # %% ../../nbs/05e_statistics.ipynb #301cf0f1
@@ -93,19 +102,16 @@ def group_limit(
     "The smallest p that a sign-flip test over subjects can give."
     p = 0.5**n_subjects
     who = 'one person' if n_subjects == 1 else f'{n_subjects} people'
-    can = 'it can reach 0.05' if p <= 0.05 else 'however good the decoder, it never reaches 0.05'
-    return (
-        p,
+    these = 'this person' if n_subjects == 1 else 'these people'
+    verdict = 'it can reach 0.05.'
+    if p > 0.05:
+        verdict = (
+            f"however good the decoder, it never reaches 0.05; p values and intervals are of {these}, not of people in "
+            "general."
+        )
+    return p, (
         f"A sign-flip test over {who} has {2**n_subjects} outcomes and a smallest one-sided p of {p:.4g} (two-sided "
-        f"{min(1, 2 * p):.4g}): {can}"
-        + (
-            '.'
-            if p <= 0.05
-            else (
-                f"; p values and intervals are of {'this person' if n_subjects == 1 else 'these people'}, not of "
-                "people in general."
-            )
-        ),
+        f"{min(1, 2 * p):.4g}): {verdict}"
     )
 
 # %% ../../nbs/05e_statistics.ipynb #df65b0cb
@@ -121,60 +127,25 @@ class Scores:
         subjects: bool = False,  # True: with a line for each subject
     ) -> Table:
         "The rows as a table; a dash is a number that does not exist."
-        num = lambda x, f='.1f': '–' if x is None or math.isnan(x) else format(x, f)
-        span = lambda lo, hi, f='.1f': '–' if math.isnan(lo) else f'{lo:{f}} to {hi:{f}}'
-        inside = any('in_class' in r for r in self.rows)
-        rows = []
-        for r in self.rows:
-            if r['subject'] != 'total' and not subjects: continue
-            rows.append(
-                (
-                    r['label'],
-                    *([r['subject']] if subjects else []),
-                    num(r['score']),
-                    span(r['low'], r['high']),
-                    num(r['floor']) + (f" ({r['floor_name']})" if r['floor_name'] else ''),
-                    num(r['ceiling']),
-                    num(r['share'], '.2f'),
-                    span(r['share_low'], r['share_high'], '.2f'),
-                    num(r['p'], '.4f'),
-                    num(r['p_family'], '.4f'),
-                    num(100 * r['two_way']),
-                    span(100 * r['two_way_low'], 100 * r['two_way_high']),
-                    num(r['two_way_p'], '.4f'),
-                    num(r['two_way_p_family'], '.4f'),
-                    *(
-                        [num(100 * r['in_class']), num(r['in_class_p'], '.4f'), num(r['in_class_p_family'], '.4f')]
-                        if inside
-                        else []
-                    ),
-                )
-            )
-        a = self.about
-        kind, clusters = a['clusters']
-        return Table(
-            (
-                'Metric',
-                *(['Subject'] if subjects else []),
-                'Score',
-                '95 %',
-                'Floor',
-                'Ceiling',
-                'Share',
-                '95 %',
-                'p',
-                'corrected',
-                '2-way',
-                '95 %',
-                'p',
-                'corrected',
-                *(['2-way in class', 'p', 'corrected'] if inside else []),
-            ),
-            tuple(rows),
-            f"{a['trials']} trial{'s' if a['trials'] > 1 else ''}, {len(a['subjects'])} "
-            f"subject{'s' if len(a['subjects']) > 1 else ''}. Percent, but for share and p. Intervals: {a['draws']} "
-            f"draws of {clusters} {kind}. p: {a['permutations']} pairings, one-sided; corrected: max-T over "
-            f"{a['family']} tests. {group_limit(len(a['subjects']))[1]}",
+        inside = any('in_class' in row for row in self.rows)
+        header = [*_SCORE_HEADER, *(_CLASS_HEADER if inside else ())]
+        body = []
+        for row in self.rows:
+            if row['subject'] != 'total' and not subjects: continue
+            cells = [*_score_cells(row), *(_class_cells(row) if inside else ())]
+            body.append((row['label'], row['subject'], *cells) if subjects else (row['label'], *cells))
+        names = ('Metric', 'Subject') if subjects else ('Metric',)
+        return Table((*names, *header), tuple(body), self._caption())
+
+    def _caption(self):
+        about = self.about
+        kind, clusters = about['clusters']
+        people = len(about['subjects'])
+        return (
+            f"{about['trials']} trial{'s' if about['trials'] > 1 else ''}, {people} subject{'s' if people > 1 else ''}"
+            f". Percent, but for share and p. Intervals: {about['draws']} draws of {clusters} {kind}. p: "
+            f"{about['permutations']} pairings, one-sided; corrected: max-T over {about['family']} tests. "
+            f"{group_limit(people)[1]}"
         )
 
     def __repr__(self):
@@ -183,34 +154,296 @@ class Scores:
     def _repr_html_(self):
         return self.table().html()
 
+
+_SCORE_HEADER = (
+    *('Score', '95 %', 'Floor', 'Ceiling', 'Share', '95 %', 'p', 'corrected'),
+    *('2-way', '95 %', 'p', 'corrected'),
+)
+_CLASS_HEADER = ('2-way in class', 'p', 'corrected')
+
+
+def _score_cells(row):
+    floor_name = f" ({row['floor_name']})" if row['floor_name'] else ''
+    score = [_number(row['score']), _span(row['low'], row['high'])]
+    controls = [_number(row['floor']) + floor_name, _number(row['ceiling'])]
+    share = [_number(row['share'], '.2f'), _span(row['share_low'], row['share_high'], '.2f')]
+    two_way = [_number(100 * row['two_way']), _span(100 * row['two_way_low'], 100 * row['two_way_high'])]
+    return [*score, *controls, *share, *_p_cells(row, 'p'), *two_way, *_p_cells(row, 'two_way_p')]
+
+
+def _class_cells(row):
+    return [_number(100 * row['in_class']), *_p_cells(row, 'in_class_p')]
+
+
+def _p_cells(row, name):
+    return [_number(row[name], '.4f'), _number(row[f'{name}_family'], '.4f')]
+
+
+def _number(value, form='.1f'):
+    return '–' if math.isnan(value) else format(value, form)
+
+
+def _span(low, high, form='.1f'):
+    return '–' if math.isnan(low) else f'{low:{form}} to {high:{form}}'
+
 # %% ../../nbs/05e_statistics.ipynb #d1aa8ff6
+def _bleu_measures(hyps, refs, every, model):
+    counts = bleu_counts(hyps, refs)
+    return {f'bleu{n}': Corpus(counts, n) for n in (1, 2)}
+
+
+def _rouge_measures(hyps, refs, every, model):
+    if every:
+        prf = rouge_matrix(hyps, refs)
+    else:
+        prf = np.array([rouge_matrix([h], [r])[0, 0] for h, r in zip(hyps, refs, strict=True)])
+    return {f'rougeL_{part}': Mean(prf[..., k]) for k, part in enumerate('prf')}
+
+
+def _bertscore_measures(hyps, refs, every, model):
+    prf = bertscore_matrix(hyps, refs, model) if every else bertscore(hyps, refs, model, batch=1)
+    return {f'bertscore_{part}': Mean(prf[..., k]) for k, part in enumerate('prf')}
+
+
+_MEASURES = dict(
+    bertscore_p=_bertscore_measures,
+    bertscore_r=_bertscore_measures,
+    bertscore_f=_bertscore_measures,
+    bleu1=_bleu_measures,
+    bleu2=_bleu_measures,
+    rougeL_p=_rouge_measures,
+    rougeL_r=_rouge_measures,
+    rougeL_f=_rouge_measures,
+)  # what is faster than asking the metric for every pair
+
+
+def _other_measure(name, hyps, refs, every, model):  # of any metric whose mean is that of its items
+    found = run_metric(name, hyps, refs, model)
+    mean = math.fsum(found['items']) / len(hyps)
+    if not math.isclose(found['mean'], mean, rel_tol=1e-6, abs_tol=1e-9):
+        raise DataError(
+            f"metric {name}: found mean {found['mean']:g} where that of its items is {mean:g}; other pairings are "
+            "scored by items alone, so wanted a mean of items"
+        )
+    return {name: Mean(metric_matrix(name, hyps, refs, model) if every else found['items'])}
+
+
 def measures(
-    hyps: list,
-    refs: list,  # N texts, N references
+    hyps: list,  # N decoded texts
+    refs: list,  # N references
     bertscore: bool = True,  # False: without torch
     vectors=None,  # (N, D) of texts and (N, D) of references, for 'similarity'
     every: bool = True,  # False: the pairs alone, which suffices for floor and ceiling
     model=None,  # encoder of BERTScore
-) -> dict:  # metric -> Mean or Corpus, in the order of the paper's columns
-    "Every metric of these pairs, ready to be paired and drawn again."
-    counts, out = bleu_counts(hyps, refs), {}
-    words = rouge_matrix(hyps, refs) if every else np.array([rouge_matrix([h], [r])[0, 0] for h, r in zip(hyps, refs)])
-    if bertscore:
-        out['bertscore_f'] = Mean(
-            (bertscore_matrix(hyps, refs, model) if every else bertscore(hyps, refs, model, batch=1))[..., 2]
-        )
-    out |= {f'bleu{n}': Corpus(counts, n) for n in (1, 2)} | {
-        f'rougeL_{k}': Mean(words[..., 'prf'.index(k)]) for k in 'fpr'
-    }
+    metrics: list | None = None,  # names of `scores.METRICS`, or module:name; None: the columns of the paper
+) -> dict:  # metric -> Mean or Corpus, in the order of the names
+    "Every metric of these pairs, ready to be paired and drawn again. Raises `DataError`, `PresetError`."
+    names = list(COLUMNS if metrics is None else metrics)
+    if not bertscore: names = [name for name in names if not name.startswith('bertscore_')]
+    made = {}
+    for name in names:
+        if name in made: continue  # came with another of its kind
+        if name in _MEASURES:
+            made |= _MEASURES[name](hyps, refs, every, model)
+        else:
+            made |= _other_measure(name, hyps, refs, every, model)
+    out = {name: made[name] for name in names}
     if vectors is not None:
         alike = 100 * cosines(*vectors)
         out['similarity'] = Mean(alike if every else alike.diagonal())
     return out
 
+# %% ../../nbs/05e_statistics.ipynb #d8f96fc2
+_CEILING = None  # its name among the controls; floors have names of their own
 
+
+@dataclass(frozen=True)
+class _Study:
+    "The lists of one call of `score`, of N trials."
+
+    hyps: list  # N decoded texts
+    refs: list  # N references
+    labels: dict  # 'subjects', 'blocks', 'classes', 'stimuli' -> N labels, or None
+    controls: dict  # name -> N texts
+    matrices: dict  # metric -> (N, N)
+    vectors: tuple | None  # (N, D) of texts and of references
+    beside: dict  # control -> (N, D) of its texts and of references
+
+    def of(self, rows):  # indices -> the same for these trials
+        hyps, refs = _pick(self.hyps, rows), _pick(self.refs, rows)
+        labels = {name: None if x is None else _pick(x, rows) for name, x in self.labels.items()}
+        controls = {name: _pick(texts, rows) for name, texts in self.controls.items()}
+        matrices = {name: matrix[np.ix_(rows, rows)] for name, matrix in self.matrices.items()}
+        vectors = _rows_of(self.vectors, rows)
+        beside = {name: _rows_of(arrays, rows) for name, arrays in self.beside.items()}
+        return _Study(hyps, refs, labels, controls, matrices, vectors, beside)
+
+    def people(self) -> dict:  # subject -> indices
+        subjects = self.labels['subjects']
+        return by_subject(['all'] * len(self.hyps) if subjects is None else subjects)
+
+    def clusters(self) -> tuple:  # what the bootstrap draws: its name, N labels
+        if self.labels['classes'] is not None: return 'classes', self.labels['classes']
+        stimuli = self.labels['stimuli']
+        return 'stimuli', range(len(self.hyps)) if stimuli is None else stimuli
+
+
+def _rows_of(arrays, rows):
+    return None if arrays is None else tuple(a[rows] for a in arrays)
+
+
+def _check_study(texts, references, labels, floors, ceiling, similarity, matrices):  # -> _Study, or DataError
+    hyps, refs = check_pairs(texts, references)
+    labels = {name: None if x is None else list(x) for name, x in labels.items()}
+    for name, found in labels.items():
+        if found is not None: label_codes(found, len(hyps), name)
+    matrices = {name: np.asarray(matrix) for name, matrix in (matrices or {}).items()}
+    for name, matrix in matrices.items():
+        if len(check_square(matrix)) == len(hyps): continue
+        raise DataError(f"matrices[{name!r}]: found shape {matrix.shape}, wanted {(len(hyps), len(hyps))}")
+    if 'total' in (labels['subjects'] or []):
+        raise DataError(
+            "subjects: found 'total', which is the name of the mean over subjects; call this person something else"
+        )
+    controls = {name: check_pairs(control, refs)[0] for name, control in (floors or {}).items()}
+    if ceiling is not None: controls[_CEILING] = check_pairs(ceiling, refs)[0]
+    vectors, beside = _sentence_vectors(similarity, hyps, refs, controls)
+    return _Study(hyps, refs, labels, controls, matrices, vectors, beside)
+
+
+def _sentence_vectors(similarity, hyps, refs, controls):  # -> (of texts, of references) or None, control -> the same
+    if similarity is None: return None, {}
+    embeds = callable(similarity)
+    vectors = tuple(np.asarray(v) for v in ((similarity(hyps), similarity(refs)) if embeds else similarity))
+    if not all(len(v) == len(hyps) for v in vectors):
+        raise DataError(
+            f"similarity: found {' and '.join(str(len(v)) for v in vectors)} vectors, wanted {len(hyps)} of the texts "
+            f"and {len(hyps)} of the references"
+        )
+    if not embeds: return vectors, {}
+    return vectors, {name: (np.asarray(similarity(texts)), vectors[1]) for name, texts in controls.items()}
+
+# %% ../../nbs/05e_statistics.ipynb #989a0bbb
+@dataclass(frozen=True)
+class _Estimate:
+    "A number, with what is needed to doubt it."
+
+    value: float  # observed
+    drawn: np.ndarray  # (draws,) in bootstrap samples
+    jack: np.ndarray  # (C,) with each cluster left out
+    null: np.ndarray | None = None  # (n,) under permuted pairings
+
+    @property
+    def parts(self) -> tuple:
+        return self.value, self.drawn, self.jack
+
+    def bounds(self) -> tuple:  # low, high
+        return interval(self.drawn, self.value, self.jack)
+
+
+def _estimate(statistic, weights, jack, columns=None):  # columns: pairings, None for a control
+    null = None if columns is None else statistic.paired(columns)
+    return _Estimate(observed(statistic), statistic.weighted(weights), statistic.weighted(jack), null)
+
+
+def _measure_person(study, weights, jack, n, seed, **how):  # how: for `measures` -> metric -> its _Estimates
+    own = measures(study.hyps, study.refs, vectors=study.vectors, **how)
+    own |= {name: Mean(matrix) for name, matrix in study.matrices.items()}
+    controls = {}
+    for name, texts in study.controls.items():
+        controls[name] = measures(texts, study.refs, vectors=study.beside.get(name), every=False, **how)
+    classes, stimuli = study.labels['classes'], study.labels['stimuli']
+    columns = pairings(study.labels['blocks'] or [0] * len(study.hyps), n, seed)
+    in_class = None if classes is None else pairings(classes, n, [*seed, 1])
+    out = {}
+    for metric, statistic in own.items():
+        out[metric] = found = dict(
+            score=_estimate(statistic, weights, jack, columns),
+            two_way=_estimate(TwoWay(statistic.sim, stimuli), weights, jack, columns),
+            controls={name: _estimate(c[metric], weights, jack) for name, c in controls.items() if metric in c},
+        )
+        if classes is None: continue
+        found['in_class'] = _estimate(TwoWay(statistic.sim, stimuli, classes), weights, jack, in_class)
+    return out
+
+# %% ../../nbs/05e_statistics.ipynb #245c9817
 _LABELS = COLUMNS | dict(similarity='Sentence similarity')
 
 
+def _line(metric, subject, people):  # people: what `_measure_person` gives -> a row of `Scores`, kind -> _Estimate
+    people = [found[metric] for found in people]
+    own = {}
+    for kind in ('score', 'two_way', 'in_class'):
+        if kind in people[0]: own[kind] = _mean([found[kind] for found in people])
+    controls = {}
+    for name in people[0]['controls']:
+        controls[name] = _mean([found['controls'][name] for found in people])
+    line = dict(metric=metric, label=_LABELS.get(metric, metric), subject=subject)
+    line |= _beside_controls(own['score'], controls)
+    line |= {kind: float(estimate.value) for kind, estimate in own.items()}
+    line['low'], line['high'] = own['score'].bounds()
+    line['two_way_low'], line['two_way_high'] = own['two_way'].bounds()
+    return line, own
+
+
+def _lines(found):  # subject -> what was measured -> a line for each metric and subject, the total last
+    lines = []
+    for metric in next(iter(found.values())):
+        if len(found) > 1: lines += [_line(metric, subject, [measured]) for subject, measured in found.items()]
+        lines.append(_line(metric, 'total', list(found.values())))
+    return lines
+
+
+def _mean(estimates):
+    values, drawn, jack = zip(*(e.parts for e in estimates), strict=True)
+    nulls = [e.null for e in estimates]
+    null = None if nulls[0] is None else np.mean(nulls, 0)
+    return _Estimate(np.mean(values, 0), np.mean(drawn, 0), np.mean(jack, 0), null)
+
+
+def _highest(estimates):  # the best control, in each sample anew
+    values, drawn, jack = zip(*(e.parts for e in estimates), strict=True)
+    return _Estimate(np.max(values, 0), np.max(drawn, 0), np.max(jack, 0))
+
+
+def _beside_controls(own, controls):
+    floors = {name: estimate for name, estimate in controls.items() if name is not _CEILING}
+    top = controls.get(_CEILING)
+    floor_name = max(floors, key=lambda name: floors[name].value) if floors else ''
+    share = low = high = math.nan
+    if floors and top: share, low, high = _share(own, _highest(floors.values()), top)
+    return dict(
+        floor=float(floors[floor_name].value) if floors else math.nan,
+        floor_name=floor_name,
+        ceiling=float(top.value) if top else math.nan,
+        share=share,
+        share_low=low,
+        share_high=high,
+    )
+
+
+def _share(own, floor, top):  # -> share, low, high
+    share = normalised(float(own.value), float(floor.value), float(top.value))
+    parts = list(zip(own.parts, floor.parts, top.parts, strict=True))
+    for score, low, high in parts:
+        if not (high > low)[np.isfinite(score)].all(): return share, math.nan, math.nan
+    return share, *_Estimate(*((score - low) / (high - low) for score, low, high in parts)).bounds()
+
+
+def _correct(lines, kinds):  # puts p and its corrections into the rows -> number of tests in the family
+    tests = []
+    for row, own in lines:
+        tests += [(row, kind, own[kind]) for kind in kinds if kind in own]
+    if not tests: return 0
+    p = [p_value(estimate.value, estimate.null) for *_, estimate in tests]
+    values = np.array([estimate.value for *_, estimate in tests])
+    family = max_t(values, np.stack([estimate.null for *_, estimate in tests]))
+    for k, ((row, kind, _), plain) in enumerate(zip(tests, holm(p), strict=True)):
+        name = 'p' if kind == 'score' else f'{kind}_p'
+        row |= {name: p[k], f'{name}_family': float(family[k]), f'{name}_holm': float(plain)}
+    return len(tests)
+
+# %% ../../nbs/05e_statistics.ipynb #13fd1b03
 def score(
     texts: list,  # N decoded texts, anybody's
     references: list,  # N references
@@ -218,187 +451,64 @@ def score(
     subjects=None,  # N labels of people; None: one person
     blocks=None,  # N labels, say the runs: pairings are permuted within a person's block; None: within a person
     classes=None,  # N labels: clusters of the bootstrap, and identification within the class
-    # N labels: trials of one stimulus are no distractors of each other; clusters where no classes are given
-    stimuli=None,
-    floors: dict = {},  # name -> N texts of a control
+    stimuli=None,  # N labels: trials of one stimulus are no distractors of each other; clusters without classes
+    floors: dict | None = None,  # name -> N texts of a control
     ceiling=None,  # N texts that are as good as can be
-    # texts -> (N, D) vectors, e.g. `scores.embed_text`; or the vectors of texts and of references; None: no sentence
-    # similarity
-    similarity=None,
+    similarity=None,  # texts -> (N, D), e.g. `scores.embed_text`; or (N, D) of texts and of references; None: without
     bertscore: bool = True,  # False: without BERTScore, and so without torch
-    matrices: dict = {},  # name -> (N, N) of any other metric, every text against every reference
+    matrices: dict | None = None,  # name -> (N, N) of any other metric, every text against every reference
     n: int = 9999,  # permutations
     draws: int = 2000,  # bootstrap samples
     seed: int = 0,
     model=None,  # encoder of BERTScore, see `scores.text_encoder`
+    metrics: list | None = None,  # names of `scores.METRICS`, or module:name of your own; None: the paper's columns
 ) -> Scores:
-    "Every metric with interval, floor, ceiling, p and identification. Raises `DataError` for lists that do not fit."
-    hyps, refs = check_pairs(texts, references)
-    size = len(hyps)
-    for name, labels in (('subjects', subjects), ('blocks', blocks), ('classes', classes), ('stimuli', stimuli)):
-        labels is None or _codes(labels, size, name)
-    for name, m in matrices.items():
-        if _square(m).shape != (size, size):
-            raise DataError(f"matrices[{name!r}]: found shape {np.shape(m)}, wanted {(size, size)}")
-    if subjects is not None and 'total' in list(subjects):
-        raise DataError(
-            "subjects: found 'total', which is the name of the mean over subjects; call this person something else"
-        )
-    controls = {
-        name: check_pairs(t, refs)[0] for name, t in (floors | ({} if ceiling is None else {None: ceiling})).items()
-    }  # None: the ceiling
-    kind, clusters = (
-        ('classes', classes) if classes is not None else ('stimuli', range(size) if stimuli is None else stimuli)
-    )
-    weights, jack, (vectors, beside) = (
-        resample(clusters, draws, seed),
-        left_out(clusters),
-        _vectors(similarity, hyps, refs, controls),
-    )
-    people = by_subject(['all'] * size if subjects is None else subjects)
+    """Every metric with interval, floor, ceiling, p and identification.
+
+        texts, references   N decoded texts, anybody's, and N references
+        subjects            N labels of people; None: one person
+        blocks              N labels, say the runs: pairings are permuted within a person's block; None: within a person
+        classes             N labels: clusters of the bootstrap, and identification within the class
+        stimuli             N labels: trials of one stimulus are no distractors of each other; clusters without classes
+        floors, ceiling     name -> N texts of a control; N texts that are as good as can be
+        similarity          texts -> (N, D) vectors, or (N, D) of texts and (N, D) of references
+        bertscore, model    False: without BERTScore, and so without torch; its encoder
+        metrics, matrices   names of `scores.METRICS` or module:name; name -> (N, N) of any other metric
+        n, draws, seed      permutations, bootstrap samples, seed of both
+
+    Raises `DataError` for lists that do not fit, `PresetError` for a metric that is not there.
+    """
+    labels = dict(subjects=subjects, blocks=blocks, classes=classes, stimuli=stimuli)
+    study = _check_study(texts, references, labels, floors, ceiling, similarity, matrices)
+
+    kind, clusters = study.clusters()
+    weights, jack = resample(clusters, draws, seed), left_out(clusters)
+
+    how = dict(bertscore=bertscore, model=model, metrics=metrics)
     found = {}
-    for k, (s, rows) in enumerate(people.items()):
-        part = lambda x: None if x is None else [list(x)[i] for i in rows]
-        near = lambda v: None if v is None else tuple(a[rows] for a in v)
-        own = measures(part(hyps), part(refs), bertscore, near(vectors), model=model) | {
-            name: Mean(np.asarray(m)[np.ix_(rows, rows)]) for name, m in matrices.items()
-        }
-        other = {
-            c: measures(part(t), part(refs), bertscore, near(beside.get(c)), every=False, model=model)
-            for c, t in controls.items()
-        }
-        found[s] = _one_person(
-            own,
-            other,
-            weights[:, rows],
-            jack[:, rows],
-            part(blocks) or [0] * len(rows),
-            part(classes),
-            part(stimuli),
-            n,
-            [seed, k],
-        )
-    lines = [
-        _line(m, s, [found[s]] if s in found else list(found.values()))
-        for m in next(iter(found.values()))
-        for s in ([*found, 'total'] if len(found) > 1 else ['total'])
-    ]
+    for k, (person, rows) in enumerate(study.people().items()):
+        found[person] = _measure_person(study.of(rows), weights[:, rows], jack[:, rows], n, [seed, k], **how)
+
+    lines = _lines(found)
     family = _correct(lines, ('score', 'two_way'))
     _correct(lines, ('in_class',))
-    for r in lines:
-        del r['tests']
-    return Scores(
-        lines,
-        dict(
-            trials=size,
-            subjects=list(found),
-            clusters=(kind, len(jack)),
-            family=family,
-            permutations=n,
-            draws=draws,
-            seed=seed,
-            signature=score_signature(model, bertscore),
-        ),
-    )
 
-# %% ../../nbs/05e_statistics.ipynb #650dfdc1
-def _vectors(similarity, hyps, refs, controls):  # -> vectors of texts and references or None, control -> the same
-    if similarity is None: return None, {}
-    whole = tuple(np.asarray(v) for v in ((similarity(hyps), similarity(refs)) if callable(similarity) else similarity))
-    if not all(len(v) == len(hyps) for v in whole):
-        raise DataError(
-            f"similarity: found {' and '.join(str(len(v)) for v in whole)} vectors, wanted {len(hyps)} of the texts "
-            f"and {len(hyps)} of the references"
-        )
-    return whole, {c: (np.asarray(similarity(t)), whole[1]) for c, t in controls.items()} if callable(
-        similarity
-    ) else {}
-
-
-def _one_person(own, controls, weights, jack, blocks, classes, stimuli, n, seed):  # -> metric -> what is measured of it
-    free = pairings(blocks, n, seed)
-    inside = None if classes is None else pairings(classes, n, [*seed, 1])
-    out = {}
-
-    def measure(s, columns=None):
-        return dict(value=observed(s), drawn=s.weighted(weights), jack=s.weighted(jack)) | (
-            {} if columns is None else dict(null=s.paired(columns))
-        )
-
-    for m, s in own.items():
-        out[m] = dict(
-            score=measure(s, free),
-            two_way=measure(TwoWay(s.sim, stimuli), free),
-            controls={c: measure(other[m]) for c, other in controls.items() if m in other},
-        )
-        if classes is not None:
-            out[m]['in_class'] = measure(TwoWay(s.sim, stimuli, classes), inside)
-    return out
-
-
-def _line(metric, subject, people):  # the mean of these people, for one metric
-    mean = lambda parts: {k: np.mean([p[k] for p in parts], 0) for k in ('value', 'drawn', 'jack')}
-    bounds = lambda m: interval(m['drawn'], m['value'], m['jack'])
-    people = [p[metric] for p in people]
-    kinds = [k for k in ('score', 'two_way', 'in_class') if k in people[0]]
-    own = {k: mean([p[k] for p in people]) for k in kinds}
-    out = dict(
-        metric=metric,
-        label=_LABELS.get(metric, metric),
-        subject=subject,
-        floor=math.nan,
-        floor_name='',
-        ceiling=math.nan,
-        share=math.nan,
-        share_low=math.nan,
-        share_high=math.nan,
-    ) | {k: float(own[k]['value']) for k in kinds}
-    (out['low'], out['high']), (out['two_way_low'], out['two_way_high']) = bounds(own['score']), bounds(own['two_way'])
-    control = {c: mean([p['controls'][c] for p in people]) for c in people[0]['controls']}
-    top = control.pop(None, None)
-    if top:
-        out['ceiling'] = float(top['value'])
-    if control:
-        out['floor_name'] = max(control, key=lambda c: control[c]['value'])
-        out['floor'] = float(control[out['floor_name']]['value'])
-        if top:
-            out['share'], out['share_low'], out['share_high'] = _share(
-                own['score'], {k: np.max([c[k] for c in control.values()], 0) for k in own['score']}, top, bounds
-            )
-    return out | dict(tests={k: (own[k]['value'], np.mean([p[k]['null'] for p in people], 0)) for k in kinds})
-
-
-def _share(own, floor, top, bounds):  # -> share, low, high
-    share = normalised(float(own['value']), float(floor['value']), float(top['value']))
-    there = [k for k in own if (top[k] > floor[k])[np.isfinite(own[k])].all()]
-    if len(there) < 3: return share, math.nan, math.nan
-    return share, *bounds({k: (own[k] - floor[k]) / (top[k] - floor[k]) for k in own})
-
-
-def _correct(lines, kinds):  # puts p and its corrections into the lines; -> number of tests in the family
-    tests = [(r, '' if k == 'score' else f'{k}_', *r['tests'][k]) for r in lines for k in kinds if k in r['tests']]
-    if not tests: return 0
-    p = [p_value(v, x) for *_, v, x in tests]
-    columns = max_t(np.array([v for *_, v, _ in tests]), np.stack([x for *_, x in tests])), holm(p)
-    for (r, k, *_), single, family, plain in zip(tests, p, *columns):
-        r |= {f'{k}p': single, f'{k}p_family': float(family), f'{k}p_holm': float(plain)}
-    return len(tests)
+    about = dict(trials=len(study.hyps), subjects=list(found), clusters=(kind, len(jack)), family=family)
+    about |= dict(permutations=n, draws=draws, seed=seed, signature=score_signature(model, bertscore))
+    return Scores([row for row, _ in lines], about)
 
 # %% ../../nbs/05e_statistics.ipynb #75a25236
-WORDS = tuple(
-    w.split()
-    for w in (
-        'young old tall small happy tired strong quiet',
-        'man woman boy girl dancer farmer doctor pilot',
-        'runs dances cooks reads swims climbs paints sings',
-        'park kitchen garden street school forest station market',
-    )
+WORDS = (
+    'young old tall small happy tired strong quiet'.split(),
+    'man woman boy girl dancer farmer doctor pilot'.split(),
+    'runs dances cooks reads swims climbs paints sings'.split(),
+    'park kitchen garden street school forest station market'.split(),
 )
 
 
 def word_study(
     n: int,  # trials
-    right: float,  # probability that a content word is kept
+    right: float,  # probability that a content word is kept, one for all or (n,)
     seed=0,
     classes=None,  # (n,) whole numbers: trials of a class share the verb
 ) -> tuple:  # n decoded texts, n references: invented sentences
@@ -406,11 +516,14 @@ def word_study(
     rng = np.random.default_rng(seed)
     truth = rng.integers(8, size=(n, 4))
     right = np.broadcast_to(right, n)[:, None]
-    if classes is not None:
-        truth[:, 2] = np.asarray(classes) % 8
-    said = np.where(rng.random((n, 4)) < right, truth, rng.integers(8, size=(n, 4)))
-    text = lambda k: 'a {} {} {} in the {} .'.format(*(w[i] for w, i in zip(WORDS, k)))
-    return [text(k) for k in said], [text(k) for k in truth]
+    if classes is not None: truth[:, 2] = np.asarray(classes) % 8
+    kept = rng.random((n, 4)) < right
+    said = np.where(kept, truth, rng.integers(8, size=(n, 4)))
+    return [_sentence(k) for k in said], [_sentence(k) for k in truth]
+
+
+def _sentence(indices):  # (4,)
+    return 'a {} {} {} in the {} .'.format(*(words[i] for i, words in zip(indices, WORDS, strict=True)))
 
 
 def word_truth(
@@ -420,10 +533,10 @@ def word_truth(
     from scipy.stats import binom
 
     r = right + (1 - right) / 8
-    own, other = (binom.pmf(range(5), 4, p) for p in (r, 1 / 8))
-    return dict(
-        bleu1=100 * (4 + 4 * r) / 8, two_way=float(sum(own[i] * (other[:i].sum() + other[i] / 2) for i in range(5)))
-    )
+    own = binom.pmf(range(5), 4, r)
+    other = binom.pmf(range(5), 4, 1 / 8)
+    two_way = sum(own[i] * (other[:i].sum() + other[i] / 2) for i in range(5))
+    return dict(bleu1=100 * (4 + 4 * r) / 8, two_way=float(two_way))
 
 # %% ../../nbs/05e_statistics.ipynb #df32a024
 def plot_known(
@@ -433,21 +546,29 @@ def plot_known(
     axes=None,  # two matplotlib Axes
 ):  # the Axes
     "p under nothing, and identification where the answer is known."
+    left, right = new_axes(axes, 8.5, 3.4, columns=2)
+    _plot_p(p, left)
+    _plot_found(found, truth, right)
+    return left, right
+
+
+def _plot_p(p, ax):
     import matplotlib.pyplot as plt
 
-    left, right = axes if axes is not None else plt.subplots(1, 2, figsize=(8.5, 3.4), layout='constrained')[1]
-    for (name, v), colour in zip(p.items(), plt.get_cmap('cividis')(np.linspace(0, 0.85, len(p)))):
-        left.step(np.sort(v), np.arange(1, len(v) + 1) / len(v), where='post', color=colour, label=name, lw=1.2)
-    left.plot([0, 1], [0, 1], color='black', ls='--', lw=0.8)
-    left.set_xlabel('p')
-    left.set_ylabel('share of studies with p as small')
-    left.legend(frameon=False, fontsize=8)
-    for x, v in found.items():
-        right.plot([x] * len(v), 100 * np.asarray(v), '.', color='#5b7c99', ms=3, alpha=0.5)
-    right.plot(list(truth), 100 * np.array(list(truth.values())), color='black', lw=1)
-    right.axhline(50, color='black', ls='--', lw=0.8)
-    right.set_xlabel('share of content words kept')
-    right.set_ylabel('2-way identification (%)')
-    for ax in (left, right):
-        ax.spines[['top', 'right']].set_visible(False)
-    return left, right
+    colours = plt.get_cmap('cividis')(np.linspace(0, 0.85, len(p)))
+    for (name, values), colour in zip(p.items(), colours, strict=True):
+        shares = np.arange(1, len(values) + 1) / len(values)
+        ax.step(np.sort(values), shares, where='post', color=colour, label=name, lw=1.2)
+    ax.plot([0, 1], [0, 1], color='black', ls='--', lw=0.8)
+    ax.set_xlabel('p')
+    ax.set_ylabel('share of studies with p as small')
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _plot_found(found, truth, ax):
+    for x, values in found.items():
+        ax.plot([x] * len(values), 100 * np.asarray(values), '.', color='#5b7c99', ms=3, alpha=0.5)
+    ax.plot(list(truth), 100 * np.array(list(truth.values())), color='black', lw=1)
+    ax.axhline(50, color='black', ls='--', lw=0.8)
+    ax.set_xlabel('share of content words kept')
+    ax.set_ylabel('2-way identification (%)')

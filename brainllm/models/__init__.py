@@ -10,20 +10,23 @@ from ..core import face
 
 open_room, __dir__, public = face(
     __name__,
-    tokenizer='FMRITokenizer FlatVoxels',
+    tokenizer='ShapeError FMRITokenizer FlatVoxels',
     encoder=(
-        'ShapeError Attention Mlp Block sincos_1d sincos_3d BrainEncoder random_mask gather_tokens '
-        'MaskedBrainModel TemporalBlock ProjectionHead VoxelEncoder voxel_encoder encoder_from'
+        'Attention Mlp Block sincos_1d sincos_3d BrainEncoder random_mask gather_tokens MaskedBrainModel '
+        'TemporalBlock ProjectionHead VoxelEncoder voxel_encoder encoder_from'
     ),
     ridge='PENALTIES unit_kernel ridge_weights ridge_predict cross_fitted choose_penalty',
     projection='Projection Bridge',
-    llm='IMAGE SYSTEM PROMPTS ENDS render_prompt stop_sequences StopAt tidy_answer PromptedLLM drawing',
-    adaptors=(
-        'AdaptorError MergeError BRAIN_TARGETS QFORMER_TARGETS AdaptorConfig NonlinearAdaptorLayer '
-        'AdaptorTuner add_adaptors adaptor_layers adaptor_parameters count_parameters adaptors_off '
-        'adaptor_state load_adaptor_state ADAPTOR_FILES ADAPTOR_FIELDS base_digest save_adaptors '
-        'adaptor_settings load_adaptors'
+    llm=(
+        'IMAGE SYSTEM PROMPTS ENDS render_prompt stop_sequences StopAt tidy_answer PromptedLLM drawing'
     ),
+    adaptors=(
+        'BRAIN_TARGETS QFORMER_TARGETS ADAPTOR_FILES ADAPTOR_FIELDS AdaptorError MergeError AdaptorConfig '
+        'NonlinearAdaptorLayer AdaptorTuner add_adaptors adaptor_layers adaptor_parameters count_parameters '
+        'adaptors_off adaptor_state load_adaptor_state base_digest save_adaptors adaptor_settings '
+        'load_adaptors'
+    ),
+    state='read_safetensors fill_state',
 )
 
 

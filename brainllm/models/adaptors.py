@@ -44,11 +44,8 @@ _NO_MERGE = (
 # %% ../../nbs/02f_adaptors.ipynb #238cb547
 BRAIN_TARGETS = ('attn.qkv', 'mlp.fc1', 'mlp.fc2')  # SC-MBM: fused query, key and value; MLP
 
-QFORMER_TARGETS = (
-    'attention.attention.query',
-    'intermediate_query.dense',
-    'output_query.dense',
-)  # self-attention's query and the query path's MLP; neither cross-attention nor the text path
+# self-attention's query and the query path's MLP; neither cross-attention nor the text path
+QFORMER_TARGETS = ('attention.attention.query', 'intermediate_query.dense', 'output_query.dense')
 
 
 @dataclass
@@ -58,9 +55,7 @@ class AdaptorConfig(PeftConfig):
     rank: int = 16  # r, width of the bottleneck
     scale: float = 1.0  # s, factor of the branch
     activation: str = 'gelu'  # between the two maps; 'none' makes the branch linear, as LoRA's
-    target_modules: tuple | list | str | None = (
-        BRAIN_TARGETS  # ends of module names, or a regular expression for whole names
-    )
+    target_modules: tuple | list | str | None = BRAIN_TARGETS  # ends of module names, or one expression for whole names
     fused_query: tuple | list = ('attn.qkv',)  # targets among them whose first third of the output is the query
     exclude_modules: list | str | None = None  # as in peft
     layers_to_transform: list | int | None = None  # indices of blocks; None takes all
@@ -92,7 +87,8 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
 
     def __init__(self, base_layer: nn.Linear):  # what is wrapped
         super().__init__()
-        self.base_layer, self.merged_adapters = base_layer, []
+        self.base_layer = base_layer
+        self.merged_adapters = []  # never any; peft asks
         self.in_features = base_layer.in_features
         self.out_features = base_layer.out_features
         self.adaptor_down = nn.ModuleDict()
@@ -109,36 +105,46 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
         linear: bool = False,  # no GELU between
     ):
         "Put a branch beside the layer, zero at the start."
-        w = self.base_layer.weight
+        weight = self.base_layer.weight
+        dtype = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else weight.dtype
         d_out = self.out_features // 3 if query_only else self.out_features
-        kw = dict(device=w.device, dtype=torch.float32 if w.dtype in (torch.float16, torch.bfloat16) else w.dtype)
-        down, up = nn.Linear(self.in_features, rank, **kw), nn.Linear(rank, d_out, **kw)
+        down = nn.Linear(self.in_features, rank, device=weight.device, dtype=dtype)
+        up = nn.Linear(rank, d_out, device=weight.device, dtype=dtype)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
-        for p in (down.bias, up.weight, up.bias):
-            nn.init.zeros_(p)
-        self.adaptor_down[name], self.adaptor_up[name], self.adaptor_scale[name], self.adaptor_linear[name] = (
-            down,
-            up,
-            float(scale),
-            linear,
-        )
+        for zero in (down.bias, up.weight, up.bias):
+            nn.init.zeros_(zero)
+        self.adaptor_down[name] = down
+        self.adaptor_up[name] = up
+        self.adaptor_scale[name] = float(scale)
+        self.adaptor_linear[name] = linear
 
-    def branch(self, x: Tensor, name: str) -> Tensor:  # (..., d_out), or a third of it
+    def branch(
+        self,
+        x: Tensor,  # (..., d_in)
+        name: str,  # of the branch
+    ) -> Tensor:  # (..., d_out), or a third of it
         "What one branch adds to the output."
         down, up = self.adaptor_down[name], self.adaptor_up[name]
         h = down(x.to(down.weight.dtype))
-        return self.adaptor_scale[name] * up(h if self.adaptor_linear[name] else F.gelu(h))
+        if not self.adaptor_linear[name]:
+            h = F.gelu(h)
+        return self.adaptor_scale[name] * up(h)
 
-    def forward(self, x: Tensor) -> Tensor:  # (..., d_out)
+    def forward(
+        self,
+        x: Tensor,  # (..., d_in)
+    ) -> Tensor:  # (..., d_out)
+        "The base layer and its active branches."
         y = self.base_layer(x)
-        for name in self.active_adapters if not self.disable_adapters else ():
+        if self.disable_adapters: return y
+        for name in self.active_adapters:
             if name not in self.adaptor_down: continue
-            d = self.branch(x, name).to(y.dtype)
-            y = (
-                y + d
-                if d.shape[-1] == y.shape[-1]
-                else torch.cat([y[..., : d.shape[-1]] + d, y[..., d.shape[-1] :]], -1)
-            )
+            added = self.branch(x, name).to(y.dtype)
+            width = added.shape[-1]
+            if width == y.shape[-1]:
+                y = y + added
+            else:  # the query third of a fused layer
+                y = torch.cat([y[..., :width] + added, y[..., width:]], -1)
         return y
 
     def merge(self, *args, **kwargs):
@@ -183,34 +189,42 @@ def _ends(name, ends):
     return any(name == e or name.endswith('.' + e) for e in ends)
 
 
-def _check_targets(config, model):
-    layers = {n: m for n, m in model.named_modules() if n}
-    wrapped = tuple(n + '.' for n, m in layers.items() if isinstance(m, NonlinearAdaptorLayer))
-    layers = {n: m for n, m in layers.items() if not n.startswith(wrapped)}
-    linear = {
-        n: getattr(m, 'base_layer', m) for n, m in layers.items() if isinstance(getattr(m, 'base_layer', m), nn.Linear)
-    }
-    exist = f"linear layers that exist: {', '.join(list(linear)[:12])}" + (
-        f" and {len(linear) - 12} more" if len(linear) > 12 else ''
-    )
-    matched = [n for n in layers if check_target_module_exists(config, n)]
-    single = [config.target_modules] if isinstance(config.target_modules, str) else config.target_modules
-    dud = [
-        t
-        for t in single
-        if not (matched if isinstance(config.target_modules, str) else any(_ends(n, [t]) for n in matched))
-    ]
-    if dud:
+def _check_targets(config, model):  # before anything is changed
+    layers = _outer_layers(model)
+    linear = {name: _bare(layer) for name, layer in layers.items() if isinstance(_bare(layer), nn.Linear)}
+    more = f' and {len(linear) - 12} more' if len(linear) > 12 else ''
+    exist = f"linear layers that exist: {', '.join(list(linear)[:12])}{more}"
+    matched = [name for name in layers if check_target_module_exists(config, name)]
+    unmatched = _unmatched(config.target_modules, matched)
+    if unmatched:
         raise AdaptorError(
-            f"target_modules: nothing in {type(model).__name__} matches {', '.join(map(repr, dud))}; {exist}"
+            f"target_modules: nothing in {type(model).__name__} matches {', '.join(map(repr, unmatched))}; {exist}"
         )
-    for n in matched:
-        if n not in linear:
-            raise AdaptorError(f"target_modules: {n!r} is a {type(layers[n]).__name__}, wanted nn.Linear; {exist}")
-        if _ends(n, config.fused_query) and linear[n].out_features % 3:
+    for name in matched:
+        if name not in linear:
+            kind = type(layers[name]).__name__
+            raise AdaptorError(f"target_modules: {name!r} is a {kind}, wanted nn.Linear; {exist}")
+        n_out = linear[name].out_features
+        if _ends(name, config.fused_query) and n_out % 3:
             raise AdaptorError(
-                f"fused_query: {n!r} has {linear[n].out_features} outputs, wanted a multiple of 3 (query, key, value)"
+                f"fused_query: {name!r} has {n_out} outputs, wanted a multiple of 3 (query, key, value)"
             )
+
+
+def _outer_layers(model):  # {name: module}, without what lies inside a wrapped layer
+    named = {name: module for name, module in model.named_modules() if name}
+    wrapped = tuple(f'{name}.' for name, module in named.items() if isinstance(module, NonlinearAdaptorLayer))
+    return {name: module for name, module in named.items() if not name.startswith(wrapped)}
+
+
+def _bare(layer):  # what is wrapped, or the layer itself
+    return getattr(layer, 'base_layer', layer)
+
+
+def _unmatched(targets, matched):  # the targets that no matched name stands for
+    if isinstance(targets, str): return [] if matched else [targets]
+    found = {target for target in targets for name in matched if _ends(name, [target])}
+    return [target for target in targets if target not in found]
 
 # %% ../../nbs/02f_adaptors.ipynb #1c5d3ba4
 def add_adaptors(
@@ -218,7 +232,10 @@ def add_adaptors(
     config: AdaptorConfig,  # rank, scale, targets
     name: str = 'default',  # of this set of adaptors
 ) -> AdaptorTuner:  # holds the model as .model
-    "Wrap the targets, freeze everything else, start as the identity. Adaptors added to a tuner wait until `set_adapter(name)`. Raises `AdaptorError`."
+    """Wrap the targets, freeze everything else, start as the identity.
+
+    Adaptors added to a tuner wait until `set_adapter(name)`. Raises `AdaptorError`.
+    """
     if not name or '.' in name or hasattr(nn.ModuleDict, name):
         raise AdaptorError(f"name: found {name!r}, wanted a plain word without a dot")
     config = copy.deepcopy(config)
@@ -243,7 +260,7 @@ def adaptor_layers(
     "The wrapped layers by name."
     if isinstance(model, AdaptorTuner):
         model = model.model
-    return {n: m for n, m in model.named_modules() if isinstance(m, NonlinearAdaptorLayer)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, NonlinearAdaptorLayer)}
 
 # %% ../../nbs/02f_adaptors.ipynb #03da9546
 def adaptor_parameters(
@@ -251,35 +268,36 @@ def adaptor_parameters(
     name: str | None = None,  # one set of adaptors; None takes all
 ) -> list:  # of nn.Parameter
     "The adaptors' parameters, for an optimiser."
-    return [
-        p
-        for layer in adaptor_layers(model).values()
-        for d in (layer.adaptor_down, layer.adaptor_up)
-        for k, m in d.items()
-        if name in (None, k)
-        for p in m.parameters()
-    ]
+    found = []
+    for layer in adaptor_layers(model).values():
+        for branches in (layer.adaptor_down, layer.adaptor_up):
+            for key, linear in branches.items():
+                if name in (None, key): found += linear.parameters()
+    return found
 
 
-def count_parameters(model: nn.Module) -> dict:  # adaptor, base, trainable: numbers of parameters
+def count_parameters(
+    model: nn.Module,  # tuner, adapted model, or anything that holds one
+) -> dict:  # adaptor, base, trainable: numbers of parameters
     "How many parameters the adaptors have, how many the rest, and how many can learn."
     total = sum(p.numel() for p in model.parameters())
-    own = sum(p.numel() for p in adaptor_parameters(model))
-    return dict(adaptor=own, base=total - own, trainable=sum(p.numel() for p in model.parameters() if p.requires_grad))
+    adaptor = sum(p.numel() for p in adaptor_parameters(model))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return dict(adaptor=adaptor, base=total - adaptor, trainable=trainable)
 
 # %% ../../nbs/02f_adaptors.ipynb #e15b1526
 @contextmanager
 def adaptors_off(model: nn.Module):  # tuner, adapted model, or anything that holds one
     "Inside this context the model is the base model; what was on before is on again after."
     layers = list(adaptor_layers(model).values())
-    was = [l._disable_adapters for l in layers]
-    for l in layers:
-        l._disable_adapters = True
+    before = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
     try:
         yield model
     finally:
-        for l, w in zip(layers, was):
-            l._disable_adapters = w
+        for layer, was_off in zip(layers, before, strict=True):
+            layer._disable_adapters = was_off
 
 # %% ../../nbs/02f_adaptors.ipynb #11bbc790
 def adaptor_state(
@@ -287,17 +305,17 @@ def adaptor_state(
     name: str = 'default',  # which set of adaptors
 ) -> dict:  # '<layer>.adaptor_down.weight' and so on -> tensor, detached copies
     "State of one set of adaptors, without the base. Raises `AdaptorError` when there is none of that name."
+    layers = adaptor_layers(model)
     state = {}
-    for n, layer in adaptor_layers(model).items():
+    for layer_name, layer in layers.items():
         if name not in layer.adaptor_down: continue
-        for part in ('adaptor_down', 'adaptor_up'):
-            state |= {f'{n}.{part}.{k}': v.detach().clone() for k, v in getattr(layer, part)[name].state_dict().items()}
-        state[f'{n}.adaptor_scale'] = torch.tensor(layer.adaptor_scale[name], dtype=torch.float64)
+        for part in NonlinearAdaptorLayer.adapter_layer_names:
+            branch = getattr(layer, part)[name].state_dict()
+            state |= {f'{layer_name}.{part}.{k}': value.detach().clone() for k, value in branch.items()}
+        state[f'{layer_name}.adaptor_scale'] = torch.tensor(layer.adaptor_scale[name], dtype=torch.float64)
     if not state:
-        raise AdaptorError(
-            f"name: no adaptors {name!r} in {type(model).__name__}; there are "
-            f"{sorted({k for l in adaptor_layers(model).values() for k in l.adaptor_down}) or 'none'}"
-        )
+        there = sorted({key for layer in layers.values() for key in layer.adaptor_down}) or 'none'
+        raise AdaptorError(f"name: no adaptors {name!r} in {type(model).__name__}; there are {there}")
     return state
 
 # %% ../../nbs/02f_adaptors.ipynb #365a114b
@@ -308,6 +326,15 @@ def load_adaptor_state(
 ):
     "Copy a state into one set of adaptors, all or nothing. Raises `AdaptorError` naming what does not fit."
     want = adaptor_state(model, name)
+    _check_state(state, want)
+    for layer_name, layer in adaptor_layers(model).items():
+        if name not in layer.adaptor_down: continue
+        for part in layer.adapter_layer_names:
+            branch = getattr(layer, part)[name]
+            branch.load_state_dict({k: state[f'{layer_name}.{part}.{k}'] for k in branch.state_dict()})
+
+
+def _check_state(state, want):
     missing = sorted(want.keys() - state.keys())
     unexpected = sorted(state.keys() - want.keys())
     if missing or unexpected:
@@ -315,21 +342,20 @@ def load_adaptor_state(
             f"state: missing {shorten(missing)}; unexpected {shorten(unexpected)}; it was made with other targets or "
             "from another model"
         )
-    for k, w in want.items():
-        if state[k].shape != w.shape:
+    for key, tensor in want.items():
+        found = state[key]
+        if found.shape != tensor.shape:
             raise AdaptorError(
-                f"{k}: found shape {tuple(state[k].shape)}, wanted {tuple(w.shape)}; was it made with another rank?"
+                f"{key}: found shape {tuple(found.shape)}, wanted {tuple(tensor.shape)}; was it made with another rank?"
             )
-        if k.endswith('.adaptor_scale') and float(state[k]) != float(w):
+        if key.endswith('.adaptor_scale') and float(found) != float(tensor):
             raise AdaptorError(
-                f"{k}: found {float(state[k])}, wanted {float(w)}; build the adaptors with the scale of the state"
+                f"{key}: found {float(found)}, wanted {float(tensor)}; build the adaptors with the scale of the state"
             )
-    for n, layer in adaptor_layers(model).items():
-        for part in ('adaptor_down', 'adaptor_up') if name in layer.adaptor_down else ():
-            m = getattr(layer, part)[name]
-            m.load_state_dict({k: state[f'{n}.{part}.{k}'] for k in m.state_dict()})
 
 # %% ../../nbs/02f_adaptors.ipynb #3630df5a
+_KIND = 'brainllm nonlinear adaptor'
+
 ADAPTOR_FILES = ('adapter_model.safetensors', 'adapter_config.json')  # peft's names
 
 ADAPTOR_FIELDS = (
@@ -347,25 +373,23 @@ ADAPTOR_FIELDS = (
 def base_digest(
     model: nn.Module,  # tuner, adapted model, or the bare base
 ) -> dict:  # shapes, values: 12 hex digits each
-    "What adaptors stand on: digests of the base's names and shapes, and of a sample of its values. Adaptors in it do not count."
+    """What adaptors stand on: digests of the base's names and shapes, and of a sample of its values.
+
+    Adaptors in it do not count. Raises `AdaptorError` for a base without values.
+    """
     if isinstance(model, AdaptorTuner):
         model = model.model
-    state = {k.replace('.base_layer.', '.'): v for k, v in sorted(model.state_dict().items()) if '.adaptor_' not in k}
-    empty = next((k for k, v in state.items() if v.is_meta), None)
+    named = sorted(model.state_dict().items())
+    state = {name.replace('.base_layer.', '.'): tensor for name, tensor in named if '.adaptor_' not in name}
+    empty = next((name for name, tensor in state.items() if tensor.is_meta), None)
     if empty:
         raise AdaptorError(f"model: {empty} is on the meta device and has no values; load the base's weights first")
     values = hashlib.sha256()
-    for v in state.values():
-        values.update(
-            v.detach()
-            .flatten()[:: max(1, v.numel() // 64)][:64]
-            .to(torch.bfloat16)
-            .view(torch.int16)
-            .cpu()
-            .numpy()
-            .tobytes()
-        )
-    return dict(shapes=digest({k: list(v.shape) for k, v in state.items()}), values=values.hexdigest()[:12])
+    for tensor in state.values():
+        some = tensor.detach().flatten()[:: max(1, tensor.numel() // 64)][:64]
+        values.update(some.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    return dict(shapes=digest(shapes), values=values.hexdigest()[:12])
 
 
 def save_adaptors(
@@ -387,25 +411,35 @@ def save_adaptors(
             f"model: {type(model).__name__} holds adapted parts and is not one itself; save each part, so that it "
             "can be loaded on its own"
         )
-    about = dict(
-        kind='brainllm nonlinear adaptor',
+    settings = dict(
+        kind=_KIND,
         format=1,
         version=brainllm.__version__,
         name=name,
         config=adaptor_settings(config),
-        base=dict(model=type(getattr(model, 'model', model)).__name__, **base_digest(model)),
+        base=dict(model=_class_name(model), **base_digest(model)),
     )
     file = folder / ADAPTOR_FILES[0]
     with whole_file(file) as tmp:
-        save_file(state, tmp, metadata=dict(settings=digest(about)))
-    write_json(folder / ADAPTOR_FILES[1], about | dict(peft_type=None, sha256=file_hash(file)))
+        save_file(state, tmp, metadata=dict(settings=digest(settings)))
+    write_json(folder / ADAPTOR_FILES[1], settings | dict(peft_type=None, sha256=file_hash(file)))
     return folder
 
 
-def adaptor_settings(config: AdaptorConfig) -> dict:  # plain values, from which AdaptorConfig(**...) is made again
+def _class_name(model):  # of the base, where it is a tuner
+    return type(getattr(model, 'model', model)).__name__
+
+
+def adaptor_settings(
+    config: AdaptorConfig,
+) -> dict:  # plain values, from which AdaptorConfig(**...) is made again
     "What is kept of the settings of a set of adaptors."
-    plain = lambda v: sorted(v) if isinstance(v, set) else list(v) if isinstance(v, tuple) else v
-    return {k: plain(getattr(config, k)) for k in ADAPTOR_FIELDS}
+    return {field: _plain_list(getattr(config, field)) for field in ADAPTOR_FIELDS}
+
+
+def _plain_list(value):  # a set or tuple as JSON has it
+    if isinstance(value, set): return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
 
 # %% ../../nbs/02f_adaptors.ipynb #8faf5053
 def load_adaptors(
@@ -413,55 +447,65 @@ def load_adaptors(
     folder,  # from save_adaptors
     name: str | None = None,  # what to call them here; None takes the name they were saved under
 ) -> AdaptorTuner:
-    "Put saved adaptors on their base; on a tuner they wait until `set_adapter(name)`. Raises `AdaptorError` for another base, `DataError` for a damaged folder, `PartMissing`."
-    about, state = _read_adaptors(Path(folder))
-    here = base_digest(model)
-    for what, word in (('shapes', 'other tensors'), ('values', 'other weights')):
-        if here[what] != about['base'][what]:
-            raise AdaptorError(
-                f"{folder}: saved from {about['base']['model']} with {word} ({what} {about['base'][what]}) than this "
-                f"{type(getattr(model, 'model', model)).__name__} ({here[what]}); load the base they were trained on "
-                "first"
-            )
-    name = about['name'] if name is None else name
-    tuner = add_adaptors(model, AdaptorConfig(**about['config']), name)
+    """Put saved adaptors on their base; on a tuner they wait until `set_adapter(name)`.
+
+    Raises `AdaptorError` for another base, `DataError` for a damaged folder, `PartMissing`.
+    """
+    settings, state = _read_adaptors(Path(folder))
+    found, wanted = base_digest(model), settings['base']
+    for part, other in (('shapes', 'other tensors'), ('values', 'other weights')):
+        if found[part] == wanted[part]: continue
+        raise AdaptorError(
+            f"{folder}: saved from {wanted['model']} with {other} ({part} {wanted[part]}) than this "
+            f"{_class_name(model)} ({found[part]}); load the base they were trained on first"
+        )
+    name = settings['name'] if name is None else name
+    tuner = add_adaptors(model, AdaptorConfig(**settings['config']), name)
     load_adaptor_state(tuner, state, name)
     return tuner
 
 
 def _read_adaptors(folder):  # -> settings, state; both whole and of one piece
-    file, settings = (folder / f for f in ADAPTOR_FILES)
-    for f in (file, settings):
-        if not f.is_file():
-            raise PartMissing(
-                f"{f}: found nothing; wanted a folder of save_adaptors with {' and '.join(ADAPTOR_FILES)}"
-            )
+    tensors_file, settings_file = (folder / name for name in ADAPTOR_FILES)
+    for file in (tensors_file, settings_file):
+        if file.is_file(): continue
+        raise PartMissing(f"{file}: found nothing; wanted a folder of save_adaptors with {' and '.join(ADAPTOR_FILES)}")
+    settings, sha256 = _read_settings(settings_file)
+    if file_hash(tensors_file) != sha256:
+        raise DataError(
+            f"{tensors_file}: sha256 {file_hash(tensors_file)[:12]}, its settings say {str(sha256)[:12]}; the folder "
+            "was changed or its saving was interrupted: save again"
+        )
+    saved_with = _settings_digest(tensors_file)
+    if saved_with != digest(settings):
+        raise DataError(
+            f"{settings_file}: digest {digest(settings)}, the tensors were saved with {saved_with}; the settings were "
+            "changed afterwards: save again"
+        )
+    return settings, load_file(tensors_file)
+
+
+def _read_settings(file):  # -> settings, sha256 of the tensors that belong to them
     try:
-        about = json.loads(settings.read_text())
-        sha, kind = about.pop('sha256'), about.pop('peft_type')
+        settings = json.loads(file.read_text())
+        sha256, peft_type = settings.pop('sha256'), settings.pop('peft_type')
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise DataError(
-            f"{settings}: these are not the settings of a brainllm adaptor ({type(e).__name__}: {e}); adaptors of "
+            f"{file}: these are not the settings of a brainllm adaptor ({type(e).__name__}: {e}); adaptors of "
             "another kind are loaded with peft"
         ) from None
-    if (kind, about.get('kind'), about.get('format')) != (None, 'brainllm nonlinear adaptor', 1):
+    kind, version = settings.get('kind'), settings.get('format')
+    if (peft_type, kind, version) != (None, _KIND, 1):
         raise DataError(
-            f"{settings}: found kind {about.get('kind')!r}, format {about.get('format')!r}, peft_type {kind!r}; "
-            "wanted 'brainllm nonlinear adaptor', format 1 and no peft_type"
+            f"{file}: found kind {kind!r}, format {version!r}, peft_type {peft_type!r}; "
+            f"wanted {_KIND!r}, format 1 and no peft_type"
         )
-    if file_hash(file) != sha:
-        raise DataError(
-            f"{file}: sha256 {file_hash(file)[:12]}, its settings say {str(sha)[:12]}; the folder was changed or its "
-            "saving was interrupted: save again"
-        )
+    return settings, sha256
+
+
+def _settings_digest(file):  # of the settings that tensors were saved with
     try:
         with safe_open(file, 'pt') as f:
-            made = (f.metadata() or {}).get('settings')
+            return (f.metadata() or {}).get('settings')
     except SafetensorError as e:
         raise DataError(f"{file}: cannot be read as safetensors ({e}); save again") from None
-    if made != digest(about):
-        raise DataError(
-            f"{settings}: digest {digest(about)}, the tensors were saved with {made}; the settings were changed "
-            "afterwards: save again"
-        )
-    return about, load_file(file)

@@ -10,7 +10,7 @@ __all__ = ['IMAGE', 'SYSTEM', 'PROMPTS', 'ENDS', 'render_prompt', 'stop_sequence
 import torch
 from contextlib import contextmanager
 from torch import Tensor, nn
-from ..core import DataError
+from ..core import check_choice, DataError
 
 # %% ../../nbs/02e_llm.ipynb #f7b0e57f
 IMAGE = '<ImageHere>'
@@ -34,16 +34,15 @@ def render_prompt(
     question: str,
     when: str = '',  # when the frames were seen, for a model that was tuned on it; '' leaves it out
     system: str = SYSTEM,  # what comes before the question; 'chatml' has none
-    video: bool = True,
-) -> str:  # with one <ImageHere>; False leaves the bracket out
+    video: bool = True,  # False leaves the bracket out
+) -> str:  # with one <ImageHere> where there is video
     "The prompt as Video-LLaMA's published demo renders it (its conversation_video.py), or as ChatML. Raises `DataError`."
-    if kind not in PROMPTS:
-        raise DataError(f"prompt: found {kind!r}, wanted one of {', '.join(PROMPTS)}")
+    check_choice(kind, PROMPTS, 'prompt')
     if IMAGE in question + system:
         raise DataError(f"question: {question[:60]!r} holds {IMAGE}, the mark of the video; take it out")
-    return PROMPTS[kind].format(
-        system=system, user=' '.join(filter(None, [f'<Video>{IMAGE}</Video>' if video else '', when, question]))
-    )
+    bracket = f'<Video>{IMAGE}</Video>' if video else ''
+    user = ' '.join(part for part in (bracket, when, question) if part)
+    return PROMPTS[kind].format(system=system, user=user)
 
 # %% ../../nbs/02e_llm.ipynb #7ca46ca2
 def stop_sequences(
@@ -51,10 +50,11 @@ def stop_sequences(
     mark: str = '###',
 ) -> list[list[int]]:  # each one ends an answer
     "How the tokenizer writes the mark at the start of a text and after a line break; for LLaMA's 835 and 2277, 29937."
-    ids = lambda t: tok(t, add_special_tokens=False).input_ids
-    after, line = ids('\n' + mark), ids('\n')
-    found = [ids(mark)] + ([after[len(line) :]] if after[: len(line)] == line else [])
-    return [list(s) for s in dict.fromkeys(tuple(s) for s in found if s)]
+    alone, after, line = (tok(t, add_special_tokens=False).input_ids for t in (mark, '\n' + mark, '\n'))
+    found = [alone]
+    if after[: len(line)] == line: found.append(after[len(line) :])
+    unique = dict.fromkeys(tuple(ids) for ids in found if ids)
+    return [list(ids) for ids in unique]
 
 
 class StopAt:
@@ -63,19 +63,28 @@ class StopAt:
     def __init__(self, sequences: list[list[int]]):
         self.sequences = sequences
 
-    def __call__(self, input_ids: Tensor, scores=None, **kw) -> Tensor:  # (B, n) of ids -> (B,) bool
+    def __call__(
+        self,
+        input_ids: Tensor,  # (B, n)
+        scores=None,  # not looked at
+        **kw,
+    ) -> Tensor:  # (B,) bool
         done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        for s in self.sequences:
-            if input_ids.shape[1] >= len(s):
-                done |= (input_ids[:, -len(s) :] == torch.tensor(s, device=input_ids.device)).all(1)
+        for sequence in self.sequences:
+            if input_ids.shape[1] < len(sequence): continue
+            last = input_ids[:, -len(sequence) :]
+            done |= (last == torch.tensor(sequence, device=input_ids.device)).all(1)
         return done
 
 
 def tidy_answer(
-    tok,
+    tok,  # a tokenizer
     ids: list[int],  # generated
 ) -> str:
-    "An answer from its tokens, as the published demo: a leading unk and then bos dropped, cut at ###, what follows the last 'Assistant:' kept."
+    """An answer from its tokens, as the published demo cleans it.
+
+    A leading unk and then bos are dropped, it is cut at ###, and what follows the last 'Assistant:' is kept.
+    """
     for t in (tok.unk_token_id, tok.bos_token_id):
         if ids and t is not None and ids[0] == t:
             ids = ids[1:]
@@ -93,22 +102,23 @@ class PromptedLLM(nn.Module):
         system: str = SYSTEM,  # what comes before the question, but in 'chatml'
     ):
         super().__init__()
-        if prompt not in PROMPTS:
-            raise DataError(f"prompt: found {prompt!r}, wanted one of {', '.join(PROMPTS)}")
+        check_choice(prompt, PROMPTS, 'prompt')
         self.llm = llm.requires_grad_(False).eval()
         self.tok = tokenizer
         self.prompt = prompt
         self.system = system
-        self.dim, self.dtype = llm.config.hidden_size, llm.dtype
+        self.dim = llm.config.hidden_size
+        self.dtype = llm.dtype
 
-    def train(self, mode=True):
+    def train(self, mode=True):  # never
         return super().train(False)
 
     @property
     def device(self):
         return self.llm.get_input_embeddings().weight.device
 
-    def ids(self, text):
+    def ids(self, text: str) -> Tensor:  # (n,)
+        "A text as numbers of tokens."
         return torch.tensor(self.tok(text, add_special_tokens=False).input_ids, dtype=torch.long, device=self.device)
 
     def embed(
@@ -119,20 +129,25 @@ class PromptedLLM(nn.Module):
         "A prompt as the LLM reads it; but for ChatML it begins with the tokenizer's mark of a beginning."
         embed = self.llm.get_input_embeddings()
         bos = getattr(self.tok, 'bos_token_id', None)
-        head, *tail = [self.ids(t) for t in text.split(IMAGE)]
+        head, *tail = [self.ids(piece) for piece in text.split(IMAGE)]
         if self.prompt != 'chatml' and bos is not None:
             head = torch.cat([head.new_tensor([bos]), head])
-        return torch.cat([embed(head)] + ([tokens.to(embed.weight), embed(tail[0])] if tail else []))
+        pieces = [embed(head)]
+        if tail: pieces += [tokens.to(embed.weight), embed(tail[0])]
+        return torch.cat(pieces)
 
     def prompts(
-        self, tokens, questions, when=None
-    ) -> list:  # (B, L, D_llm) or None, B, B sentences or None -> B of (P_i, D_llm)
+        self,
+        tokens,  # (B, L, D_llm), or None
+        questions: list[str],  # B
+        when: list[str] | None = None,  # B, when the frames were seen
+    ) -> list:  # B of (P_i, D_llm)
         "Embedded prompts."
-        texts = [
-            render_prompt(self.prompt, q, w, self.system, tokens is not None)
-            for q, w in zip(questions, when or [''] * len(questions))
-        ]
-        return [self.embed(t, x) for t, x in zip(texts, [None] * len(texts) if tokens is None else tokens)]
+        rows = []
+        for i, question in enumerate(questions):
+            text = render_prompt(self.prompt, question, when[i] if when else '', self.system, tokens is not None)
+            rows.append(self.embed(text, None if tokens is None else tokens[i]))
+        return rows
 
     def answer_logits(
         self,
@@ -141,53 +156,56 @@ class PromptedLLM(nn.Module):
         answers: list[str],  # B
     ):  # logits (M, vocab) and labels (M,) of all answer tokens, the closing mark included
         "Logits where answers are, for Eq. 3."
-        embed, end = self.llm.get_input_embeddings(), self.ids(ENDS[self.prompt])
+        embed = self.llm.get_input_embeddings()
+        end = self.ids(ENDS[self.prompt])
         prompts = self.prompts(tokens, questions)
-        labels = [torch.cat([self.ids(a), end]) for a in answers]
-        rows = [torch.cat([p, embed(l[:-1])]) for p, l in zip(prompts, labels)]
-        x = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        h = self.llm.model(inputs_embeds=x, use_cache=False).last_hidden_state
-        h = torch.cat([h[i, len(p) - 1 : len(p) - 1 + len(l)] for i, (p, l) in enumerate(zip(prompts, labels))])
-        return self.llm.lm_head(h), torch.cat(labels)
+        labels = [torch.cat([self.ids(answer), end]) for answer in answers]
+        rows = [torch.cat([p, embed(ids[:-1])]) for p, ids in zip(prompts, labels, strict=True)]
+        batch = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        hidden = self.llm.model(inputs_embeds=batch, use_cache=False).last_hidden_state
+        spoken = []  # where each answer is: a place says the word after it
+        for row, p, ids in zip(hidden, prompts, labels, strict=True):
+            spoken.append(row[len(p) - 1 : len(p) - 1 + len(ids)])
+        return self.llm.lm_head(torch.cat(spoken)), torch.cat(labels)
 
     @torch.no_grad()
     def write(
         self,
         rows: list[Tensor],  # embedded prompts, (P_i, D_llm) each
         max_new_tokens: int = 32,
-        **draw,
-    ) -> list[str]:  # do_sample, top_p and so on, as `generate` has them
-        "Continue prompts in one batch, the likeliest word each time unless a draw is asked for. Raises `DataError` where the LLM's context is too short."
+        **draw,  # do_sample, top_p and so on, as `generate` has them
+    ) -> list[str]:
+        """Continue prompts in one batch, the likeliest word each time unless a draw is asked for.
+
+        Raises `DataError` where the LLM's context is too short.
+        """
         from transformers import GenerationConfig, StoppingCriteriaList
 
-        tok = self.tok
-        most = getattr(self.llm.config, 'max_position_embeddings', None)
-        longest = max(map(len, rows))
-        if most and longest + max_new_tokens > most:
-            raise DataError(
-                f"prompt: {longest} tokens and {max_new_tokens} new ones, wanted at most {most} together, the "
-                "context of the LLM; ask shorter or lower max_new_tokens"
-            )
-        left = lambda t: nn.utils.rnn.pad_sequence(t, batch_first=True, padding_side='left')
-        mask = left([torch.ones(len(r), dtype=torch.long, device=r.device) for r in rows])
-        pad = next(
-            t for t in (tok.pad_token_id, getattr(tok, 'unk_token_id', None), tok.eos_token_id, 0) if t is not None
-        )
+        self._check_room(max(map(len, rows)), max_new_tokens)
         settings = GenerationConfig(
             max_new_tokens=max_new_tokens,
             num_beams=1,
-            pad_token_id=pad,
-            eos_token_id=tok.eos_token_id,
+            pad_token_id=_padding_id(self.tok),
+            eos_token_id=self.tok.eos_token_id,
             **dict(do_sample=False) | draw,
         )
-        stop = StoppingCriteriaList([StopAt(stop_sequences(tok) if self.prompt == 'vicuna' else [])])
+        ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
+        stop = StopAt(stop_sequences(self.tok) if self.prompt == 'vicuna' else [])
         out = self.llm.generate(
-            inputs_embeds=left(rows), attention_mask=mask, generation_config=settings, stopping_criteria=stop
+            inputs_embeds=_padded_left(rows),
+            attention_mask=_padded_left(ones),
+            generation_config=settings,
+            stopping_criteria=StoppingCriteriaList([stop]),
         )
-        return (
-            [t.strip() for t in tok.batch_decode(out, skip_special_tokens=True)]
-            if self.prompt == 'chatml'
-            else [tidy_answer(tok, row) for row in out.tolist()]
+        if self.prompt != 'chatml': return [tidy_answer(self.tok, ids) for ids in out.tolist()]
+        return [text.strip() for text in self.tok.batch_decode(out, skip_special_tokens=True)]
+
+    def _check_room(self, longest, max_new_tokens):
+        most = getattr(self.llm.config, 'max_position_embeddings', None)
+        if not most or longest + max_new_tokens <= most: return
+        raise DataError(
+            f"prompt: {longest} tokens and {max_new_tokens} new ones, wanted at most {most} together, the "
+            "context of the LLM; ask shorter or lower max_new_tokens"
         )
 
     def answer(
@@ -195,15 +213,28 @@ class PromptedLLM(nn.Module):
         tokens,  # (B, L, D_llm), or None
         questions: list[str],  # B
         max_new_tokens: int = 32,
-        when: list[str] | None = None,
-    ) -> list[str]:  # B texts; when the frames were seen, B
+        when: list[str] | None = None,  # B, when the frames were seen
+    ) -> list[str]:  # B texts
         "Greedy answers. Raises `DataError`."
         return self.write(self.prompts(tokens, questions, when), max_new_tokens)
 
+
+def _padded_left(rows):  # -> (B, longest, ...)
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side='left')
+
+
+def _padding_id(tok):  # what stands where a row has ended: the first of these that the tokenizer has
+    known = (tok.pad_token_id, getattr(tok, 'unk_token_id', None), tok.eos_token_id, 0)
+    return next(token for token in known if token is not None)
+
 # %% ../../nbs/02e_llm.ipynb #d426ecdd
 @contextmanager
-def drawing(seed: int, device):
+def drawing(
+    seed: int,
+    device,  # where words are drawn
+):
     "While it is open, draws of words come from this seed; what was drawn from before goes on afterwards."
-    with torch.random.fork_rng(devices=[device] if torch.device(device).type == 'cuda' else []):
+    cards = [device] if torch.device(device).type == 'cuda' else []
+    with torch.random.fork_rng(devices=cards):
         torch.manual_seed(seed % 2**63)
         yield

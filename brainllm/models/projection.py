@@ -29,26 +29,31 @@ class Projection(nn.Module):
         self.mix = nn.Linear(n_tokens * dim, readout, bias=False)
         self.out = nn.Linear(readout, n_query * dim_query, bias=False)
         self.offset = nn.Parameter(torch.zeros(n_query, dim_query))  # tokens of an average clip
-        for name, value in dict(
-            mean=torch.zeros(n_tokens * dim), scale=torch.tensor((n_tokens * dim) ** 0.5), gain=torch.tensor(1.0)
-        ).items():
-            self.register_buffer(name, value)
+        self.register_buffer('mean', torch.zeros(n_tokens * dim))
+        self.register_buffer('scale', torch.tensor((n_tokens * dim) ** 0.5))
+        self.register_buffer('gain', torch.tensor(1.0))
 
-    def centred(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, N*D), a record of length one on average
+    def centred(
+        self,
+        tokens: Tensor,  # (B, N, D)
+    ) -> Tensor:  # (B, N*D)
+        "Records about the mean, of length one on average."
         return (tokens.flatten(1) - self.mean) / self.scale
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (B, N, D) -> (B, L, D_q)
+    def forward(
+        self,
+        tokens: Tensor,  # (B, N, D)
+    ) -> Tensor:  # (B, L, D_q)
         "Query tokens; `gain` stretches them about those of an average clip."
-        return self.offset + self.gain * self.out(self.mix(self.drop(self.centred(tokens)))).view(
-            -1, *self.offset.shape
-        )
+        numbers = self.mix(self.drop(self.centred(tokens)))  # (B, readout)
+        return self.offset + self.gain * self.out(numbers).view(-1, *self.offset.shape)
 
     @torch.no_grad()
     def start(
         self,
         tokens: Tensor,  # (n, N, D) of training records
         y: Tensor,  # (n, L, D_q)
-        penalty: float,
+        penalty: float,  # of the ridge, beside a kernel whose mean diagonal is 1
     ):
         "Become the ridge regression from tokens to `y`, to the rank of the readout."
         self.mean.copy_(tokens.flatten(1).mean(0))
@@ -57,18 +62,26 @@ class Projection(nn.Module):
         x = self.centred(tokens)
         kernel = unit_kernel(x)
         dual = ridge_weights(kernel, y, penalty)
-        main = torch.linalg.svd(kernel @ dual, full_matrices=False).Vh[: len(self.mix.weight)]
+        leading = torch.linalg.svd(kernel @ dual, full_matrices=False).Vh[: len(self.mix.weight)]
         self.mix.weight.zero_()
         self.out.weight.zero_()
-        r = len(main)
-        self.mix.weight[:r] = (dual @ main.T).float().T @ x
-        self.out.weight[:, :r] = main.T.float()
+        rank = len(leading)
+        self.mix.weight[:rank] = (dual @ leading.T).float().T @ x
+        self.out.weight[:, :rank] = leading.T.float()
 
 # %% ../../nbs/02d_projection.ipynb #1abafded
 class Bridge(nn.Module):
-    "The adaptor between encoders and LLM: a linear map and a low-rank nonlinear correction, zero at the start. (B, L, D_q) -> (B, L, D_llm)."
+    """The adaptor between encoders and LLM. (B, L, D_q) -> (B, L, D_llm).
 
-    def __init__(self, dim_query: int, dim_llm: int, hidden: int = 128):
+    A linear map and a low-rank nonlinear correction, zero at the start.
+    """
+
+    def __init__(
+        self,
+        dim_query: int,  # D_q
+        dim_llm: int,  # D_llm
+        hidden: int = 128,  # rank of the correction
+    ):
         super().__init__()
         self.linear = nn.Linear(dim_query, dim_llm)
         self.down = nn.Linear(dim_query, hidden)
@@ -76,6 +89,9 @@ class Bridge(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, L, D_q) -> (B, L, D_llm)
+    def forward(
+        self,
+        x: Tensor,  # (B, L, D_q)
+    ) -> Tensor:  # (B, L, D_llm)
         "Embeddings for the places of the video in the prompt."
         return self.linear(x) + self.up(F.gelu(self.down(x)))

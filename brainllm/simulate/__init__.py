@@ -11,19 +11,19 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     films=(
-        'RIM Pen background Body BODIES Pose joints draw_person POSES draw_props SKINS HAIRS TROUSERS render '
+        'RIM BODIES POSES SKINS HAIRS TROUSERS Pen background Body Pose joints draw_person draw_props render '
         'write_mp4 read_mp4 motion_energy'
     ),
     design='TAIL LAYOUTS study_file subjects slots run_volumes design_study',
     brains=(
-        'workers components drives brain_grid smooth_field REGIONS region_profiles displacement tuning '
-        'networks hrf design_matrix NOISE FWHM NETWORK_RHO ar1 kernel_sd core_noise drift_cosines head_motion '
-        'framewise_displacement artefacts ESTIMATORS single_trial ncsnr'
+        'REGIONS NOISE FWHM NETWORK_RHO ESTIMATORS workers components drives brain_grid smooth_field '
+        'region_profiles displacement networks tuning hrf design_matrix ar1 kernel_sd core_noise '
+        'drift_cosines head_motion framewise_displacement artefacts single_trial ncsnr'
     ),
     write=(
-        'write_nifti noiseless write_run write_confounds load_truth load_drives write_tables write_subject '
-        'write_study'
+        'write_nifti load_truth load_drives run_drives noiseless write_run write_confounds write_tables '
+        'write_subject write_study'
     ),
     observer='whitened prewhiten run_evidence ideal_observer',
-    made='made_surface made_models MADE_VERTEX made_confounds write_made_had',
+    made='MADE_VERTEX made_surface made_models made_confounds write_made_had',
 )

@@ -11,17 +11,17 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     grayordinates=(
-        'grayordinate_mm Placement voxel_of place SURFACES CORTEX subject_surfaces ciftify_runs '
-        'store_grayordinates to_voxels'
+        'SURFACES CORTEX grayordinate_mm Placement StudyGrid voxel_of place to_voxels fetch_advice '
+        'subject_surfaces ciftify_runs place_subjects one_tr fill_store store_grayordinates'
     ),
-    betas='beta_files match_maps check_labels read_betas store_betas',
+    betas='beta_files match_maps check_labels read_betas store_betas store_maps',
     mosaic=(
         'MOSAIC_TEST GRAYORDINATES clip_key open_mosaic mosaic_group match_betas read_map mosaic_mm '
         'store_mosaic'
     ),
     register=(
-        'Registration load_registration mean_brain pull dice mutual_information find_affine repaint find_warp '
-        'jacobian mirrored judge register_subject register_study'
+        'Registration load_registration Template load_template mean_brain pull dice mutual_information '
+        'find_affine repaint find_warp jacobian mirrored judge register_subject measure_fit register_study'
     ),
     study='SOURCES store_study store_volumes',
 )

@@ -13,9 +13,9 @@ from pathlib import Path
 from ..core import DataError, progress
 from ..data.files import missing_file, read_cifti, Run
 from ..data.grid import mni_grid
-from .grayordinates import CORTEX, _fetch, _fill, _one_tr, grayordinate_mm, place, subject_surfaces
-from .grayordinates import to_voxels
-from .betas import _beta_row
+from .grayordinates import CORTEX, fetch_advice, fill_store, grayordinate_mm, one_tr, place
+from .grayordinates import StudyGrid, subject_surfaces, to_voxels
+from .betas import store_maps
 
 # %% ../../nbs/10c_mosaic.ipynb #ca4d0e41
 MOSAIC_TEST = (10, 11, 12)  # runs that MOSAIC tests on
@@ -25,14 +25,18 @@ GRAYORDINATES = 91282  # of which the first are the cortex
 _beta_name = re.compile(r'sub-(\w+)_HAD_stimulus-(.+)_phase-(train|test)_rep-(\d+)')
 
 
-def clip_key(clip: str) -> str:  # file name without folder and ending, spaces written as underscores
+def clip_key(
+    clip: str,  # path or file name of a clip
+) -> str:  # file name without folder and ending, spaces written as underscores
     "What a clip is called whatever the convention."
     return re.sub(r'\.mp4$', '', clip.rsplit('/', 1)[-1]).replace(' ', '_')
 
 
 def open_mosaic(
-    had, subject: str, folder=None
-):  # datasets.HAD; where the files lie, or a merged file; None: derivatives/mosaic -> h5py.File
+    had,  # datasets.HAD
+    subject: str,  # '01'
+    folder=None,  # where the files lie, or a merged file; None: derivatives/mosaic
+):  # h5py.File
     "A subject's file. Raises `DataError` without h5py or the file, or for a damaged one."
     folder = had.root / 'derivatives' / 'mosaic' if folder is None else Path(folder)
     path = folder if folder.is_file() else folder / f'sub-{subject}_HAD.hdf5'
@@ -44,10 +48,10 @@ def open_mosaic(
             "brings it and fetches the files"
         ) from None
     if not path.is_file():
+        number = int(subject) if subject.isdigit() else subject
         raise DataError(
             f"{missing_file(path)}. With mosaic-dataset installed: python -c \"import mosaic; "
-            f"mosaic.download({{'HumanActionsDataset': [{int(subject) if subject.isdigit() else subject}]}}, "
-            f"folder='{folder}')\""
+            f"mosaic.download({{'HumanActionsDataset': [{number}]}}, folder='{folder}')\""
         )
     try:
         return h5py.File(path, 'r')
@@ -57,7 +61,10 @@ def open_mosaic(
         ) from None
 
 
-def mosaic_group(file, subject: str):  # h5py.File -> h5py.Group
+def mosaic_group(
+    file,  # h5py.File
+    subject: str,  # '01'
+):  # h5py.Group
     "The betas of a subject's own file, or of files merged by subject. Raises `DataError`."
     for name in (f'sub-{subject}_HAD/betas', 'betas'):
         if name in file and hasattr(file[name], 'keys'): return file[name]
@@ -70,47 +77,68 @@ def mosaic_group(file, subject: str):  # h5py.File -> h5py.Group
 def match_betas(
     names,  # of a file's maps
     trials: list,  # Trial of one subject
-    where,
-) -> dict:  # file, for the message -> {Trial: name of its map}
-    "Which map is of which trial. Raises `DataError` for maps that are missing, double, strange or of the other phase."
+    where,  # the file, for the message
+) -> dict:  # {Trial: name of its map}
+    """Which map is of which trial.
+
+    Raises `DataError` for maps that are missing, double, strange or of the other phase."""
     subject = trials[0].subject
-    known, found = {clip_key(t.clip): t for t in trials}, {}
+    known = {clip_key(t.clip): t for t in trials}
     if len(known) < len(trials):
         raise DataError(
             f"subject {subject}: found {len(trials)} trials of {len(known)} clips, wanted every clip once; betas of "
             "a clip that was repeated cannot be told apart by its name"
         )
+    found = {}
     for name in names:
-        if not (m := _beta_name.fullmatch(name)):
-            raise DataError(
-                f"{where}: found a map {name!r}, wanted sub-{subject}_HAD_stimulus-<clip>_phase-<train or "
-                "test>_rep-<number>"
-            )
-        if m[1] != subject: continue
-        if not (trial := known.get(clip_key(m[2]))):
-            raise DataError(
-                f"{where}: found a map of clip {m[2]!r}, wanted one of the {len(trials)} clips in the events of "
-                f"subject {subject}; are the events complete, and of ds004488?"
-            )
+        trial = _trial_of(name, known, subject, where)
+        if trial is None: continue
         if trial in found:
+            clip = _beta_name.fullmatch(name)[2]
             raise DataError(
-                f"{where}: found two maps of clip {m[2]!r} ({found[trial]}, {name}), wanted one: it was shown once"
+                f"{where}: found two maps of clip {clip!r} ({found[trial]}, {name}), wanted one: it was shown once"
             )
-        if (m[3] == 'test') != (trial.run in MOSAIC_TEST):
-            raise DataError(
-                f"{where}: found {name!r}, wanted the other phase: the events have this clip in run {trial.run}, and "
-                f"runs {MOSAIC_TEST[0]} to {MOSAIC_TEST[-1]} are 'test'"
-            )
+        _check_phase(name, trial, where)
         found[trial] = name
-    if lost := [t for t in trials if t not in found]:
+    lost = [t for t in trials if t not in found]
+    if lost:
         raise DataError(
             f"{where}: found maps of {len(found)} of {len(trials)} trials of subject {subject}, wanted all; the "
             f"first that is missing is of {lost[0].clip!r}, run {lost[0].run}"
         )
     return found
 
+
+def _trial_of(name, known, subject, where):  # None for a map of another subject; known: {clip_key: Trial}
+    parts = _beta_name.fullmatch(name)
+    if not parts:
+        raise DataError(
+            f"{where}: found a map {name!r}, wanted sub-{subject}_HAD_stimulus-<clip>_phase-<train or "
+            "test>_rep-<number>"
+        )
+    if parts[1] != subject: return None
+    trial = known.get(clip_key(parts[2]))
+    if not trial:
+        raise DataError(
+            f"{where}: found a map of clip {parts[2]!r}, wanted one of the {len(known)} clips in the events of "
+            f"subject {subject}; are the events complete, and of ds004488?"
+        )
+    return trial
+
+
+def _check_phase(name, trial, where):  # 'test' are the runs that MOSAIC tests on
+    is_test = _beta_name.fullmatch(name)[3] == 'test'
+    if is_test != (trial.run in MOSAIC_TEST):
+        raise DataError(
+            f"{where}: found {name!r}, wanted the other phase: the events have this clip in run {trial.run}, and "
+            f"runs {MOSAIC_TEST[0]} to {MOSAIC_TEST[-1]} are 'test'"
+        )
+
 # %% ../../nbs/10c_mosaic.ipynb #f7dd570a
-def read_map(group, name: str) -> np.ndarray:  # (91282,) float32, NaN where the file says that there is no beta
+def read_map(
+    group,  # h5py.Group of a subject's maps
+    name: str,  # of the map
+) -> np.ndarray:  # (91282,) float32, NaN where the file says that there is no beta
     "One map. Raises `DataError` for another shape, damage, or the map of another clip."
     data, where = group[name], f"{group.file.filename}, {name}"
     if getattr(data, 'shape', None) != (GRAYORDINATES,) or data.dtype.kind != 'f':
@@ -143,24 +171,17 @@ def read_map(group, name: str) -> np.ndarray:  # (91282,) float32, NaN where the
 
 # %% ../../nbs/10c_mosaic.ipynb #07dbc0a4
 def mosaic_mm(
-    had, subject: str, like=None
-) -> np.ndarray:  # a CIFTI file with the usual grayordinates; None: one of the subject's own -> (91282 or 59412, 3), mm
-    "Where the grayordinates of a subject lie; the cortex alone, where no file with the rest is at hand. Raises `DataError`."
-    home = had.root / 'derivatives' / 'ciftify' / f'sub-{subject}'
-    files = (
-        [Path(like)]
-        if like
-        else [
-            p
-            for kind in ('_Atlas.dtseries.nii', '_beta.dscalar.nii')
-            for p in sorted((home / 'results').glob(f'ses-action01_task-action_*{kind}'))
-            if p.is_file()
-        ]
-    )
+    had,  # datasets.HAD
+    subject: str,  # '01'
+    like=None,  # a CIFTI file with the usual grayordinates; None: one of the subject's own
+) -> np.ndarray:  # (91282 or 59412, 3), mm
+    "Where a subject's grayordinates lie; the cortex alone, where no file with the rest is at hand. Raises `DataError`."
+    folder = had.root / 'derivatives' / 'ciftify' / f'sub-{subject}' / 'results'
+    files = [Path(like)] if like else _own_ciftis(folder)
     if not files:
         raise DataError(
-            f"{home / 'results'}: found no CIFTI file, wanted one to say which vertex each grayordinate is; "
-            f"{_fetch(had, 'betas,surfaces', subject)}"
+            f"{folder}: found no CIFTI file, wanted one to say which vertex each grayordinate is; "
+            f"{fetch_advice(had, 'betas,surfaces', subject)}"
         )
     mm = grayordinate_mm(read_cifti(files[0]), subject_surfaces(had, subject))
     if len(mm) not in (GRAYORDINATES, CORTEX):
@@ -171,68 +192,78 @@ def mosaic_mm(
     return mm
 
 
-def _store_mosaic(group, found, placement, tr, out):  # rows of meta.json
-    names = list(found.items())
-    runs = sorted({t.run for t in found})
+def _own_ciftis(folder):  # series first, since they have all grayordinates
+    series = sorted(folder.glob('ses-action01_task-action_*_Atlas.dtseries.nii'))
+    betas = sorted(folder.glob('ses-action01_task-action_*_beta.dscalar.nii'))
+    return [path for path in (*series, *betas) if path.is_file()]
+
+
+def _read_runs(group, names, placement):  # {Trial: name of its map} -> {run: (trials, V)}
+    subject = next(iter(names)).subject
     maps = {}
-    for n in runs:
-        own = sorted((t.index, name) for t, name in names if t.run == n)
-        if [i for i, _ in own] != list(range(len(own))):
+    for number in sorted({t.run for t in names}):
+        own = sorted((t.index, name) for t, name in names.items() if t.run == number)
+        places = [index for index, _ in own]
+        if places != list(range(len(own))):
             raise DataError(
-                f"subject {names[0][0].subject}, run {n}: found trials {[i for i, _ in own]}, wanted them counted "
-                "from 0 without gaps"
+                f"subject {subject}, run {number}: found trials {places}, wanted them counted from 0 without gaps"
             )
-        maps[n] = to_voxels(placement, np.stack([read_map(group, name)[: len(placement.column)] for _, name in own]))
-    train = [maps[n] for n in runs if n not in MOSAIC_TEST]
+        rows = [read_map(group, name)[: len(placement.column)] for _, name in own]
+        maps[number] = to_voxels(placement, np.stack(rows))
+    return maps
+
+
+def _store_subject(had, subject, folder, names, placement, tr, out):  # rows of meta.json
+    with open_mosaic(had, subject, folder) as file:
+        path = file.filename
+        maps = _read_runs(mosaic_group(file, subject), names, placement)
+    train = [x for number, x in maps.items() if number not in MOSAIC_TEST]
     if not train:
         raise DataError(
-            f"{group.file.filename}: found no map of phase 'train', wanted some: they give each voxel its scale; "
+            f"{path}: found no map of phase 'train', wanted some: they give each voxel its scale; "
             f"name subjects with runs before {MOSAIC_TEST[0]}"
         )
     sd = np.concatenate(train).std(0, ddof=1)
     scale = np.where(sd > 0, sd, 1)
-    return [
-        _beta_row(
-            Run(names[0][0].subject, n, 'action', Path(group.file.filename), None, tr),
-            np.where(sd > 0, x / scale, 0),
-            group.file.filename,
-            int((sd == 0).sum()),
-            out,
-        )
-        for n, x in maps.items()
-    ]
-
-
-def _store_mosaic_file(had, subject, folder, *how):  # rows of meta.json
-    with open_mosaic(had, subject, folder) as f:
-        return _store_mosaic(mosaic_group(f, subject), *how)
+    rows = []
+    for number, x in maps.items():
+        run = Run(subject, number, 'action', Path(path), None, tr)
+        rows.append(store_maps(run, np.where(sd > 0, x / scale, 0), path, int((sd == 0).sum()), out))
+    return rows
 
 
 def store_mosaic(
-    had,
-    out_dir,  # datasets.HAD; folder to fill
-    voxel_mm: int = 3,
-    subjects: list | None = None,  # mm; None: everybody
+    had,  # datasets.HAD
+    out_dir,  # folder to fill
+    voxel_mm: int = 3,  # mm, edge of a voxel
+    subjects: list | None = None,  # None: everybody
     folder=None,  # where MOSAIC's files lie, or one merged file; None: derivatives/mosaic
     like=None,  # a CIFTI file with the usual 91,282 grayordinates; None: one of each subject's own
 ) -> Path:  # the folder: <run>.npy (trials, V) float16 each, mask.npy, meta.json last, kind 'beta'
-    "MOSAIC's betas of HAD, as voxels of MNI space. Raises `DataError` before the work for anything that names and headers show."
+    """MOSAIC's betas of HAD, as voxels of MNI space.
+
+    Raises `DataError` before the work for anything that names and headers show."""
     out, subjects = Path(out_dir), list(subjects or had.subjects)
     shape, affine = mni_grid(voxel_mm)
-    found, points = {}, {}
-    for s in progress(subjects, 'maps and surfaces'):
-        if not (own := [t for t in had.trials() if t.subject == s]):
-            raise DataError(f"subject {s}: found no trials, wanted one of {', '.join(had.subjects)}")
-        with open_mosaic(had, s, folder) as f:
-            found[s] = match_betas(mosaic_group(f, s), own, f.filename)
-        points[s] = mosaic_mm(had, s, like)
-    if len({len(p) for p in points.values()}) > 1:
-        raise DataError(
-            f"found {', '.join(f'{len(p)} grayordinates for subject {s}' for s, p in points.items())}, wanted the "
-            "same for all; fetch the same kind of CIFTI file for everybody, or name one with `like`"
-        )
-    tr = _one_tr({r.bold: r.tr for s in subjects for r in had.runs(s)})
-    *_, places = grid = (shape, affine, *place(points, shape, affine))
-    return _fill(
-        out, 'beta', [(_store_mosaic_file, had, s, folder, found[s], places[s], tr, out) for s in subjects], 1, tr, grid
+    names, points = {}, {}
+    for subject in progress(subjects, 'maps and surfaces'):
+        own = [t for t in had.trials() if t.subject == subject]
+        if not own:
+            raise DataError(f"subject {subject}: found no trials, wanted one of {', '.join(had.subjects)}")
+        with open_mosaic(had, subject, folder) as file:
+            names[subject] = match_betas(mosaic_group(file, subject), own, file.filename)
+        points[subject] = mosaic_mm(had, subject, like)
+    _check_sizes(points)
+    tr = one_tr({run.bold: run.tr for subject in subjects for run in had.runs(subject)})
+    grid = StudyGrid(shape, affine, *place(points, shape, affine))
+    jobs = [(_store_subject, had, s, folder, names[s], grid.places[s], tr, out) for s in subjects]
+    return fill_store(out, 'beta', jobs, 1, tr, grid)
+
+
+def _check_sizes(points):  # subject -> (G, 3)
+    if len({len(mm) for mm in points.values()}) <= 1: return
+    sizes = ', '.join(f'{len(mm)} grayordinates for subject {subject}' for subject, mm in points.items())
+    raise DataError(
+        f"found {sizes}, wanted the same for all; fetch the same kind of CIFTI file for everybody, or name one with "
+        "`like`"
     )

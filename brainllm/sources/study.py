@@ -7,7 +7,7 @@ __all__ = ['SOURCES', 'store_study', 'store_volumes']
 
 # %% ../../nbs/10e_by_name.ipynb #6a4d93c1
 from pathlib import Path
-from ..core import DataError
+from ..core import check_choice, DataError
 from ..data.grid import NATIVE
 from ..data.blocks import store_runs
 from ..datasets.had import HAD
@@ -29,49 +29,46 @@ def store_study(
     dataset,  # HAD, Urgen, or what has .subjects and .runs
     source: str,  # one of SOURCES
     out_dir,  # folder to fill
-    voxel_mm: int | None = 3,  # edge of a voxel of the MNI grid; None: the grid that the volumes have
-    subjects: list | None = None,
-    workers: int = 2,  # None: everybody
+    voxel_mm: int | None = 3,  # mm, edge of a voxel of the MNI grid; None: the grid that the volumes have
+    subjects: list | None = None,  # None: everybody
+    workers: int = 2,  # threads
     register: bool = False,  # native volumes: find each person's way to MNI space with dipy
     derivatives: bool = True,  # series: regress out the motion parameters' derivatives too
 ) -> Path:  # the folder, for `RunStore`
     "Store a study's brains from one of its sources, all with the same blocks. Raises `DataError`."
-    if source not in SOURCES:
-        raise DataError(f"source: found {source!r}, wanted one of {', '.join(SOURCES)}")
-    if source != 'volume' and not isinstance(dataset, HAD):
+    check_choice(source, SOURCES, 'source')
+    if source == 'volume': return store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives)
+    if not isinstance(dataset, HAD):
         raise DataError(
             f"source {source!r}: found {dataset}, wanted a study in HAD's layout, which alone has "
             "derivatives/ciftify; take the source 'volume'"
         )
-    if source != 'volume' and (register or voxel_mm is None):
+    if register or voxel_mm is None:
         raise DataError(
             f"source {source!r}: found register={register}, voxel_mm={voxel_mm}; grayordinates lie in MNI space "
             "already and need a size of voxels; leave register out and give voxel_mm"
         )
-    if source == 'ciftify':
-        return store_grayordinates(dataset, out_dir, voxel_mm, subjects, derivatives, workers)
     if source == 'beta': return store_betas(dataset, out_dir, voxel_mm, subjects, workers)
     if source == 'mosaic': return store_mosaic(dataset, out_dir, voxel_mm, subjects)
-    return store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives)
+    return store_grayordinates(dataset, out_dir, voxel_mm, subjects, derivatives, workers)
 
 
-def store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, derivatives) -> Path:  # as `store_study`
+def store_volumes(
+    dataset,  # what has .subjects and .runs
+    out_dir,  # folder to fill
+    voxel_mm: int | None,  # mm; None: the grid that the volumes have
+    subjects: list | None,  # None: everybody
+    workers: int,  # threads
+    register: bool,  # find each person's way to MNI space
+    derivatives: bool,  # regress out the motion parameters' derivatives too
+) -> Path:  # the folder
     "Volumes; `store_runs` refuses native ones unless they are registered here. Raises `DataError`."
-    spaces = {
-        s: {r.space for task in ('action', 'rest') for r in dataset.runs(s, task)} for s in subjects or dataset.subjects
-    }
-    native = [s for s, own in spaces.items() if own & set(NATIVE)]
-    if register and not native:
-        raise DataError(
-            "register: found True and no volumes in native space "
-            f"({', '.join(sorted(set().union(*spaces.values()))) or 'none at all'}), wanted some; leave register out"
-        )
-    if register and (mixed := [s for s in native if len(spaces[s]) > 1]):
-        raise DataError(
-            f"subject {mixed[0]}: found volumes in "
-            f"{' and '.join(sorted(k or 'native space' for k in spaces[mixed[0]]))}, wanted one space; name it when "
-            "opening the study"
-        )
+    spaces = {subject: _spaces_of(dataset, subject) for subject in subjects or dataset.subjects}
+    native = [subject for subject, own in spaces.items() if own & set(NATIVE)]
+    to_native = None
+    if register:
+        _check_native(spaces, native)
+        to_native = register_study(dataset, Path(out_dir) / 'registration', native)
     return store_runs(
         dataset,
         out_dir,
@@ -79,5 +76,24 @@ def store_volumes(dataset, out_dir, voxel_mm, subjects, workers, register, deriv
         derivatives=derivatives,
         workers=workers,
         voxel_mm=voxel_mm,
-        to_native=register_study(dataset, Path(out_dir) / 'registration', native) if register else None,
+        to_native=to_native,
     )
+
+
+def _spaces_of(dataset, subject):
+    return {run.space for task in ('action', 'rest') for run in dataset.runs(subject, task)}
+
+
+def _check_native(spaces, native):  # subject -> spaces; those with native volumes: there are some, each of one space
+    if not native:
+        every = ', '.join(sorted(set().union(*spaces.values())))
+        raise DataError(
+            f"register: found True and no volumes in native space ({every or 'none at all'}), wanted some; leave "
+            "register out"
+        )
+    mixed = [subject for subject in native if len(spaces[subject]) > 1]
+    if mixed:
+        names = ' and '.join(sorted(space or 'native space' for space in spaces[mixed[0]]))
+        raise DataError(
+            f"subject {mixed[0]}: found volumes in {names}, wanted one space; name it when opening the study"
+        )

@@ -12,20 +12,22 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     experiment='Experiment open_experiment',
     frozen='FrozenModels',
-    study='READERS FILES Study by_clip simulate_study see_clips clean_study',
+    study='READERS FILES by_clip simulate_study see_clips clean_study Study',
     teacher=(
         'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
         'load_video answers_origin answer_trials clip_timing'
     ),
     pretrained=(
-        'new_encoder held_out build_parcels load_parcels PUBLISHED_ENCODERS encoder_size copy_blocks '
+        'PUBLISHED_ENCODERS new_encoder held_out build_parcels load_parcels encoder_size copy_blocks '
         'load_published_blocks initialise_encoder build_pretrained load_pretrained'
     ),
     stage1=(
-        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens projection_on_host token_kernel '
-        'folds start_projection token_identification finish_projection brain_tokens train_stage1 build_stage1 '
-        'new_stage1 load_stage1'
+        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens projection_on_host '
+        'token_kernel folds start_projection token_identification finish_projection brain_tokens train_stage1 '
+        'build_stage1 new_stage1 load_stage1'
     ),
-    stage2='draw_questions build_answers teacher_answers Stage2 Adaptation tune build_stage2 load_stage2',
+    stage2=(
+        'draw_questions build_answers teacher_answers Stage2 Adaptation tune build_stage2 load_stage2'
+    ),
     card='START VALUES CLIPS ENCODER_LICENCES NOTE card_scores find_scores card_facts assemble',
 )
