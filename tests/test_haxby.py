@@ -8,7 +8,7 @@ from brainllm.core import read_jsonl
 from brainllm.store import file_hash
 from brainllm.presets import get_preset
 from brainllm.datasets.haxby import CATEGORIES, HaxbySlice
-from brainllm.haxby import ROWS, decode_fold, decode_folds, HaxbyExperiment
+from brainllm.haxby import ROWS, decode_fold, decode_folds, open_haxby
 
 SMALL = dict(
     video__llm='tiny',
@@ -41,8 +41,8 @@ def relabelled(folder: Path, run: int) -> HaxbySlice:  # run counted from 1
 
 
 def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
-    first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
-    second.dataset = relabelled(tmp_path / 'moved', 5)
+    first, second = (open_haxby(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    vars(second.study)['dataset'] = relabelled(tmp_path / 'moved', 5)
     for experiment in (first, second):
         experiment.folder.mkdir(parents=True)
         decode_fold(experiment, 5, experiment.folder)
@@ -57,8 +57,8 @@ def test_what_the_left_out_run_showed_reaches_nothing_that_is_trained(tmp_path):
 
 
 def test_a_label_of_a_training_run_does_reach_it(tmp_path):
-    first, second = (HaxbyExperiment(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
-    second.dataset = relabelled(tmp_path / 'moved', 6)
+    first, second = (open_haxby(get_preset('haxby', **SMALL), out=tmp_path / name) for name in ('first', 'second'))
+    vars(second.study)['dataset'] = relabelled(tmp_path / 'moved', 6)
     for experiment in (first, second):
         experiment.folder.mkdir(parents=True)
         decode_fold(experiment, 5, experiment.folder)
