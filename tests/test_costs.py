@@ -7,7 +7,7 @@ from brainllm.evaluate.costs import seen_tokens, TRAINED_IN
 from brainllm.video.small import video_tokens
 from brainllm.losses import clip_loss, l2l1_loss
 from brainllm.stages.experiment import open_experiment
-from brainllm.stages.stage1 import VideoAligner
+from brainllm.stages.stage1 import new_stage1
 from brainllm.stages.stage2 import Stage2
 
 
@@ -18,7 +18,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def real(run):
-    return VideoAligner(run)
+    return new_stage1(run.study, run.models, run.store, run.seed)
 
 
 def components(run, device='meta'):

@@ -10,9 +10,6 @@ from brainllm.store import file_hash
 from brainllm.presets import PRESETS, get_preset
 from brainllm.captions import clip_texts
 from brainllm.stages.experiment import open_experiment
-from brainllm.stages.teacher import load_video
-from brainllm.stages.stage1 import load_stage1
-from brainllm.stages.stage2 import load_stage2
 from brainllm.evaluate.result import table
 from brainllm.evaluate.pipeline import reproduce
 
@@ -96,15 +93,15 @@ def test_other_ways_to_hold_out(had, own, tmp_path):
     )
     few = open_experiment(measured('had', had, subjects=('01', '03', '04'), targets=('03',)), out=tmp_path)
     assert (
-        few.subjects == ['01', '03', '04']
-        and few.split.subjects == ['01', '04']
-        and {r['subject'] for r in few.series.runs} == {'01', '03', '04'}
+        few.study.subjects == ['01', '03', '04']
+        and few.study.split.subjects == ['01', '04']
+        and {r['subject'] for r in few.study.series.runs} == {'01', '03', '04'}
     )
 
 
 def test_another_split_never_gets_the_models_of_the_first(tmp_path):
     first = open_experiment('tiny-urgen', out=tmp_path)
-    seen = load_stage2(first)
+    seen = first.stage2
     for changes in (dict(study__hold_out=('007_F.avi',)), dict(study__targets=('01', '03'))):
         run = open_experiment(get_preset('tiny-urgen', **changes), out=tmp_path)
         two = run.stage2
@@ -122,7 +119,7 @@ def test_what_changed_on_disk_is_built_again(had, tmp_path):
     out = tmp_path / 'runs'
     preset = measured('had', root)
     first = open_experiment(preset, out=out)
-    before = first.series.folder
+    before = first.study.series.folder
     assert open_experiment(preset, out=out).study.series.folder == before
     bold = next((root / 'derivatives/fmriprep/sub-01').glob('*task-action_run-1_desc-preproc_bold.nii.gz'))
     other = bold.with_name(bold.name.replace('run-1', 'run-2'))
@@ -183,9 +180,9 @@ def test_captions_with_a_fault(own, tmp_path):
     run = lambda: open_experiment(measured('urgen', root), out=tmp_path / 'runs')
     write_jsonl(file, rows[1:])
     with pytest.raises(DataError, match=f"no line for clip '{rows[0]['clip']}'"):
-        clip_texts(root, run().trials)
+        clip_texts(root, run().study.trials)
     write_jsonl(file, [rows[0] | dict(caption=' ')] + rows[1:])
     with pytest.raises(DataError, match="line 1, field 'caption'"):
-        clip_texts(root, run().trials)
+        clip_texts(root, run().study.trials)
     write_jsonl(file, [{k: v for k, v in r.items() if k != 'answers'} for r in rows])
-    assert set(clip_texts(root, run().trials)[0]['answers'].values()) == {clip_texts(root, run().trials)[0]['caption']}
+    assert set(clip_texts(root, run().study.trials)[0]['answers'].values()) == {clip_texts(root, run().study.trials)[0]['caption']}

@@ -12,10 +12,10 @@ from brainllm.losses import l2l1_loss
 from brainllm.models.encoder import MaskedBrainModel, TemporalBlock, VoxelEncoder
 from brainllm.decoder import BrainLLM
 from brainllm.stages.experiment import open_experiment
-from brainllm.stages.teacher import answer_trials, load_video
-from brainllm.stages.pretrained import load_pretrained
-from brainllm.stages.stage1 import load_stage1, VideoAligner
-from brainllm.stages.stage2 import assemble, draw_questions, load_stage2, teacher_answers
+from brainllm.stages.card import assemble
+from brainllm.stages.stage1 import new_stage1
+from brainllm.stages.stage2 import draw_questions
+from brainllm.stages.teacher import answer_trials
 from brainllm.video.published import answer_clip
 from brainllm.video.checkpoints import published_video_llama
 from brainllm.video.teachers import VideoLLaMATeacher
@@ -179,13 +179,13 @@ def test_video_tokens_and_answers_are_the_published_models(done, weights):
         )[0]
         for t, q in zip(train, [r['question'] for r in rows])
     ]
-    asked = answer_trials(run, video, train, [r['question'] for r in rows[:3]])
+    asked = answer_trials(run.study, run.models, video, train, [r['question'] for r in rows[:3]])
     assert asked == [r['answer'] for r in rows[:3]] and sum(a == b for a, b in zip(asked, exact)) >= 2, (asked, exact)
 
 
 def test_what_stage1_trains(done):
     run, *_ = done
-    model = VideoAligner(run)
+    model = new_stage1(run.study, run.models, run.store, run.seed)
     parts = model.trained()
     assert set(parts) == {'tokenizer', 'brain_adaptors', 'projection', 'temperature', 'video_adaptors'}
     learned = load_file(run.stage1.folder / 'model.safetensors')
@@ -217,16 +217,16 @@ def test_answers_made_elsewhere(done, study, weights, tmp_path):
     assert train <= names
     write_jsonl(tmp_path / 'train.jsonl', [r for r in rows if r['clip'] in train])  # nothing about a target's clip
     there = open_experiment(replace(made, answers=str(tmp_path / 'train.jsonl')), out=tmp_path / 'runs')
-    load_stage2(there)
+    there.stage2
     said = {(r['clip'], r['question']): r['answer'] for r in rows}
     assert all(
         r['answer'] == said[r['clip'], r['question']] and r['file'][0] == 'train.jsonl'
-        for r in read_jsonl(teacher_answers(there) / 'answers.jsonl')
+        for r in read_jsonl(there.answers / 'answers.jsonl')
     )
     with pytest.raises(DataError, match='train.jsonl: no answer about'):
         evaluate_experiment(there)
     with pytest.raises(WallError):
-        answer_trials(there, load_video(there), there.split.test[:1], ['Who?'])
+        answer_trials(there.study, there.models, there.video, there.study.split.test[:1], ['Who?'])
     result, lines = reproduce(replace(made, answers=str(tmp_path / 'all.jsonl')), out=tmp_path / 'runs')
     assert all(l['video'] == said[l['clip'], l['question']] for l in lines)
 
@@ -273,7 +273,7 @@ def test_what_does_not_fit_is_refused(study, weights, tmp_path, changes, error, 
         base = replace(base, **({room: replace(getattr(base, room), **{leaf: v})} if room else {leaf: v}))
     run = open_experiment(base, out=tmp_path)
     with pytest.raises(error, match=words):
-        (load_video if 'video' in words or 'checkpoint' in words or 'large' in words else load_pretrained)(run)
+        run.video if 'video' in words or 'checkpoint' in words or 'large' in words else run.pretrained
 
 
 def test_missing_kinds_are_named(weights, tmp_path):
@@ -297,7 +297,7 @@ def test_steps_follow_the_device_of_the_models(
     done,
 ):  # no accelerator is here: the meta device stands in for one, and refuses tensors that stayed behind
     run, *_ = done
-    model, v = VideoAligner(run).to('meta'), run.preset.video
+    model, v = new_stage1(run.study, run.models, run.store, run.seed).to('meta'), run.preset.video
     bold = run.study.blocks(run.study.split.train[:2]).batch([0, 1])
     features = run.study.clip_features(run.study.split.train[:2])[:]
     x = torch.zeros(2, v.n_query, v.dim)

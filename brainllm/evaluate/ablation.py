@@ -65,7 +65,7 @@ ABLATION_METRICS = ('bertscore_f', 'bleu1', 'bleu2', 'rougeL_f')
 
 def references(opened: OpenBench) -> list[dict]:  # one for each held-out trial, as `OpenBench.rows`
     "What is said of the films of held-out trials, by the teacher and by the captions; made once for all variations."
-    experiment = opened.run
+    experiment = opened.experiment
     inputs = dict(
         video=opened.stage2.stage1.video.folder.name,
         llm=experiment.models.llm_name,
