@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import brainllm
 from brainllm.cli import app, main
-from brainllm.core import write_jsonl
+from brainllm.core import read_jsonl, write_jsonl
 from brainllm.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,11 +105,99 @@ def test_table_prints_a_finished_run(tmp_path, capsys):
     assert all(label in out for label in result['labels'].values())
 
 
-def test_check_finds_what_is_wrong(tmp_path, capsys):
-    (tmp_path / 'study' / 'sub-01').mkdir(parents=True)
-    kept = tmp_path / 'found.json'
-    assert called(['check', str(tmp_path / 'study'), '--kind', 'urgen', '--json', str(kept)]) in (1, 2)
-    assert capsys.readouterr()
+def noted(calls, gives=None):  # a function that notes what it is called with
+    def note(*args, **kw):
+        calls.append((args, kw))
+        return gives
+
+    return note
+
+
+def test_reproduce_hands_every_option_on(monkeypatch):
+    from brainllm.evaluate import pipeline
+
+    made, printed = [], []
+    monkeypatch.setattr(pipeline, 'reproduce', noted(made))
+    monkeypatch.setattr(pipeline, 'print_tables', noted(printed))
+    study = dict(root='r', source='beta', subjects='01,02', targets='02', weights='w', answers='a', device='cuda')
+    words = [word for name, value in study.items() for word in (f'--{name}', value)]
+    assert called(['reproduce', '--preset', 'had', '--seed', '3', '--out', 'o', *words]) == 0
+    assert made == [(('had', 3, 'o'), study)] and printed == [((['--preset', 'had', '--out', 'o'],), {})]
+
+
+def test_ablation_and_controls_hand_every_option_on(monkeypatch, capsys):
+    from brainllm.evaluate import ablation, comparison
+
+    made = []
+    monkeypatch.setattr(ablation, 'ablate', noted(made, 'changed'))
+    monkeypatch.setattr(ablation, 'ablation_table', lambda result: f'table of {result}')
+    monkeypatch.setattr(comparison, 'compare', noted(made, ('compared', 'ours')))
+    monkeypatch.setattr(comparison, 'compare_table', lambda result: f'table of {result}')
+    words = ['--preset', 'tiny', '--out', 'o', '--names', 'as it is, none']
+    assert called(['ablation', '--seeds', '1,2', *words]) == called(['controls', '--seed', '4', *words]) == 0
+    names = ['as it is', 'none']
+    assert made == [(('tiny', [1, 2], 'o', names), {}), (('tiny', 4, 'o', names), {})]
+    assert capsys.readouterr().out == 'table of changed\ntable of compared\nours\n'
+
+
+def test_real_chooses_what_is_run(monkeypatch, capsys):
+    from brainllm import haxby
+    from brainllm.evaluate import ablation
+
+    made = []
+    for name in ('decode_folds', 'starts', 'fold_parts'): monkeypatch.setattr(haxby, name, noted(made, [name]))
+    for name in ('haxby_table', 'starts_table'): monkeypatch.setattr(haxby, name, str)
+    monkeypatch.setattr(ablation, 'ablation_table', str)
+    assert called(['real', '--seed', '5', '--out', 'o']) == called(['real', '--starts', '--out', 'o']) == 0
+    assert called(['real', '--parts', '0,1', '--out', 'o']) == 0
+    assert made == [(('haxby', 5, 'o'), {}), ((), dict(out='o')), (([0, 1], 'o'), {})]
+    assert capsys.readouterr().out.split('\n')[:3] == ['decode_folds', "['starts']", "['fold_parts']"]
+
+
+def test_fetch_hands_every_option_on(monkeypatch):
+    from brainllm.datasets import fetch
+
+    made = []
+    monkeypatch.setattr(fetch, 'fetch_had', noted(made))
+    assert called(['fetch', 'root', '--what', 'betas,stimuli', '--subjects', '1-2']) == 0
+    assert made == [((['betas', 'stimuli'], ['01', '02'], 'root'), {})]
+
+
+def test_check_says_what_is_wrong_and_keeps_it(tmp_path, capsys):
+    study, kept = tmp_path / 'study', tmp_path / 'found.json'
+    for subject in ('01', '02'):
+        (study / f'sub-{subject}' / 'func').mkdir(parents=True)
+        events = study / f'sub-{subject}' / 'func' / f'sub-{subject}_task-action_run-1_events.tsv'
+        events.write_text('onset\tduration\ttrial_type\tstim_file\n2.0\t3.0\twalk\ta.mp4\n')
+    assert called(['check', str(study), '--kind', 'urgen']) == 0
+    (study / 'stimuli').mkdir()
+    assert called(['check', str(study), '--kind', 'urgen', '--deep', '--json', str(kept)]) == 1
+    assert 'a.mp4' in capsys.readouterr().out and 'a.mp4' in kept.read_text()
+
+
+TEACHER = """class Echo:
+    n_frames, size = 0, None
+
+    def __init__(self, word):
+        self.word, self.provenance = word, dict(name='echo', word=word)
+
+    def answer(self, frames, fps, questions, clip='', index=None): return [f'{self.word} {q}' for q in questions]
+"""
+
+
+def test_answer_asks_a_teacher_once(tmp_path, capsys, monkeypatch):
+    (tmp_path / 'films').mkdir()
+    (tmp_path / 'films' / 'a.mp4').write_bytes(b'a film')
+    (tmp_path / 'questions.txt').write_text('What is it?\nWhere is it?\n')
+    (tmp_path / 'lab_teacher.py').write_text(TEACHER)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / 'answers.jsonl'
+    words = ['--clips', str(tmp_path / 'films'), '--questions', str(tmp_path / 'questions.txt'), '--out', str(out)]
+    words = ['answer', *words, '--teacher', 'lab_teacher:Echo', '--set', 'word=yes']
+    assert called(words) == 0 and f'{out}: 2 answers written now, 1 clips' in capsys.readouterr().out
+    assert {'yes What is it?', 'yes Where is it?'} <= {row.get('answer') for row in read_jsonl(out)}
+    assert called(words) == 0 and ': 0 answers written now' in capsys.readouterr().out
+    assert called([*words[:-1], 'word']) == 2 and 'wanted name=value' in capsys.readouterr().err
 
 
 def test_info_says_what_there_is(capsys):
