@@ -1,6 +1,6 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
-#   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03b_run)
+#   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03l_experiment)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
 #   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
@@ -51,26 +51,26 @@ reproduce: $(WHOLE)
 	@mkdir -p _runs/$(PRESET)/notebooks
 	@n=0; for s in $(STAGES); do \
 	  n=$$((n+1)); begin=$$SECONDS; kept=_runs/$(PRESET)/notebooks/$$s.ipynb; \
-	  key="seed $(SEED) $(ROOT) $(SOURCE) $(SUBJECTS) $(TARGETS) $(WEIGHTS) $(ANSWERS) $(DEVICE) $$(cat nbs/$$s.ipynb brainllm/*.py constraints.txt | sha256sum)"; \
+	  key="seed $(SEED) $(ROOT) $(SOURCE) $(SUBJECTS) $(TARGETS) $(WEIGHTS) $(ANSWERS) $(DEVICE) $$(cat nbs/$$s.ipynb $$(find brainllm -name '*.py' | LC_ALL=C sort) constraints.txt | sha256sum)"; \
 	  if [ -f $$kept ] && [ -f _runs/$(PRESET)/result.json ] && [ "$$(cat $$kept.key 2>/dev/null)" = "$$key" ]; then echo "[$$n/4] $$s: nothing that it depends on has changed, so $$kept stands"; continue; fi; \
 	  rm -f $$kept.key; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)" $(STUDY); \
 	  $(BIN)/papermill nbs/$$s.ipynb $$kept -k python3 -p preset $(PRESET) -p seed $(SEED) $(STUDY) \
 	    --no-progress-bar --log-level ERROR --stdout-file - --stderr-file -; \
 	  echo "$$key" > $$kept.key; echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as $$kept"; \
 	done
-	@$(BIN)/python -m brainllm.evaluate --preset $(PRESET)
+	@$(BIN)/python -m brainllm table --preset $(PRESET)
 
 ablation: $(WHOLE)
-	@$(BIN)/python -m $(if $(filter haxby,$(PRESET)),brainllm.haxby --parts,brainllm.ablation --preset $(PRESET) --seeds) $(SEEDS)
+	@$(BIN)/python -m brainllm $(if $(filter haxby,$(PRESET)),real --parts,ablation --preset $(PRESET) --seeds) $(SEEDS)
 
 controls: $(WHOLE)
-	@$(BIN)/python -m brainllm.compare --preset $(PRESET) --seed $(SEED)
+	@$(BIN)/python -m brainllm controls --preset $(PRESET) --seed $(SEED)
 
 real: $(WHOLE)
-	@$(BIN)/python -m brainllm.haxby --seed $(SEED)
+	@$(BIN)/python -m brainllm real --seed $(SEED)
 
 starts: $(WHOLE)
-	@$(BIN)/python -m brainllm.haxby --starts
+	@$(BIN)/python -m brainllm real --starts
 
 test: export OMP_NUM_THREADS := 1
 test: $(WHOLE)

@@ -11,7 +11,7 @@ if not parser.read(here / 'settings.ini', encoding='utf-8'):
 cfg = parser['DEFAULT']
 wanted = (
     'lib_name user version description keywords author author_email license min_python language status audience '
-    'git_url lib_path requirements dev_requirements'
+    'git_url lib_path requirements dev_requirements console_scripts'
 ).split()
 missing = [o for o in wanted if o not in cfg]
 if missing: raise SystemExit(f"settings.ini: missing {', '.join(missing)}")
@@ -41,6 +41,7 @@ setuptools.setup(
     else cfg['description'],
     long_description_content_type='text/markdown',
     packages=setuptools.find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]),
+    package_data={cfg['lib_path']: ['py.typed', '*.pyi', '*/*.pyi']},
     include_package_data=True,
     zip_safe=False,
     install_requires=cfg['requirements'].split(),
@@ -52,5 +53,8 @@ setuptools.setup(
         f"Natural Language :: {cfg['language']}",
         f"Programming Language :: Python :: {cfg['min_python']}",
     ],
-    entry_points={'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"],
+    },
 )

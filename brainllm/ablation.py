@@ -1,5 +1,5 @@
-"The old address of `brainllm.evaluate.ablation`, for `python -m brainllm.ablation`. Written by hand: no notebook exports it."
+"`python -m brainllm.ablation`, the older name of `brainllm ablation`. Written by hand: no notebook exports it."
 
-import runpy
+from brainllm.evaluate.ablation import ablation_main
 
-if __name__ == '__main__': runpy.run_module('brainllm.evaluate.ablation', run_name='__main__', alter_sys=True)
+if __name__ == '__main__': raise SystemExit(ablation_main())

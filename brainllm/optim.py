@@ -11,29 +11,40 @@ import torch
 from torch import Tensor, nn
 
 # %% ../nbs/03a_optim.ipynb #6f6e9c02
-def cosine_lr(step: int, steps: int, warmup: float = 0.1) -> float:  # factor on the learning rate
+def cosine_lr(
+    step: int,  # counted from 0
+    steps: int,  # how many there will be
+    warmup: float = 0.1,  # share of the steps that the rate rises
+) -> float:  # factor on the learning rate
     "Linear warm-up, then half a cosine to zero."
-    w = max(1, int(steps * warmup))
-    return (step + 1) / w if step < w else 0.5 * (1 + math.cos(math.pi * (step - w) / max(1, steps - w)))
+    rising = max(1, int(steps * warmup))
+    if step < rising: return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
-
+# %% ../nbs/03a_optim.ipynb #0614686c
 def adamw(
     params,  # parameters, or groups of them
-    lr: float,
-    steps: int,
+    lr: float,  # the highest rate, at the end of the warm-up
+    steps: int,  # how many there will be
     weight_decay: float = 0.05,
-    **kw,  # optimiser, schedule
-):
+    **kw,  # for torch.optim.AdamW
+) -> tuple:  # optimiser, schedule
     "AdamW with `cosine_lr`."
-    opt = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, **kw)
-    return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: cosine_lr(s, steps))
+    optimiser = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, **kw)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine_lr(step, steps))
 
-
-def descend(loss: Tensor, opt, schedule, clip: float = 1.0) -> float:  # the loss
-    "One step down, gradients clipped to `clip` in all."
-    opt.zero_grad()
+# %% ../nbs/03a_optim.ipynb #2c0a3780
+def descend(
+    loss: Tensor,  # scalar with a gradient
+    optimiser,
+    schedule,  # both from `adamw`
+    clip: float = 1.0,  # longest gradient, all parameters together
+) -> float:  # the loss
+    "One step down."
+    optimiser.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_([p for g in opt.param_groups for p in g['params']], clip)
-    opt.step()
+    parameters = [p for group in optimiser.param_groups for p in group['params']]
+    nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()
     schedule.step()
     return loss.item()

@@ -30,12 +30,12 @@ class MaskedVolumeModel(nn.Module):
         cfg: PretrainConfig,
     ):
         super().__init__()
-        self.tokenizer, self.encoder = tokenizer, encoder
+        self.tokenizer = tokenizer
+        self.encoder = encoder
         self.decoder_embed = nn.Linear(dim, cfg.decoder_dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, cfg.decoder_dim) * 0.02)
-        self.decoder_blocks = nn.ModuleList(
-            [Block(cfg.decoder_dim, cfg.decoder_heads) for _ in range(cfg.decoder_depth)]
-        )
+        blocks = [Block(cfg.decoder_dim, cfg.decoder_heads) for _ in range(cfg.decoder_depth)]
+        self.decoder_blocks = nn.ModuleList(blocks)
         self.decoder_norm = nn.LayerNorm(cfg.decoder_dim)
         self.decoder_pred = nn.Linear(cfg.decoder_dim, tokenizer.in_frames * tokenizer.index.shape[1])
         self.register_buffer('pos', sincos_3d(tokenizer.coords, cfg.decoder_dim), persistent=False)
@@ -43,26 +43,29 @@ class MaskedVolumeModel(nn.Module):
     def forward(
         self,
         bold: Tensor,  # (B, T, X, Y, Z)
-        mask_ratio: float = 0.75,
-        noise=None,  # (B, N)
-    ):  # loss (), pred (B, N, T, P), mask (B, N) with 1 = removed
+        mask_ratio: float = 0.75,  # share of the tokens that is removed
+        noise: Tensor | None = None,  # (B, N), those with the largest are removed; None draws it
+    ) -> tuple:  # loss (), pred (B, N, T, P), mask (B, N) with 1 = removed
         "Mean squared error to the voxels of the removed patches."
         patches = self.tokenizer.patches(bold)
-        noise = torch.rand(patches.shape[:2]) if noise is None else noise
+        if noise is None: noise = torch.rand(patches.shape[:2])
         keep, restore, mask = random_mask(noise, mask_ratio)
-        tokens = gather_tokens(
-            F.linear(patches.flatten(2), self.tokenizer.conv.weight.flatten(1), self.tokenizer.conv.bias), keep
-        )
-        x = self.decoder_embed(self.encoder(tokens, keep))
-        x = (
-            gather_tokens(torch.cat([x, self.mask_token.expand(len(x), restore.shape[1] - x.shape[1], -1)], 1), restore)
-            + self.pos
-        )
-        for b in self.decoder_blocks:
-            x = b(x)
-        pred = self.decoder_pred(self.decoder_norm(x)).unflatten(-1, patches.shape[2:])
+        tokens = gather_tokens(self._embed(patches), keep)
+        pred = self._decode(self.encoder(tokens, keep), restore).unflatten(-1, patches.shape[2:])
         weight = (mask[:, :, None, None] * self.tokenizer.inside[:, None]).expand_as(pred)
-        return ((pred - patches).square() * weight).sum() / weight.sum().clamp(min=1), pred, mask
+        error = (pred - patches).square() * weight
+        return error.sum() / weight.sum().clamp(min=1), pred, mask
+
+    def _embed(self, patches):  # (B, N, T, P) -> (B, N, D), as the tokenizer makes them of whole blocks
+        return F.linear(patches.flatten(2), self.tokenizer.conv.weight.flatten(1), self.tokenizer.conv.bias)
+
+    def _decode(self, x, restore):  # (B, n, D) of the kept tokens, (B, N) places in them -> (B, N, T*P)
+        x = self.decoder_embed(x)
+        missing = self.mask_token.expand(len(x), restore.shape[1] - x.shape[1], -1)
+        x = gather_tokens(torch.cat([x, missing], 1), restore) + self.pos
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x))
 
 # %% ../nbs/03b_pretrain.ipynb #96f76ba0
 def pretrain(
@@ -72,17 +75,36 @@ def pretrain(
     seed: int,
 ) -> list[float]:  # loss at each step
     "Masked brain modelling on unlabelled windows."
-    g = seed_all(seed)
-    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(0.9, 0.95))
+    generator = seed_all(seed)
+    optimiser, schedule = _optimiser(model, cfg)
     losses = []
     for _ in progress(range(cfg.steps), 'masked brain modelling'):
-        batch = windows.batch(torch.randint(len(windows), (cfg.batch,), generator=g).tolist())
-        loss = model(batch, cfg.mask_ratio, torch.rand(len(batch), len(model.pos), generator=g))[0]
-        losses.append(descend(loss, *how, clip=0.8))
+        index = torch.randint(len(windows), (cfg.batch,), generator=generator)
+        batch = windows.batch(index.tolist())
+        noise = torch.rand(len(batch), len(model.pos), generator=generator)
+        loss = model(batch, cfg.mask_ratio, noise)[0]
+        losses.append(descend(loss, optimiser, schedule, clip=0.8))
     return losses
+
+
+def _optimiser(model, cfg):  # -> optimiser, schedule; the betas are those of MinD-Vis
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return adamw(trained, cfg.lr, cfg.steps, betas=(0.9, 0.95))
 
 # %% ../nbs/03b_pretrain.ipynb #e65de74b
 ATLASES = {atlas: parcels for atlas, (*_, parcels) in HCP_FILES.items()}
+
+_SHARED = (  # modules and parameters that both atlases use
+    'patch_embed',
+    'cls_token',
+    'mask_token',
+    'blocks',
+    'norm',
+    'decoder_embed',
+    'decoder_blocks',
+    'decoder_norm',
+    'decoder_pred',
+)
 
 
 class ParcelModel(nn.Module):
@@ -91,147 +113,171 @@ class ParcelModel(nn.Module):
     def __init__(self, dim: int, depth: int, heads: int, mlp_ratio: float, cfg: ParcelConfig):
         super().__init__()
         self.cfg = cfg
-        make = lambda parcels: MaskedBrainModel(
-            parcels * cfg.patch * cfg.patches,
-            cfg.patch,
-            dim,
-            depth,
-            heads,
-            mlp_ratio,
-            cfg.decoder_dim,
-            cfg.decoder_depth,
-            cfg.decoder_heads,
-        )
-        self.models = nn.ModuleDict({a: make(p) for a, p in ATLASES.items()})
+        decoder = (cfg.decoder_dim, cfg.decoder_depth, cfg.decoder_heads)
+        self.models = nn.ModuleDict()
+        for atlas, parcels in ATLASES.items():
+            length = parcels * cfg.patch * cfg.patches
+            self.models[atlas] = MaskedBrainModel(length, cfg.patch, dim, depth, heads, mlp_ratio, *decoder)
         first = self.models['aal2']
-        for m in self.models.values():
-            for name in (
-                'patch_embed',
-                'cls_token',
-                'mask_token',
-                'blocks',
-                'norm',
-                'decoder_embed',
-                'decoder_blocks',
-                'decoder_norm',
-                'decoder_pred',
-            ):
-                setattr(m, name, getattr(first, name))
-            m.pos_embed.requires_grad_(True)
-            m.decoder_pos_embed.requires_grad_(True)
+        for model in self.models.values():
+            for name in _SHARED:
+                setattr(model, name, getattr(first, name))
+            model.pos_embed.requires_grad_(True)
+            model.decoder_pos_embed.requires_grad_(True)
 
     def forward(
         self,
         atlas: str,
         windows: Tensor,  # (B, W, P)
-        noise=None,  # (B, L) -> loss (), pred (B, P, W), mask (B, P, W) with 1 = hidden
-    ):
+        noise: Tensor | None = None,  # (B, L), those with the largest are hidden; None draws it
+    ) -> tuple:  # loss (), pred (B, P, W), mask (B, P, W) with 1 = hidden
         "Masked loss on windows of one atlas."
-        loss, pred, mask = self.models[atlas](windows.transpose(1, 2).flatten(1)[:, None], self.cfg.mask_ratio, noise)
-        return (
-            loss,
-            pred.reshape(len(windows), windows.shape[2], -1),
-            mask.repeat_interleave(self.cfg.patch, 1).view(len(windows), windows.shape[2], -1),
-        )
+        laid_out = windows.transpose(1, 2).flatten(1)  # (B, P*W), parcel by parcel
+        loss, pred, mask = self.models[atlas](laid_out[:, None], self.cfg.mask_ratio, noise)
+        shape = (len(windows), windows.shape[2], -1)
+        return loss, pred.reshape(shape), mask.repeat_interleave(self.cfg.patch, 1).view(shape)
 
-
+# %% ../nbs/03b_pretrain.ipynb #5464c2e9
 def parcel_windows(
     runs: list,  # ParcelRun of one atlas
     length: int,  # volumes
-    stride: int = 1,
+    stride: int = 1,  # volumes from the beginning of one window to that of the next
 ) -> list:  # (series (T, P) tensor, first volume) a window
     "Where windows may be cut."
-    return [(x, v) for x in (torch.from_numpy(r.series) for r in runs) for v in range(0, len(x) - length + 1, stride)]
+    windows = []
+    for run in runs:
+        series = torch.from_numpy(run.series)
+        windows += [(series, first) for first in range(0, len(series) - length + 1, stride)]
+    return windows
 
 
-def cut_parcels(windows: list, index, length: int) -> Tensor:  # (B, W, P)
+def cut_parcels(
+    windows: list,  # of `parcel_windows`
+    index: list,  # which of them
+    length: int,  # W, volumes
+) -> Tensor:  # (B, W, P)
     "Windows as a batch."
-    return torch.stack([windows[i][0][windows[i][1] : windows[i][1] + length] for i in index])
+    cuts = []
+    for i in index:
+        series, first = windows[i]
+        cuts.append(series[first : first + length])
+    return torch.stack(cuts)
 
 
-def pretrain_parcels(model: ParcelModel, runs: list, seed: int) -> list[float]:  # loss at each step
+def _of_atlas(runs, atlas):
+    return [run for run in runs if run.atlas == atlas]
+
+# %% ../nbs/03b_pretrain.ipynb #d2a1c01c
+def pretrain_parcels(
+    model: ParcelModel,
+    runs: list,  # ParcelRun of any atlas
+    seed: int,
+) -> list[float]:  # loss at each step
     "Masked brain modelling on parcels; the atlases take turns by how many windows each has."
-    g, cfg = seed_all(seed), model.cfg
+    generator = seed_all(seed)
+    cfg = model.cfg
     length = cfg.patch * cfg.patches
-    pools = {a: parcel_windows([r for r in runs if r.atlas == a], length) for a in ATLASES}
-    names = [a for a in pools if pools[a]]
-    how = adamw([p for p in model.parameters() if p.requires_grad], cfg.lr, cfg.steps, betas=(0.9, 0.95))
+    windows = {atlas: parcel_windows(_of_atlas(runs, atlas), length) for atlas in ATLASES}
+    names = [atlas for atlas in windows if windows[atlas]]
+    share = torch.tensor([float(len(windows[atlas])) for atlas in names])
+    optimiser, schedule = _optimiser(model, cfg)
     losses = []
-    share = torch.tensor([float(len(pools[a])) for a in names])
     model.train()
     for _ in progress(range(cfg.steps), 'masked modelling of parcels'):
-        a = names[int(torch.multinomial(share, 1, generator=g))]
-        x = cut_parcels(pools[a], torch.randint(len(pools[a]), (cfg.batch,), generator=g).tolist(), length)
-        losses.append(
-            descend(model(a, x, torch.rand(len(x), ATLASES[a] * cfg.patches, generator=g))[0], *how, clip=0.8)
-        )
+        atlas = names[int(torch.multinomial(share, 1, generator=generator))]
+        index = torch.randint(len(windows[atlas]), (cfg.batch,), generator=generator)
+        x = cut_parcels(windows[atlas], index.tolist(), length)
+        noise = torch.rand(len(x), ATLASES[atlas] * cfg.patches, generator=generator)
+        losses.append(descend(model(atlas, x, noise)[0], optimiser, schedule, clip=0.8))
     model.eval()
     return losses
 
 # %% ../nbs/03b_pretrain.ipynb #af776131
-def interpolate_parcels(x: Tensor, hidden: Tensor) -> Tensor:  # (B, P, W), (B, P, W) with 1 = hidden -> (B, P, W)
+def interpolate_parcels(
+    x: Tensor,  # (B, P, W)
+    hidden: Tensor,  # (B, P, W) with 1 = hidden
+) -> Tensor:  # (B, P, W)
     "Linear in time between visible volumes, constant beyond the last; 0 where a parcel shows nothing."
-    out, t = torch.zeros_like(x), np.arange(x.shape[2])
-    for b, p in (~hidden.bool()).any(2).nonzero().tolist():
-        seen = ~hidden[b, p].bool().numpy()
-        out[b, p] = torch.from_numpy(np.interp(t, t[seen], x[b, p].numpy()[seen])).float()
-    return out
+    filled = torch.zeros_like(x)
+    times = np.arange(x.shape[2])
+    visible = ~hidden.bool()
+    for window, parcel in visible.any(2).nonzero().tolist():
+        seen = visible[window, parcel].numpy()
+        series = np.interp(times, times[seen], x[window, parcel].numpy()[seen])
+        filled[window, parcel] = torch.from_numpy(series).float()
+    return filled
 
 
 def conditional_mean(
-    x: Tensor,
-    hidden: Tensor,  # (B, P, W)
+    x: Tensor,  # (B, P, W)
+    hidden: Tensor,  # (B, P, W) with 1 = hidden
     covariance: Tensor,  # (P, P), float64
-    penalty: float,
-    patch: int,
+    penalty: float,  # added to the diagonal
+    patch: int,  # volumes in a patch; holes are the same all through it
 ) -> Tensor:  # (B, P, W)
-    "Ridge from the visible parcels, volume by volume; holes are the same all through a patch."
-    out = torch.zeros_like(x)
-    for b in range(len(x)):
-        for w in range(0, x.shape[2], patch):
-            v = ~hidden[b, :, w].bool()
-            k = covariance[v][:, v] + penalty * torch.eye(int(v.sum()), dtype=covariance.dtype)
-            out[b, :, w : w + patch] = (
-                covariance[:, v] @ torch.linalg.solve(k, x[b, v, w : w + patch].double())
-            ).float()
-    return out
+    "Ridge from the visible parcels, volume by volume."
+    filled = torch.zeros_like(x)
+    for window in range(len(x)):
+        for first in range(0, x.shape[2], patch):
+            volumes = slice(first, first + patch)
+            seen = ~hidden[window, :, first].bool()
+            within = covariance[seen][:, seen] + penalty * torch.eye(int(seen.sum()), dtype=covariance.dtype)
+            weights = torch.linalg.solve(within, x[window, seen, volumes].double())
+            filled[window, :, volumes] = (covariance[:, seen] @ weights).float()
+    return filled
 
-
+# %% ../nbs/03b_pretrain.ipynb #129506c7
 def reconstruction(
     model: ParcelModel,
-    train: list,
-    test: list,  # ParcelRun
+    train: list,  # ParcelRun of those whom the model was trained on
+    test: list,  # ParcelRun of others
     seed: int = 0,
-    penalties=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    penalties: tuple = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
     n: int = 200,  # windows scored, of each atlas
 ) -> dict:  # atlas -> {'people', 'windows', 'penalty', 'mse': {name: mean squared error of hidden values}}
     "Masked reconstruction of held-out people beside what it must beat; the same holes for all."
-    cfg, out = model.cfg, {}
-    length = cfg.patch * cfg.patches
-    for a, parcels in ATLASES.items():
-        draw = lambda runs, s: _holed(model, a, parcel_windows([r for r in runs if r.atlas == a], length, length), n, s)
-        c = torch.from_numpy(np.concatenate([r.series for r in train if r.atlas == a])).double().T.corrcoef()
-        mse = lambda pred, x, h: ((pred - x).square() * h).sum().item() / h.sum().item()
-        x, h, _ = draw(train, seed)
-        penalty = min(penalties, key=lambda p: mse(conditional_mean(x, h, c, p, cfg.patch), x, h))
-        x, h, pred = draw(test, seed + 1)
-        out[a] = dict(
-            people=sorted({r.person for r in test if r.atlas == a}),
-            windows=len(x),
-            penalty=penalty,
-            mse=dict(
-                model=mse(pred, x, h),
-                mean=mse(torch.zeros_like(x), x, h),
-                interpolation=mse(interpolate_parcels(x, h), x, h),
-                ridge=mse(conditional_mean(x, h, c, penalty, cfg.patch), x, h),
-            ),
-        )
-    return out
+    return {
+        atlas: _reconstruct(model, atlas, _of_atlas(train, atlas), _of_atlas(test, atlas), seed, penalties, n)
+        for atlas in ATLASES
+    }
+
+
+def _reconstruct(model, atlas, train, test, seed, penalties, n):  # -> dict, as above, of one atlas
+    patch = model.cfg.patch
+    series = torch.from_numpy(np.concatenate([run.series for run in train])).double()  # (T, P)
+    covariance = series.T.corrcoef()
+    x, hidden, _ = _with_holes(model, atlas, train, n, seed)
+
+    def training_error(penalty):
+        return _hidden_error(conditional_mean(x, hidden, covariance, penalty, patch), x, hidden)
+
+    penalty = min(penalties, key=training_error)
+    new, holes, pred = _with_holes(model, atlas, test, n, seed + 1)
+    fillings = dict(
+        model=pred,
+        mean=torch.zeros_like(new),
+        interpolation=interpolate_parcels(new, holes),
+        ridge=conditional_mean(new, holes, covariance, penalty, patch),
+    )
+    return dict(
+        people=sorted({run.person for run in test}),
+        windows=len(new),
+        penalty=penalty,
+        mse={name: _hidden_error(filled, new, holes) for name, filled in fillings.items()},
+    )
+
+
+def _hidden_error(filled, x, hidden) -> float:  # mean squared error of what was hidden
+    return ((filled - x).square() * hidden).sum().item() / hidden.sum().item()
 
 
 @torch.no_grad()
-def _holed(model, atlas, windows, n, seed):  # x, hidden, pred: (n, P, W)
-    g, length = torch.Generator().manual_seed(seed), model.cfg.patch * model.cfg.patches
-    x = cut_parcels(windows, torch.randperm(len(windows), generator=g)[:n].tolist(), length)
-    _, pred, hidden = model(atlas, x, torch.rand(len(x), ATLASES[atlas] * model.cfg.patches, generator=g))
+def _with_holes(model, atlas, runs, n, seed):  # -> x, hidden, pred, each (n, P, W)
+    generator = torch.Generator().manual_seed(seed)
+    length = model.cfg.patch * model.cfg.patches
+    windows = parcel_windows(runs, length, length)
+    index = torch.randperm(len(windows), generator=generator)[:n]
+    x = cut_parcels(windows, index.tolist(), length)
+    noise = torch.rand(len(x), ATLASES[atlas] * model.cfg.patches, generator=generator)
+    _, pred, hidden = model(atlas, x, noise)
     return x.transpose(1, 2).contiguous(), hidden, pred

@@ -146,9 +146,13 @@ def test_parameters_are_tagged_plain_and_not_exported(books, stem):
     assert all(v is None or isinstance(v, (str, int, float, bool)) for v in values.values())
 
 
+def place(stem):  # the index first, then by number and letter: 2 before 10, 05 before 05a
+    m = re.match(r'(\d+)([a-z]?)_', stem)
+    return (int(m[1]), m[2], stem) if m else (-1, '', stem)
+
+
 def test_sidebar_lists_every_notebook_in_order():
-    number = lambda s: (s != 'index', re.match(r'\d*[a-z]?(?=_)|', s)[0], s)
-    assert SIDEBAR == sorted((p.stem for p in NOTEBOOKS), key=number)
+    assert SIDEBAR == sorted((p.stem for p in NOTEBOOKS), key=place)
     assert yaml.safe_load((ROOT / '_quarto.yml').read_text())['project']['output-dir'] == CFG['doc_path']
 
 

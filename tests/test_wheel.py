@@ -5,6 +5,7 @@ from pathlib import Path
 import shutil
 
 ROOT = Path(__file__).resolve().parent.parent
+FILES = {'.py', '.pyi', '.typed'}
 
 
 def run(*args, **kw):
@@ -47,6 +48,9 @@ def test_wheel_in_a_fresh_environment(tmp_path):
     path, shape = run(python, '-I', '-c', code, cwd=elsewhere).strip().split(' ', 1)
     assert Path(path).resolve() == (site / 'brainllm' / '__init__.py').resolve()
     assert shape == '(2, 27, 32) 0.1.0'
+    shipped = {p.relative_to(site / 'brainllm') for p in (site / 'brainllm').rglob('*') if p.suffix in FILES}
+    assert shipped == {p.relative_to(ROOT / 'brainllm') for p in (ROOT / 'brainllm').rglob('*') if p.suffix in FILES}
+    assert 'reproduce' in run(fresh / 'bin' / 'brainllm', '--help', cwd=elsewhere)
 
 
 def test_wheel_says_what_it_needs(tmp_path):

@@ -36,14 +36,8 @@ def defined(code: str) -> list:  # public names a cell defines, methods as 'Clas
     out = []
     for node in ast.parse(code).body:
         if not isinstance(node, defs) or node.name.startswith('_'): continue
-        out += [
-            node.name,
-            *(
-                f'{node.name}.{n.name}'
-                for n in getattr(node, 'body', [])
-                if isinstance(node, ast.ClassDef) and isinstance(n, defs)
-            ),
-        ]
+        out.append(node.name)
+        if isinstance(node, ast.ClassDef): out += [f'{node.name}.{n.name}' for n in node.body if isinstance(n, defs)]
     return out
 
 
@@ -51,10 +45,9 @@ def heading(code: str) -> str:  # Markdown above exported code: its name as a he
     names = defined(code)
     tops = [n for n in names if '.' not in n]
     marks = [n for n in names if n not in tops or len(tops) > 1]
-    return '\n\n'.join(
-        ([f'### {tops[0]} {{.symbol}}'] if len(tops) == 1 else [])
-        + ([''.join(f'<span id="{n.lower()}"></span>' for n in marks)] if marks else [])
-    )
+    parts = [f'### {tops[0]} {{.symbol}}'] if len(tops) == 1 else []
+    if marks: parts.append(''.join(f'<span id="{n.lower()}"></span>' for n in marks))
+    return '\n\n'.join(parts)
 
 
 def stage(
@@ -75,10 +68,8 @@ def stage(
             elif len(c.source.splitlines()) > 12:
                 c.source = '#| code-fold: true\n#| code-summary: "Helpers"\n' + c.source
         for o in c.get('outputs', []):
-            if o.output_type == 'stream':
-                o.text = last_state(o.text)
-        if c.source.strip():
-            cells.append(c)
+            if o.output_type == 'stream': o.text = last_state(o.text)
+        if c.source.strip(): cells.append(c)
     nb.cells = cells
 
 

@@ -13,46 +13,38 @@ WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: not
 
 
 def tidy(text: str) -> str:  # without what differs from machine to machine, and bars at their last state
-    text = (
-        '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n'))
-        .replace(f'{ROOT}/', '')
-        .replace(sys.prefix, '.venv')
-    )
+    text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n'))
+    text = text.replace(f'{ROOT}/', '').replace(sys.prefix, '.venv')
     return re.sub(re.escape(tempfile.gettempdir()) + r'/tmp\w+', 'tmp', text)
 
 
 def keep_figures(nb, stem: str):  # figures/<notebook>-<n>.png
     "The pictures of a notebook, as files."
     (ROOT / 'figures').mkdir(exist_ok=True)
-    for old in (ROOT / 'figures').glob(f'{stem}-*.png'):
-        old.unlink()
-    pictures = [
-        o['data']['image/png'] for c in nb.cells for o in c.get('outputs', []) if 'image/png' in o.get('data', {})
-    ]
-    for k, p in enumerate(pictures, 1):
-        (ROOT / 'figures' / f'{stem}-{k}.png').write_bytes(base64.b64decode(p))
+    for old in (ROOT / 'figures').glob(f'{stem}-*.png'): old.unlink()
+    outputs = [o for c in nb.cells for o in c.get('outputs', [])]
+    pictures = [o['data']['image/png'] for o in outputs if 'image/png' in o.get('data', {})]
+    for k, picture in enumerate(pictures, 1):
+        (ROOT / 'figures' / f'{stem}-{k}.png').write_bytes(base64.b64decode(picture))
+
+
+def tidy_outputs(cell):
+    "Changes a cell in place: no live bars, no text that differs from machine to machine."
+    if 'outputs' not in cell: return
+    cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
+    for out in cell.outputs:
+        if out.output_type == 'stream': out.text = tidy(out.text)
+        for mime, data in out.get('data', {}).items():
+            if mime.startswith('text/'): out.data[mime] = tidy(data)
 
 
 def run(path: Path):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
-    NotebookClient(
-        nb,
-        timeout=None,
-        kernel_name='python3',
-        resources={'metadata': {'path': str(path.parent)}},
-        coalesce_streams=True,
-        store_widget_state=False,
-    ).execute()
-    for cell in nb.cells:
-        if 'outputs' in cell:
-            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
-        for out in cell.get('outputs', []):
-            if out.output_type == 'stream':
-                out.text = tidy(out.text)
-            for mime, data in out.get('data', {}).items():
-                if mime.startswith('text/'):
-                    out.data[mime] = tidy(data)
+    folder = {'metadata': {'path': str(path.parent)}}
+    settings = dict(timeout=None, kernel_name='python3', coalesce_streams=True, store_widget_state=False)
+    NotebookClient(nb, resources=folder, **settings).execute()
+    for cell in nb.cells: tidy_outputs(cell)
     nb.metadata.pop('language_info', None)
     nbformat.write(nb, path)
     keep_figures(nb, path.stem)
@@ -60,35 +52,26 @@ def run(path: Path):
 
 def keep_results():
     "Copy what runs left under _runs to data/, where pages read it."
-    kept = {
-        f'_runs/{name}/{file}.json': f'data/{to}.json'
-        for name in ('sim-had', 'sim-urgen', 'sim-urgen-unseen', 'haxby')
-        for file, to in dict(
-            result=f'results/{name}',
-            ablation=f'ablation/{name}',
-            compare=f'compare/{name}',
-            starts=f'results/{name}-starts',
-        ).items()
-    }
-    for src, dst in kept.items():
-        if (ROOT / src).exists():
-            (ROOT / dst).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / src, ROOT / dst)
+    files = dict(result='results/{}', ablation='ablation/{}', compare='compare/{}', starts='results/{}-starts')
+    for preset in ('sim-had', 'sim-urgen', 'sim-urgen-unseen', 'haxby'):
+        for name, place in files.items():
+            made, kept = ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json'
+            if not made.exists(): continue
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made, kept)
 
 
 def main(names):
     books = sorted((ROOT / 'nbs').glob('[!_.]*.ipynb'), key=lambda p: (p.stem == 'index', p.stem))
     unknown = set(names) - {p.stem for p in books}
     if unknown:
-        raise SystemExit(
-            f"no notebook called {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in books)}"
-        )
+        there = ', '.join(p.stem for p in books)
+        raise SystemExit(f"no notebook called {', '.join(sorted(unknown))}; there are {there}")
     for path in books:
         if names and path.stem not in names: continue
         begin = time.time()
         print(f'{path.stem}: running', flush=True)
-        if path.stem in ('08_haxby', 'index'):
-            keep_results()
+        if path.stem in ('08_haxby', 'index'): keep_results()
         run(path)
         nbdev_clean(str(path))
         print(f'{path.stem}: {time.time() - begin:.0f} s', flush=True)

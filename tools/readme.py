@@ -12,12 +12,9 @@ def shown(cell) -> list:  # Markdown parts of one cell
     if cell.cell_type == 'markdown': return [cell.source]
     if cell.cell_type != 'code' or re.search(r'^#\|\s*(hide|default_exp)\b', cell.source, re.M):
         return []
-    code = (
-        ''
-        if re.search(r'^#\|\s*echo:\s*false', cell.source, re.M)
-        else re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
-    )
-    parts = [f'```python\n{code}\n```'] if code else []
+    silent = re.search(r'^#\|\s*echo:\s*false', cell.source, re.M)
+    code = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
+    parts = [f'```python\n{code}\n```'] if code and not silent else []
     for out in cell.outputs:
         data = out.get('data', {})
         if 'text/markdown' in data:

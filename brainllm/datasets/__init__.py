@@ -25,6 +25,6 @@ __getattr__, __dir__, __all__ = face(
     fetch='HAD_PARTS read_range fetch_had had_patterns find_downloader',
     check=(
         'CHECKS Finding check_study same_files annex_key check_volumes size_differs grey_files check_grey '
-        'check_main'
+        'print_check check_main'
     ),
 )

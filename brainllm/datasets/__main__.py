@@ -1,5 +1,5 @@
-"`python -m brainllm.datasets`, as it was before this wing had rooms. Written by hand: no notebook exports it."
+"`python -m brainllm.datasets`, the older name of `brainllm fetch` and `brainllm check`. Written by hand."
 
-import runpy
+from brainllm.datasets.check import check_main
 
-runpy.run_module('brainllm.datasets.check', run_name='__main__', alter_sys=True)
+raise SystemExit(check_main())

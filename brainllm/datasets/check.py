@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'Finding', 'check_study', 'same_files', 'annex_key', 'check_volumes', 'size_differs', 'grey_files',
-           'check_grey', 'check_main']
+           'check_grey', 'print_check', 'check_main']
 
 # %% ../../nbs/09g_check.ipynb #dad43b7c
 import math
@@ -409,6 +409,24 @@ def _print_findings(findings):  # a table, or nothing
         print(f'{who:<{width_who}}  {file:<{width_file}}  {what}')
 
 
+def print_check(
+    study,  # of a reader in DATASETS, made with skip=True
+    deep: bool = False,  # also read every value and decode every film
+    source: str = 'all',  # of CHECKS, or 'all'
+    file='',  # keep the findings here too, as JSON
+) -> list:  # of Finding
+    "Look through a study and print a line for each finding."
+    findings = check_study(study, deep, source)
+    _print_findings(findings)
+    if file: write_json(file, [asdict(f) for f in findings])
+    looked = 'values and films looked into' if deep else 'headers and text alone'
+    print(
+        f"{len(study.subjects)} subjects, {len(study.trials())} trials, {looked}: {len(findings) or 'no'} "
+        f"finding{'s' if len(findings) != 1 else ''}"
+    )
+    return findings
+
+
 def check_main(
     argv=None,  # arguments; None: of the command line
 ) -> int:  # 0, or 1 where something is wrong
@@ -419,18 +437,10 @@ def check_main(
             fetch_had(args.what.split(','), read_range(args.subjects), args.root)
             return 0
         study = DATASETS[args.kind](args.root, skip=True)
-        findings = check_study(study, args.deep, args.source)
+        return int(bool(print_check(study, args.deep, args.source, args.json)))
     except DataError as e:
         print(e)
         return 1
-    _print_findings(findings)
-    if args.json: write_json(args.json, [asdict(f) for f in findings])
-    looked = 'values and films looked into' if args.deep else 'headers and text alone'
-    print(
-        f"{len(study.subjects)} subjects, {len(study.trials())} trials, {looked}: {len(findings) or 'no'} "
-        f"finding{'s' if len(findings) != 1 else ''}"
-    )
-    return int(bool(findings))
 
 # %% ../../nbs/09g_check.ipynb #2ac11ad6
 if __name__ == '__main__' and __spec__: raise SystemExit(check_main())  # a notebook has no __spec__

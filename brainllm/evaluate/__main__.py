@@ -1,5 +1,5 @@
-"`python -m brainllm.evaluate`, as it was before this wing had rooms. Written by hand: no notebook exports it."
+"`python -m brainllm.evaluate`, the older name of `brainllm table`. Written by hand: no notebook exports it."
 
-import runpy
+from brainllm.evaluate.pipeline import print_tables
 
-runpy.run_module('brainllm.evaluate.pipeline', run_name='__main__', alter_sys=True)
+print_tables()

@@ -15,7 +15,10 @@ open_room, __dir__, public = face(
         'Attention Mlp Block sincos_1d sincos_3d BrainEncoder random_mask gather_tokens MaskedBrainModel '
         'TemporalBlock ProjectionHead VoxelEncoder voxel_encoder encoder_from'
     ),
-    ridge='PENALTIES unit_kernel ridge_weights ridge_predict cross_fitted choose_penalty',
+    ridge=(
+        'PENALTIES unit_kernel centred_kernel ridge_weights ridge_predict cross_fitted choose_penalty Ridge '
+        'fit_ridge'
+    ),
     projection='Projection Bridge',
     llm=(
         'IMAGE SYSTEM PROMPTS ENDS render_prompt stop_sequences StopAt tidy_answer PromptedLLM drawing'

@@ -26,7 +26,22 @@ _DEEP = [
     ('PALLIDUM', 297, 260, (19, -5, 0)),
     ('PUTAMEN', 1060, 1010, (26, 3, 1)),
     ('THALAMUS', 1288, 1248, (11, -19, 8)),
-]  # structure, voxels left and right, centre in mm
+]  # structure, voxels left and right, centre of the right one in mm; one in the middle counts as left
+
+_VERTICES = 32492  # of a hemisphere
+
+_CORTEX = dict(left=29696, right=29716)  # vertices that are grey matter
+
+_SHAPE = (91, 109, 91)  # of the MNI grid, 2 mm
+
+_AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+
+
+def _spiral(n):  # (n, 3): points evenly over the unit ball's surface
+    k = np.arange(n) + 0.5
+    polar = np.arccos(1 - 2 * k / n)
+    turn = np.pi * (1 + 5**0.5) * k
+    return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1)
 
 
 @lru_cache
@@ -34,172 +49,209 @@ def _made_mesh(hemi):  # (32492, 3), mm: nilearn's fsaverage between white and p
     from nilearn.datasets import fetch_surf_fsaverage
     from scipy.spatial import cKDTree
 
-    white, pial, ball = (
-        np.asarray(nib.load(fetch_surf_fsaverage('fsaverage5')[f'{k}_{hemi}']).agg_data('pointset'))
-        for k in ('white', 'pial', 'sphere')
-    )
-    k = np.arange(32492) + 0.5
-    polar, turn = np.arccos(1 - 2 * k / 32492), np.pi * (1 + 5**0.5) * k
-    far, near = cKDTree(ball / np.linalg.norm(ball, axis=1, keepdims=True)).query(
-        np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1), 3
-    )
-    w = 1 / (far + 1e-6)
-    return (((white + pial) / 2)[near] * (w / w.sum(1, keepdims=True))[..., None]).sum(1)
+    mesh = fetch_surf_fsaverage('fsaverage5')
+    kinds = ('white', 'pial', 'sphere')
+    white, pial, ball = (np.asarray(nib.load(mesh[f'{k}_{hemi}']).agg_data('pointset')) for k in kinds)
+    unit = ball / np.linalg.norm(ball, axis=1, keepdims=True)
+    far, near = cKDTree(unit).query(_spiral(_VERTICES), 3)
+    weight = 1 / (far + 1e-6)
+    weight = weight / weight.sum(1, keepdims=True)
+    return (((white + pial) / 2)[near] * weight[..., None]).sum(1)
 
 
-def made_surface(hemi: str, seed: int = 0, bend_mm: float = 3.0) -> np.ndarray:  # 'left' or 'right' -> (32492, 3), mm
+def made_surface(
+    hemi: str,  # 'left' or 'right'
+    seed: int = 0,  # of the person
+    bend_mm: float = 3.0,
+) -> np.ndarray:  # (32492, 3) float32, mm
     "Midthickness of fsaverage on 32,492 vertices, bent smoothly by a person's own waves."
-    mm, g = _made_mesh(hemi), np.random.default_rng(seed)
-    return (mm + bend_mm * np.sin(mm @ g.normal(0, 1 / 30, (3, 3)) + g.uniform(0, 6.28, 3))).astype(np.float32)
+    mm = _made_mesh(hemi)
+    g = np.random.default_rng(seed)
+    waves = mm @ g.normal(0, 1 / 30, (3, 3)) + g.uniform(0, 6.28, 3)
+    return (mm + bend_mm * np.sin(waves)).astype(np.float32)
+
+
+def _made_cortex(hemi, x):  # brain model of the vertices farthest from the medial wall, at x mm
+    wall = np.linalg.norm(made_surface(hemi, bend_mm=0) - [x, -12, 8], axis=1)
+    vertices = np.sort(np.argsort(wall)[_VERTICES - _CORTEX[hemi] :])
+    return nib.cifti2.BrainModelAxis.from_surface(vertices, _VERTICES, f'Cortex{hemi.title()}')
+
+
+def _deep_places():  # (name, voxels, centre in mm) of the 19 structures
+    places = []
+    for name, left, right, (x, y, z) in _DEEP:
+        if not right:
+            places.append((f'CIFTI_STRUCTURE_{name}', left, [-x, y, z]))
+            continue
+        places.append((f'CIFTI_STRUCTURE_{name}_LEFT', left, [-x, y, z]))
+        places.append((f'CIFTI_STRUCTURE_{name}_RIGHT', right, [x, y, z]))
+    return places
+
+
+def _made_deep():  # brain models of the structures: the voxels nearest to each centre that are still free
+    free = np.ones(_SHAPE, bool)
+    mm = apply_affine(_AFFINE, np.indices(_SHAPE).reshape(3, -1).T)
+    models = []
+    for name, n, centre in _deep_places():
+        far = np.where(free.ravel(), np.linalg.norm(mm - centre, axis=1), np.inf)
+        inside = np.zeros(_SHAPE, bool)
+        inside.flat[np.argpartition(far, n)[:n]] = True
+        free &= ~inside
+        models.append(nib.cifti2.BrainModelAxis.from_mask(inside, name, _AFFINE))
+    return models
 
 
 @lru_cache
 def made_models() -> tuple:  # 59,412 and 91,282 grayordinates
     "Brain models of the real structure: cortex alone, and all."
-    axis = nib.cifti2.BrainModelAxis
-    parts = []
-    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
-    for hemi, n, x in (('left', 29696, -6), ('right', 29716, 6)):
-        wall = np.linalg.norm(made_surface(hemi, bend_mm=0) - [x, -12, 8], axis=1)
-        parts.append(axis.from_surface(np.sort(np.argsort(wall)[32492 - n :]), 32492, f'Cortex{hemi.title()}'))
-    free = np.ones((91, 109, 91), bool)
-    mm = apply_affine(affine, np.indices((91, 109, 91)).reshape(3, -1).T)
-    sides = [
-        (f'CIFTI_STRUCTURE_{s}{side if right else ""}', n, [sign * x, y, z])
-        for s, left, right, (x, y, z) in _DEEP
-        for side, sign, n in (('_LEFT', -1, left), ('_RIGHT', 1, right))
-        if n
-    ]
-    for name, n, centre in sides:
-        far = np.where(free.ravel(), np.linalg.norm(mm - centre, axis=1), np.inf)
-        inside = np.zeros(free.shape, bool)
-        inside.flat[np.argpartition(far, n)[:n]] = True
-        free &= ~inside
-        parts.append(axis.from_mask(inside, name, affine))
-    return parts[0] + parts[1], sum(parts[1:], parts[0])
+    cortex = _made_cortex('left', -6) + _made_cortex('right', 6)
+    return cortex, sum(_made_deep(), cortex)
 
 # %% ../../nbs/11f_made.ipynb #f76b77d4
 MADE_VERTEX = 1234  # grayordinate in the middle of the patch that answers
 
 
-def made_confounds(volumes: int, g) -> str:  # the table
+def made_confounds(
+    volumes: int,
+    g,  # numpy's generator
+) -> str:  # the table
     "Confounds as wide as HAD's, of noise."
-    signals = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz'] + ['csf', 'white_matter', 'global_signal']
-    columns = {
-        f'{s}{k}': g.normal(0, 0.05, volumes)
-        for s in signals
-        for k in ('', '_derivative1', '_power2', '_derivative1_power2')
-    }
-    columns |= dict(
-        csf_wm=g.normal(0, 1, volumes),
-        tcompcor=g.normal(0, 1, volumes),
-        std_dvars=g.uniform(0.9, 1.1, volumes),
-        dvars=g.uniform(20, 30, volumes),
-        framewise_displacement=g.uniform(0.02, 0.2, volumes),
-        rmsd=g.uniform(0.01, 0.1, volumes),
-    )
-    columns |= {
-        f'cosine{k:02d}': np.sqrt(2 / volumes) * np.cos(np.pi * (k + 1) * (np.arange(volumes) + 0.5) / volumes)
-        for k in range(3)
-    }
-    columns |= {f'{a}_comp_cor_{k:02d}': g.normal(0, 1, volumes) for a, n in (('t', 14), ('a', 140)) for k in range(n)}
-    late = [c for c in columns if 'derivative' in c or c in ('std_dvars', 'dvars', 'framewise_displacement', 'rmsd')]
-    rows = [['n/a' if not i and c in late else f'{v[i]:.9g}' for c, v in columns.items()] for i in range(volumes)]
-    return '\n'.join('\t'.join(r) for r in [list(columns), *rows]) + '\n'
+    axes = [f'{a}_{b}' for a in ('trans', 'rot') for b in 'xyz']
+    columns = {}
+    for signal in (*axes, 'csf', 'white_matter', 'global_signal'):
+        for form in ('', '_derivative1', '_power2', '_derivative1_power2'):
+            columns[signal + form] = g.normal(0, 0.05, volumes)
+    columns['csf_wm'] = g.normal(0, 1, volumes)
+    columns['tcompcor'] = g.normal(0, 1, volumes)
+    columns['std_dvars'] = g.uniform(0.9, 1.1, volumes)
+    columns['dvars'] = g.uniform(20, 30, volumes)
+    columns['framewise_displacement'] = g.uniform(0.02, 0.2, volumes)
+    columns['rmsd'] = g.uniform(0.01, 0.1, volumes)
+    for k in range(3):
+        wave = np.cos(np.pi * (k + 1) * (np.arange(volumes) + 0.5) / volumes)
+        columns[f'cosine{k:02d}'] = np.sqrt(2 / volumes) * wave
+    for kind, n in (('t', 14), ('a', 140)):
+        columns |= {f'{kind}_comp_cor_{k:02d}': g.normal(0, 1, volumes) for k in range(n)}
+    lines = ['\t'.join(columns), *(_confound_line(columns, i) for i in range(volumes))]
+    return '\n'.join(lines) + '\n'
 
 
-def write_made_had(
-    root,
-    subjects: int = 2,
-    runs: int = 3,
-    per_run: int = 6,  # folder to fill; trials of a run
-    gap: float = 16.0,
-    volumes: int = 70,
-    tr: float = 2.0,
-    seed: int = 0,  # s from clip to clip
-    kinds=('series', 'betas'),
-) -> HAD:
-    "Write a made study of whole cycles; clip k of class c has amplitude c-(n+1)/2, over n classes."
-    root, n, everything = Path(root), 3 * per_run, made_models()[1]
-    for s in range(1, subjects + 1):
-        home = root / 'derivatives' / 'ciftify' / f'sub-{s:02d}'
-        prep = root / 'derivatives' / 'fmriprep' / f'sub-{s:02d}'
-        func = root / f'sub-{s:02d}' / 'ses-action01' / 'func'
-        [p.mkdir(parents=True) for p in (home / 'results', home / 'standard_fsLR_surface', prep, func)]
-        for hemi in ('left', 'right'):
-            data = nib.gifti.GiftiDataArray(
-                made_surface(hemi, seed + s), intent='NIFTI_INTENT_POINTSET', datatype='NIFTI_TYPE_FLOAT32'
-            )
-            nib.save(
-                nib.GiftiImage(darrays=[data]),
-                home / 'standard_fsLR_surface' / f'sub-{s:02d}.{hemi[0].upper()}.midthickness.32k_fs_LR.surf.gii',
-            )
-        g = np.random.default_rng([seed, s])
-        left = made_surface('left', seed + s)[everything.vertex[:29696]]
-        patch = np.flatnonzero(np.linalg.norm(left - left[MADE_VERTEX], axis=1) < 9)
-        for c in range(1, runs // 3 + 1):
-            order = g.permutation(n)
-            names = [f'v_Class{k + 1:03d}_id_{s:05d}{c:02d}{k:04d}_start_{k}.5_label_1.mp4' for k in range(n)]
-            for third in range(3):
-                run = 3 * (c - 1) + third + 1
-                own = order[third * per_run : (third + 1) * per_run]
-                stem = f'sub-{s:02d}_task-action_run-{run}'
-                (func / f'sub-{s:02d}_ses-action01_task-action_run-{run:02d}_events.tsv').write_text(
-                    'onset\tduration\ttrial_type\tstim_file\n'
-                    + ''.join(
-                        f'{0.1 + gap * i}\t2.0\t{k + 1}.0\tClass{k + 1:03d}/{names[k]}\n' for i, k in enumerate(own)
-                    )
-                )
-                (prep / f'{stem}_desc-preproc_bold.json').write_text(
-                    f'{{"RepetitionTime": {tr:g}, "TaskName": "action"}}'
-                )
-                (prep / f'{stem}_desc-confounds_timeseries.tsv').write_text(made_confounds(volumes, g))
-                if 'series' in kinds:
-                    _write_made_series(
-                        home / 'results' / f'ses-action01_task-action_run-{run}_Atlas.dtseries.nii',
-                        g,
-                        patch,
-                        own - (n - 1) / 2,
-                        [12.1 + gap * i for i in range(per_run)],
-                        volumes,
-                        tr,
-                    )
-            if 'betas' in kinds:
-                _write_made_betas(
-                    home / 'results' / f'ses-action01_task-action_cycle-{c}_beta.dscalar.nii',
-                    g,
-                    patch,
-                    np.arange(n) - (n - 1) / 2,
-                    names,
-                )
-    return HAD(root)
+_FROM_SECOND = ('std_dvars', 'dvars', 'framewise_displacement', 'rmsd')  # have no value in the first volume
 
 
+def _confound_line(columns, i):
+    late = [i == 0 and ('derivative' in name or name in _FROM_SECOND) for name in columns]
+    values = ['n/a' if missing else f'{v[i]:.9g}' for missing, v in zip(late, columns.values(), strict=True)]
+    return '\t'.join(values)
+
+# %% ../../nbs/11f_made.ipynb #9b4e4b3c
 @lru_cache
-def _made_head(n, tr=None):  # all bytes before the data: of a series of n rows, or, without tr, of n betas
+def _cifti_head(n, tr=None):  # all bytes before the data: of a series of n rows, or, without tr, of n betas
     cortex, everything = made_models()
-    axis = cortex if tr is None else everything
-    rows = (
-        nib.cifti2.ScalarAxis([f'category-{k + 1:03d}' for k in range(n)])
-        if tr is None
-        else nib.cifti2.SeriesAxis(0, tr, n, unit='SECOND')
-    )
-    return nib.Cifti2Image(np.zeros((n, len(axis)), np.float32), (rows, axis)).to_bytes()[: -4 * n * len(axis)]
+    if tr is None:
+        axis = cortex
+        rows = nib.cifti2.ScalarAxis([f'category-{k + 1:03d}' for k in range(n)])
+    else:
+        axis = everything
+        rows = nib.cifti2.SeriesAxis(0, tr, n, unit='SECOND')
+    image = nib.Cifti2Image(np.zeros((n, len(axis)), np.float32), (rows, axis))
+    return image.to_bytes()[: -4 * n * len(axis)]
 
 
 def _write_made_series(path, g, patch, amplitudes, onsets, volumes, tr):
     from nilearn.glm.first_level import compute_regressor
 
     x = 1000 + 3 * g.standard_normal((len(made_models()[1]), volumes), dtype=np.float32)
-    answer = compute_regressor(np.array([onsets, [2.0] * len(onsets), amplitudes]), 'glover', tr * np.arange(volumes))[
-        0
-    ][:, 0]
-    x[patch] += 10 * answer.astype(np.float32)
-    path.write_bytes(_made_head(volumes, tr) + x.tobytes())
+    events = np.array([onsets, [2.0] * len(onsets), amplitudes])
+    response, _ = compute_regressor(events, 'glover', tr * np.arange(volumes))
+    x[patch] += 10 * response[:, 0].astype(np.float32)
+    path.write_bytes(_cifti_head(volumes, tr) + x.tobytes())
 
 
 def _write_made_betas(path, g, patch, amplitudes, names):
     x = g.standard_normal((CORTEX, len(names)), dtype=np.float32)
     x[patch] += amplitudes
-    path.write_bytes(_made_head(len(names)) + x.tobytes())
+    path.write_bytes(_cifti_head(len(names)) + x.tobytes())
     path.with_name(path.name.replace('beta.dscalar.nii', 'label.txt')).write_text('\n'.join(names) + '\n')
+
+# %% ../../nbs/11f_made.ipynb #47ba8f91
+def _write_made_surfaces(folder, person, seed):
+    for hemi in ('left', 'right'):
+        points = nib.gifti.GiftiDataArray(
+            made_surface(hemi, seed), intent='NIFTI_INTENT_POINTSET', datatype='NIFTI_TYPE_FLOAT32'
+        )
+        name = f'{person}.{hemi[0].upper()}.midthickness.32k_fs_LR.surf.gii'
+        nib.save(nib.GiftiImage(darrays=[points]), folder / name)
+
+
+def _made_patch(seed):  # (n,) grayordinates within 9 mm of MADE_VERTEX
+    left = made_surface('left', seed)[made_models()[1].vertex[: _CORTEX['left']]]
+    return np.flatnonzero(np.linalg.norm(left - left[MADE_VERTEX], axis=1) < 9)
+
+
+def _made_events(clips, names, gap):  # the table of a run that shows `clips`, rows of `names`
+    lines = ['onset\tduration\ttrial_type\tstim_file\n']
+    for i, k in enumerate(clips):
+        lines.append(f'{0.1 + gap * i}\t2.0\t{k + 1}.0\tClass{k + 1:03d}/{names[k]}\n')
+    return ''.join(lines)
+
+
+def _made_folders(root, person):  # made anew: results, surfaces, fmriprep, func
+    home = root / 'derivatives' / 'ciftify' / person
+    folders = (
+        home / 'results',
+        home / 'standard_fsLR_surface',
+        root / 'derivatives' / 'fmriprep' / person,
+        root / person / 'ses-action01' / 'func',
+    )
+    for folder in folders: folder.mkdir(parents=True)
+    return folders
+
+
+def _made_names(s, cycle, n):  # of the clips of a cycle, one a class
+    return [f'v_Class{k + 1:03d}_id_{s:05d}{cycle:02d}{k:04d}_start_{k}.5_label_1.mp4' for k in range(n)]
+
+
+def _write_made_person(root, s, runs, per_run, gap, volumes, tr, seed, kinds):
+    person = f'sub-{s:02d}'
+    results, surfaces, prep, func = _made_folders(root, person)
+    _write_made_surfaces(surfaces, person, seed + s)
+    g = np.random.default_rng([seed, s])
+    patch = _made_patch(seed + s)
+    n = 3 * per_run
+    amplitudes = np.arange(n) - (n - 1) / 2
+    onsets = [12.1 + gap * i for i in range(per_run)]
+    for cycle in range(1, runs // 3 + 1):
+        order = g.permutation(n)
+        names = _made_names(s, cycle, n)
+        for third in range(3):
+            run = 3 * (cycle - 1) + third + 1
+            clips = order[third * per_run : (third + 1) * per_run]
+            stem = f'{person}_ses-action01_task-action_run-{run:02d}'
+            (func / f'{stem}_events.tsv').write_text(_made_events(clips, names, gap))
+            stem = f'{person}_task-action_run-{run}_desc'
+            (prep / f'{stem}-preproc_bold.json').write_text(f'{{"RepetitionTime": {tr:g}, "TaskName": "action"}}')
+            (prep / f'{stem}-confounds_timeseries.tsv').write_text(made_confounds(volumes, g))
+            if 'series' not in kinds: continue
+            path = results / f'ses-action01_task-action_run-{run}_Atlas.dtseries.nii'
+            _write_made_series(path, g, patch, amplitudes[clips], onsets, volumes, tr)
+        if 'betas' not in kinds: continue
+        path = results / f'ses-action01_task-action_cycle-{cycle}_beta.dscalar.nii'
+        _write_made_betas(path, g, patch, amplitudes, names)
+
+
+def write_made_had(
+    root,  # folder to fill
+    subjects: int = 2,
+    runs: int = 3,  # of a subject; three to a cycle
+    per_run: int = 6,  # trials of a run
+    gap: float = 16.0,  # s from clip to clip
+    volumes: int = 70,  # of a run
+    tr: float = 2.0,  # s
+    seed: int = 0,
+    kinds=('series', 'betas'),
+) -> HAD:
+    "Write a made study of whole cycles; clip k of class c has amplitude c-(n+1)/2, over n classes."
+    for s in range(1, subjects + 1):
+        _write_made_person(Path(root), s, runs, per_run, gap, volumes, tr, seed, kinds)
+    return HAD(root)

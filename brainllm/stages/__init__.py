@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     experiment='Experiment open_experiment',
     frozen='FrozenModels',
-    study='READERS FILES by_clip simulate_study see_clips clean_study Study',
+    study='FILES by_clip simulate_study see_clips clean_study Study',
     teacher=(
         'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
         'load_video answers_origin answer_trials clip_timing'

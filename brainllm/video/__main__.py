@@ -1,5 +1,5 @@
-"`python -m brainllm.video`, as it was before this wing had rooms. Written by hand: no notebook exports it."
+"`python -m brainllm.video`, the older name of `brainllm answer`. Written by hand: no notebook exports it."
 
-import runpy
+from brainllm.video.answers import answer_main
 
-runpy.run_module('brainllm.video.answers', run_name='__main__', alter_sys=True)
+raise SystemExit(answer_main())

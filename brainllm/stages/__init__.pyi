@@ -1,0 +1,6 @@
+# For type checkers and editors, which cannot see through the lazy face of this wing. Written by hand: one line a room.
+from .experiment import *
+from .pretrained import *
+from .stage1 import *
+from .stage2 import *
+from .teacher import *

@@ -1,0 +1,224 @@
+"The command line: every command answers for itself, errors are one line, and the older lines still work."
+
+import json, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+import brainllm
+from brainllm.cli import app, main
+from brainllm.core import read_jsonl, write_jsonl
+from brainllm.presets import PRESETS
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = {
+    'reproduce': 'preset seed out root source subjects targets weights answers device',
+    'table': 'preset out',
+    'controls': 'preset seed out names',
+    'ablation': 'preset seeds out names',
+    'real': 'seed out starts parts',
+    'fetch': 'what subjects',
+    'check': 'kind deep source json',
+    'answer': 'clips questions out teacher set',
+    'info': '',
+}
+OLD = {
+    'evaluate': '--preset --out',
+    'ablation': '--preset --seeds --out --names',
+    'compare': '--preset --seed --out --names',
+    'datasets had': '--what --subjects root',
+    'datasets check': 'root --kind --deep --source --json',
+    'haxby': '--seed --out --starts --parts',
+    'video answer': '--clips --questions --out --teacher --set',
+}
+
+
+def called(argv):  # -> exit code
+    with pytest.raises(SystemExit) as end: main(argv)
+    return end.value.code or 0
+
+
+def shell(*words):
+    return subprocess.run([sys.executable, '-m', *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_command_is_tested_here():
+    assert [command.name for command in app.registered_commands] == list(OPTIONS)
+
+
+@pytest.mark.parametrize('command', OPTIONS)
+def test_help_names_every_option(command, capsys):
+    assert called([command, '--help']) == 0
+    words = capsys.readouterr().out.split()
+    assert {w for w in words if w.startswith('--')} == {f'--{o}' for o in [*OPTIONS[command].split(), 'help']}
+    if command in ('fetch', 'check'): assert 'ROOT' in words
+
+
+def test_help_of_all_is_quick_and_lists_them():
+    found = shell('brainllm', '--help')
+    assert found.returncode == 0 and all(f'\n  {command} ' in found.stdout for command in OPTIONS)
+    code = 'import sys\nfrom brainllm.cli import main\ntry: main(["--help"])\nexcept SystemExit: print(*sys.modules)'
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert not {'torch', 'numpy', 'pandas'} & set(run.stdout.splitlines()[-1].split())
+
+
+WRONG = {
+    'a preset': ['reproduce', '--preset', 'no-such-preset'],
+    'a run': ['table', '--preset', 'no-such-run'],
+    'seeds': ['ablation', '--seeds', '0;1'],
+    'seeds of parts': ['real', '--parts', 'all'],
+    'subjects': ['fetch', 'nowhere', '--subjects', '1-99'],
+    'a study': ['check', 'no-such-folder'],
+    'films': ['answer', '--clips', 'no-such-folder', '--questions', 'q.txt', '--out', 'a.jsonl'],
+    'a control': ['controls', '--preset', 'no-such-preset'],
+}
+
+
+@pytest.mark.parametrize('what', WRONG)
+def test_an_error_is_one_line_and_ends_with_2(what, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert called(WRONG[what]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith('brainllm: ') and err.count('\n') == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistyped_option_ends_with_2(capsys):
+    assert called(['table', '--prest', 'tiny']) == 2 and 'No such option' in capsys.readouterr().err
+    assert called(['check', 'root', '--kind', 'no-such-layout']) == 2
+
+
+def test_other_exceptions_pass(monkeypatch):
+    from brainllm.evaluate import pipeline
+
+    def broken(argv): raise ZeroDivisionError('a fault of ours')
+
+    monkeypatch.setattr(pipeline, 'print_tables', broken)
+    with pytest.raises(ZeroDivisionError): main(['table'])
+
+
+def test_table_prints_a_finished_run(tmp_path, capsys):
+    (tmp_path / 'sim-had').mkdir()
+    shutil.copy(ROOT / 'data' / 'results' / 'sim-had.json', tmp_path / 'sim-had' / 'result.json')
+    result = json.loads((tmp_path / 'sim-had' / 'result.json').read_text())
+    write_jsonl(tmp_path / 'sim-had' / 'texts.jsonl', [{}] * result['trials'])
+    assert called(['table', '--out', str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(label in out for label in result['labels'].values())
+
+
+def noted(calls, gives=None):  # a function that notes what it is called with
+    def note(*args, **kw):
+        calls.append((args, kw))
+        return gives
+
+    return note
+
+
+def test_reproduce_hands_every_option_on(monkeypatch):
+    from brainllm.evaluate import pipeline
+
+    made, printed = [], []
+    monkeypatch.setattr(pipeline, 'reproduce', noted(made))
+    monkeypatch.setattr(pipeline, 'print_tables', noted(printed))
+    study = dict(root='r', source='beta', subjects='01,02', targets='02', weights='w', answers='a', device='cuda')
+    words = [word for name, value in study.items() for word in (f'--{name}', value)]
+    assert called(['reproduce', '--preset', 'had', '--seed', '3', '--out', 'o', *words]) == 0
+    assert made == [(('had', 3, 'o'), study)] and printed == [((['--preset', 'had', '--out', 'o'],), {})]
+
+
+def test_ablation_and_controls_hand_every_option_on(monkeypatch, capsys):
+    from brainllm.evaluate import ablation, comparison
+
+    made = []
+    monkeypatch.setattr(ablation, 'ablate', noted(made, 'changed'))
+    monkeypatch.setattr(ablation, 'ablation_table', lambda result: f'table of {result}')
+    monkeypatch.setattr(comparison, 'compare', noted(made, ('compared', 'ours')))
+    monkeypatch.setattr(comparison, 'compare_table', lambda result: f'table of {result}')
+    words = ['--preset', 'tiny', '--out', 'o', '--names', 'as it is, none']
+    assert called(['ablation', '--seeds', '1,2', *words]) == called(['controls', '--seed', '4', *words]) == 0
+    names = ['as it is', 'none']
+    assert made == [(('tiny', [1, 2], 'o', names), {}), (('tiny', 4, 'o', names), {})]
+    assert capsys.readouterr().out == 'table of changed\ntable of compared\nours\n'
+
+
+def test_real_chooses_what_is_run(monkeypatch, capsys):
+    from brainllm import haxby
+    from brainllm.evaluate import ablation
+
+    made = []
+    for name in ('decode_folds', 'starts', 'fold_parts'): monkeypatch.setattr(haxby, name, noted(made, [name]))
+    for name in ('haxby_table', 'starts_table'): monkeypatch.setattr(haxby, name, str)
+    monkeypatch.setattr(ablation, 'ablation_table', str)
+    assert called(['real', '--seed', '5', '--out', 'o']) == called(['real', '--starts', '--out', 'o']) == 0
+    assert called(['real', '--parts', '0,1', '--out', 'o']) == 0
+    assert made == [(('haxby', 5, 'o'), {}), ((), dict(out='o')), (([0, 1], 'o'), {})]
+    assert capsys.readouterr().out.split('\n')[:3] == ['decode_folds', "['starts']", "['fold_parts']"]
+
+
+def test_fetch_hands_every_option_on(monkeypatch):
+    from brainllm.datasets import fetch
+
+    made = []
+    monkeypatch.setattr(fetch, 'fetch_had', noted(made))
+    assert called(['fetch', 'root', '--what', 'betas,stimuli', '--subjects', '1-2']) == 0
+    assert made == [((['betas', 'stimuli'], ['01', '02'], 'root'), {})]
+
+
+def test_check_says_what_is_wrong_and_keeps_it(tmp_path, capsys):
+    study, kept = tmp_path / 'study', tmp_path / 'found.json'
+    for subject in ('01', '02'):
+        (study / f'sub-{subject}' / 'func').mkdir(parents=True)
+        events = study / f'sub-{subject}' / 'func' / f'sub-{subject}_task-action_run-1_events.tsv'
+        events.write_text('onset\tduration\ttrial_type\tstim_file\n2.0\t3.0\twalk\ta.mp4\n')
+    assert called(['check', str(study), '--kind', 'urgen']) == 0
+    (study / 'stimuli').mkdir()
+    assert called(['check', str(study), '--kind', 'urgen', '--deep', '--json', str(kept)]) == 1
+    assert 'a.mp4' in capsys.readouterr().out and 'a.mp4' in kept.read_text()
+
+
+TEACHER = """class Echo:
+    n_frames, size = 0, None
+
+    def __init__(self, word):
+        self.word, self.provenance = word, dict(name='echo', word=word)
+
+    def answer(self, frames, fps, questions, clip='', index=None): return [f'{self.word} {q}' for q in questions]
+"""
+
+
+def test_answer_asks_a_teacher_once(tmp_path, capsys, monkeypatch):
+    (tmp_path / 'films').mkdir()
+    (tmp_path / 'films' / 'a.mp4').write_bytes(b'a film')
+    (tmp_path / 'questions.txt').write_text('What is it?\nWhere is it?\n')
+    (tmp_path / 'lab_teacher.py').write_text(TEACHER)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / 'answers.jsonl'
+    words = ['--clips', str(tmp_path / 'films'), '--questions', str(tmp_path / 'questions.txt'), '--out', str(out)]
+    words = ['answer', *words, '--teacher', 'lab_teacher:Echo', '--set', 'word=yes']
+    assert called(words) == 0 and f'{out}: 2 answers written now, 1 clips' in capsys.readouterr().out
+    assert {'yes What is it?', 'yes Where is it?'} <= {row.get('answer') for row in read_jsonl(out)}
+    assert called(words) == 0 and ': 0 answers written now' in capsys.readouterr().out
+    assert called([*words[:-1], 'word']) == 2 and 'wanted name=value' in capsys.readouterr().err
+
+
+def test_info_says_what_there_is(capsys):
+    assert called(['info']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f'brainllm {brainllm.__version__}, commit ') and 'threads' in out
+    assert all(f'\n  {name} ' in out for name in PRESETS)
+    pinned = [line.split('==') for line in (ROOT / 'parts.txt').read_text().split()]
+    assert all(any(line.split() == part for line in out.splitlines()) for part in pinned)
+
+
+@pytest.mark.parametrize('line', OLD)
+def test_older_lines_still_work(line):
+    room, *command = line.split()
+    found = shell(f'brainllm.{room}', *command, '--help')
+    assert found.returncode == 0 and found.stdout.startswith(f'usage: python -m brainllm.{room}'), found.stderr
+    assert all(option in found.stdout for option in OLD[line].split())
+
+
+def test_make_hands_its_settings_on():
+    lines = (ROOT / 'Makefile').read_text()
+    for command in ('table --preset $(PRESET)', 'controls --preset $(PRESET) --seed $(SEED)', 'real --seed $(SEED)'):
+        assert f'-m brainllm {command}' in lines
+    assert "find brainllm -name '*.py'" in lines, 'the key of a run covers every room'
