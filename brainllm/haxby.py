@@ -35,7 +35,7 @@ from .table import Table
 from .data.trials import seal, Split, unseal
 from .data.blocks import Blocks, RunStore
 from .models.adaptors import adaptors_off
-from .models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
+from .models.ridge import centred_kernel, fit_ridge
 from .losses import clip_loss, l2l1_loss
 from .video.small import encode
 from .stages.experiment import Experiment, open_experiment
@@ -190,9 +190,7 @@ def window_accuracy(
     groups: list,  # n runs
 ) -> float:
     "How often ridge tells the category of a left-out training run."
-    target = F.one_hot(labels).float()
-    kernel = unit_kernel(x - x.mean(0))
-    said = cross_fitted(kernel, target, groups, choose_penalty(kernel, target, groups))
+    said = fit_ridge(centred_kernel(x), F.one_hot(labels).float(), groups).left_out()
     return (said.argmax(1) == labels).float().mean().item()
 
 
@@ -416,8 +414,8 @@ def ridge_sentences(
     targets: Tensor,  # (8, D) sentence embeddings of the descriptions
 ) -> Tensor:  # (m, 8) cosines about the mean
     "Ridge to sentence embeddings."
-    kernel, cross = unit_kernel(x - x.mean(0), new - x.mean(0))
-    predicted = ridge_predict(kernel, cross, e, choose_penalty(kernel, e, groups))
+    kernel, cross = centred_kernel(x, new)
+    predicted = fit_ridge(kernel, e, groups).predict(cross)
     return F.normalize(predicted, dim=1) @ F.normalize(targets - e.mean(0), dim=1).T
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from ..core import progress
-from ..models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
+from ..models.ridge import Ridge, choose_penalty, unit_kernel
 from ..models.llm import drawing
 from ..video.published import Decoding
 from ..stages.experiment import Experiment
@@ -57,15 +57,12 @@ def write_by_features(bench: SealedBench) -> list:  # m texts
 
 def stretched(
     found: Tensor,  # (m, ...) predictions about the mean of the target, from `ridge_new`
-    kernel: Tensor,  # (n, n) of the training records, from `ridge_new`
-    target: Tensor,  # (n, ...) of the training records
-    groups: list,  # n, whom the penalty leaves out together
-    penalty: float,  # from `ridge_new`
+    ridge: Ridge,  # that made them
 ) -> Tensor:  # (m, ...)
     "Predictions of tokens, stretched about their mean to the spread that tokens have."
-    centre = target.mean(0)
-    left = cross_fitted(kernel, target, groups, penalty) - centre
-    spread = (target - centre).square().sum()
+    centre = ridge.y.mean(0)
+    left = ridge.left_out() - centre
+    spread = (ridge.y - centre).square().sum()
     return centre + found * (spread / left.square().sum().clamp(min=1e-12)).sqrt()
 
 
@@ -74,9 +71,8 @@ def write_by_tokens(bench: SealedBench) -> list:  # m texts
     projection = bench.stage2.stage1.video.llama_proj  # trains when that was not done before
     with torch.no_grad():
         tokens = bench.video_tokens
-        found, kernel, penalty = ridge_new(*bench.maps, tokens, bench.groups)
-        predicted = stretched(found, kernel, tokens, bench.groups, penalty)
-        return bench.say(predicted, projection)
+        found, ridge = ridge_new(*bench.maps, tokens, bench.groups)
+        return bench.say(stretched(found, ridge), projection)
 
 # %% ../../nbs/05h_baselines.ipynb #f047f337
 def best_predicted(left: Tensor, x: Tensor, most: int) -> Tensor:  # (n, V), (n, V) -> numbers of voxels
@@ -107,14 +103,15 @@ def encoding_model(
     "How well texts explain maps, as in Tang et al."
     centre = e.mean(0)
     kernel, basis = unit_kernel(e - centre, torch.eye(e.shape[1]))
-    penalty = choose_penalty(kernel, x[:, :: 1 + x.shape[1] // 2000], groups)  # from some 2000 voxels
-    left = cross_fitted(kernel, x, groups, penalty)
+    some = x[:, :: 1 + x.shape[1] // 2000]  # some 2000 voxels choose the penalty of all
+    ridge = Ridge(kernel, x, groups, choose_penalty(kernel, some, groups))
+    left = ridge.left_out()
     best = best_predicted(left, x, most)
     noise = (x - left)[:, best]
     noise = noise - noise.mean(0)
     sd = noise.std(0) + 1e-6
     noise = noise / sd  # from here on in units of the noise
-    w = ridge_predict(kernel, basis, x, penalty)[:, best] / sd
+    w = ridge.predict(basis)[:, best] / sd
     y = (y - x.mean(0))[:, best] / sd
     whitened = weights_over_noise(w, noise, shrink)
     seen, own = whitened @ y.T, whitened @ w.T  # (D, m), (D, D)

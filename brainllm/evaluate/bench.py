@@ -19,7 +19,7 @@ from ..core import DataError, WallError, check_choice, progress, read_jsonl, wri
 from ..store import Store
 from ..data.trials import unseal
 from ..data.blocks import Blocks, RunStore, Windows
-from ..models.ridge import choose_penalty, ridge_predict, unit_kernel
+from ..models.ridge import Ridge, centred_kernel, fit_ridge
 from ..models.adaptors import adaptors_off
 from ..video.small import encode
 from ..stages.experiment import Experiment
@@ -247,11 +247,11 @@ def ridge_new(
     new: Tensor,  # (m, V) of new ones
     target: Tensor,  # (n, ...)
     groups: list,  # n, whom the penalty leaves out together
-) -> tuple:  # (m, ...) about the mean of the target, kernel (n, n), penalty
+) -> tuple[Tensor, Ridge]:  # (m, ...) about the mean of the target, the regression
     "Kernel ridge regression, and what it says of new records."
-    kernel, cross = unit_kernel(x - x.mean(0), new - x.mean(0))
-    penalty = choose_penalty(kernel, target, groups)
-    return ridge_predict(kernel, cross, target, penalty), kernel, penalty
+    kernel, cross = centred_kernel(x, new)
+    ridge = fit_ridge(kernel, target, groups)
+    return ridge.predict(cross), ridge
 
 
 def ridge_texts(
@@ -264,7 +264,7 @@ def ridge_texts(
     "Ridge to sentence embeddings, then the nearest training caption."
     meanings = torch.as_tensor(embeddings)
     seen, new = (response_maps(b, response) for b in (train, test))
-    found, _, penalty = ridge_new(seen, new, meanings, folds(train.trials))
+    found, ridge = ridge_new(seen, new, meanings, folds(train.trials))
     known = normalize((meanings - meanings.mean(0)).float(), dim=1)
     nearest = (normalize(found.float(), dim=1) @ known.T).argmax(1)
-    return [captions[i] for i in nearest], penalty
+    return [captions[i] for i in nearest], ridge.penalty

@@ -124,14 +124,15 @@ def compare(
         trials=len(rows),
         subjects=subjects,
     )
+    encoder = experiment.models.text
     result |= dict(
         ceiling=choose_ceiling(rows[0]),
-        decoders=scored(rows, about, experiment.models.text),
+        decoders=scored(rows, about, encoder),
         ours=[plain_cells(row) for row in shown.rows],
         header=list(shown.header),
         caption=ours.table().caption,
         limit=group_limit(len(subjects)),
-        signature=score_signature(experiment.models.text),
+        signature=score_signature(encoder),
         **provenance(),
     )
     write_json(experiment.folder / 'compare.json', result)

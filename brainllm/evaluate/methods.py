@@ -43,7 +43,9 @@ def write_again(
     experiment, tokens = bench.experiment, bench.clip_tokens
     video, evaluate = experiment.preset.video, experiment.preset.evaluate
     llm, projection = experiment.models.llm, bench.stage2.stage1.video.llama_proj
-    when = [None if experiment.models.small else clip_timing(experiment.study.dataset.clip_path(t), video) for t in bench.key]
+    when = [None] * len(tokens)
+    if not experiment.models.small:
+        when = [clip_timing(experiment.study.dataset.clip_path(t), video) for t in bench.key]
     with torch.no_grad():
         embedded = projection(tokens.to(projection.weight.device))
         prompts = llm.prompts(embedded, [evaluate.question] * len(tokens), when)

@@ -113,7 +113,7 @@ def build_result(experiment: Experiment, folder: Path):
         opened = OpenBench(bench)
         trials, key = opened.rows(), opened.key
         texts = decode_rows(bench, opened)
-        references = {k: [t[k] for t in trials] for k in ('teacher', 'caption')}
+        references = dict(teacher=[t['teacher'] for t in trials], caption=[t['caption'] for t in trials])
         result = score_texts(experiment, texts, references, key)
     result |= dict(row_order=list(texts), labels={row: ROW_LABELS[row] for row in texts}, floor_row=FLOORS)
     result |= dict(ridge_penalty=bench.nearest[1], **what_was_run(experiment), **provenance())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ADAPTORS', 'Aligner', 'VideoAligner', 'stage1_step', 'epochs', 'free', 'align', 'encoder_tokens',
-           'projection_on_host', 'token_kernel', 'folds', 'start_projection', 'token_identification',
-           'finish_projection', 'brain_tokens', 'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1']
+           'projection_on_host', 'folds', 'start_projection', 'token_identification', 'finish_projection',
+           'brain_tokens', 'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1']
 
 # %% ../../nbs/04_stage1.ipynb #1e24cf89
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..core import PresetError, check_choice, progress, seed_all, write_json
 from ..store import Store
 from ..presets import Preset, Stage1Config
-from ..models.ridge import choose_penalty, cross_fitted, unit_kernel
+from ..models.ridge import centred_kernel, choose_penalty, fit_ridge
 from ..models.projection import Projection
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, adaptor_parameters, add_adaptors
 from ..losses import Temperature, stage1_loss
@@ -199,11 +199,6 @@ def projection_on_host(model: Aligner):
         model.projection.to(device)
 
 
-def token_kernel(tokens: Tensor) -> Tensor:  # (n, N, D) -> (n, n)
-    "Inner products of records about their mean."
-    return unit_kernel(tokens.flatten(1) - tokens.flatten(1).mean(0))
-
-
 def folds(
     trials: list,  # Trial of each record
     most: int = 6,
@@ -222,7 +217,7 @@ def start_projection(
     groups: list,
 ) -> float:  # the penalty
     "Ridge start of the projection; the penalty leaves out one group of records, a training subject, after the other."
-    penalty = choose_penalty(token_kernel(tokens), x, groups)
+    penalty = choose_penalty(centred_kernel(tokens), x, groups)
     model.projection.start(tokens, x, penalty)
     return penalty
 
@@ -248,8 +243,8 @@ def finish_projection(
     groups: list,  # n, who is left out together
 ) -> tuple:  # cross-fitted brain tokens (n, L, D_q) with the gain; what they and the fitted ones are worth
     "Set the gain, and make the brain tokens of training subjects as if they were new."
-    kernel, centre = token_kernel(tokens), x.mean(0)
-    z = cross_fitted(kernel, x, groups, choose_penalty(kernel, x, groups))
+    centre = x.mean(0)
+    z = fit_ridge(centred_kernel(tokens), x, groups).left_out()
     spread = (x - centre).square().sum()
     explained = 1 - (z - x).square().sum() / spread
     model.projection.gain.copy_((spread / (z - centre).square().sum()).sqrt())
