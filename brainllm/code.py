@@ -119,6 +119,7 @@ class Package:
         name = obj.__qualname__.split('.<locals>')[0]
         top = name.split('.')[0]
         if package == self.folder.name and top in self.rooms[room].made: return room, name
+        if package != '__main__': return None
         makers = [r for r, found in self.rooms.items() if top in found.made]
         if len(makers) > 1:
             raise PresetError(
