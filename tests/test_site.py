@@ -105,6 +105,17 @@ def test_nothing_is_fetched_from_elsewhere(site, pages):
     assert not styles
 
 
+def test_links_between_notebooks_name_files():
+    "The site finds a page by its name alone; on the shelf, where notebooks are read as files, the number counts too."
+    stale = []
+    for s in STEMS:
+        for c in nbformat.read(ROOT / 'nbs' / f'{s}.ipynb', 4).cells:
+            if c.cell_type != 'markdown': continue
+            named = re.findall(r'\]\(([^)#:]+\.ipynb)', c.source)
+            stale += [(s, link) for link in named if not (ROOT / 'nbs' / link).exists()]
+    assert not stale
+
+
 def test_equations_are_typeset(pages):
     for s in STEMS:
         nb, p = nbformat.read(ROOT / 'nbs' / f'{s}.ipynb', 4), pages[page(s)]
