@@ -6,24 +6,21 @@ import numpy as np, pytest, torch
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from brainllm import weights
+from brainllm import decoder as room
 from brainllm.models.adaptors import adaptor_layers, adaptor_parameters, AdaptorConfig, adaptors_off, add_adaptors
 from brainllm.models.adaptors import count_parameters
 from brainllm.core import DataError, PartMissing, project_root, write_json
 from brainllm.store import digest, file_hash, Store
 from brainllm.datasets.hcp import HCP_NOTICE
 from brainllm.models.tokenizer import FMRITokenizer
-from brainllm.models.encoder import BrainEncoder, MaskedBrainModel, ShapeError
+from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, ShapeError, VoxelEncoder
 from brainllm.models.projection import Bridge, Projection
 from brainllm.models.llm import PromptedLLM
-from brainllm.decoder import BrainLLM
-from brainllm.models.encoder import encoder_from, VoxelEncoder
 from brainllm.stages.experiment import Experiment
 from brainllm.stages.pretrained import load_pretrained
-from brainllm.decoder import load_decoder, save_decoder
+from brainllm.decoder import BrainLLM, load_decoder, read_decoder, save_decoder
 from brainllm.table import COLUMNS
 from brainllm.weights import load_llm, load_scmbm, prepare
-from brainllm.decoder import read_decoder
 from brainllm.stages.stage2 import _licences, assemble, card_facts, load_stage2
 
 LICENCE = dict(licence='cc-by-4.0')
@@ -481,14 +478,14 @@ def test_the_card_may_be_corrected(whole, decoder, bold, tmp_path):
 
 KILLED = '''import os, signal, sys
 import torch; torch.set_num_threads(1)
-from brainllm import share
+from brainllm import decoder as room
 from brainllm.models import BrainLLM
-model, real = BrainLLM.from_pretrained(sys.argv[1]), share.save_file
+model, real = BrainLLM.from_pretrained(sys.argv[1]), room.save_file
 def half(state, file, **k): real(state, file, **k); os.truncate(file, 2000); die()
 def die(*a, **k): os.kill(os.getpid(), signal.SIGKILL)
 for target in sys.argv[2:]: # each save in a process of its own, killed at the step that the folder is named after
     if not (pid := os.fork()):
-        step = target.rsplit('/', 1)[1]; setattr(share, step, half if step=='save_file' else die); model.save_pretrained(target); os._exit(0)
+        step = target.rsplit('/', 1)[1]; setattr(room, step, half if step=='save_file' else die); model.save_pretrained(target); os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'''
 
 
@@ -548,7 +545,7 @@ def test_what_is_not_a_decoder_is_never_replaced(decoder, whole, light, tmp_path
     def full(*a, **k):
         raise OSError('no space left')
 
-    monkeypatch.setattr(share, 'save_file', full)
+    monkeypatch.setattr(room, 'save_file', full)
     with pytest.raises(OSError, match='no space'):
         save_decoder(decoder, over, LICENCE)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')] and read_decoder(over)

@@ -7,25 +7,18 @@ from pathlib import Path
 import av, numpy as np, pytest, torch
 from safetensors.torch import save_file
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
-from brainllm import models
 from brainllm.core import DataError, PartMissing, read_jsonl
 from brainllm.store import Store
-from brainllm.video.published import answer_clip, Decoding, PublishedVideoLLaMA
-from brainllm.video.checkpoints import check_llm
-from brainllm.video.teachers import FileTeacher, HFTeacher, SmallTeacher, VideoLLaMATeacher
-from brainllm.video.clips import clip_pixels
-from brainllm.video.published import prompt_embeddings
-from brainllm.video.checkpoints import check_vocabulary, load_llama, load_video_llama, read_video_llama
-from brainllm.models.llm import render_prompt
-from brainllm.video.clips import timing
-from brainllm.video.published import write_answers
-from brainllm.video.clips import read_clip
-from brainllm.video.teachers import make_teacher, pooled_tokens, Teacher
+from brainllm.models.llm import render_prompt, tidy_answer
+from brainllm.video import teachers
 from brainllm.video.answers import answer_files, answer_main, AnswerFile, find_clips, read_questions
+from brainllm.video.checkpoints import check_llm, check_vocabulary, load_llama, load_video_llama, read_video_llama
+from brainllm.video.clips import CLIP_MEAN, CLIP_STD, clip_pixels, read_clip, timing
+from brainllm.video.published import answer_clip, BLIP2, count_weights, Decoding, prompt_embeddings
+from brainllm.video.published import PublishedVideoLLaMA, TRAINED_KEYS, video_llama_structure, write_answers
+from brainllm.video.teachers import FileTeacher, HFTeacher, make_teacher, pooled_tokens, SmallTeacher, Teacher
+from brainllm.video.teachers import VideoLLaMATeacher
 from brainllm.weights import prepare
-from brainllm.models.llm import tidy_answer
-from brainllm.video.clips import CLIP_MEAN, CLIP_STD
-from brainllm.video.published import BLIP2, TRAINED_KEYS, count_weights, video_llama_structure
 
 ROOT = Path(__file__).resolve().parent.parent
 D = 32  # widths of ViT and Q-Formers, heads of both, the Q-Former's MLP, its layers, queries
@@ -324,9 +317,9 @@ def test_huggingface_folder_gives_the_same(tmp_path, files):
 
 def test_structure_of_the_7b_model_is_quick_and_small():
     code = '''import re, time; t = time.time() # VmHWM is this process' own; ru_maxrss begins with its parent's
-from brainllm.teachers import *
-m = video_llama_structure(); n = count_parameters
-print(time.time()-t, int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])*1024, n(m, 'vision_model.'), n(m, 'qformer.'), n(m, 'video_qformer.'), n(m, *TRAINED), n(m, 'llm.'), len(m.llm.model.layers))'''
+from brainllm.video.published import *
+m = video_llama_structure(); n = count_weights
+print(time.time()-t, int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])*1024, n(m, 'vision_model.'), n(m, 'qformer.'), n(m, 'video_qformer.'), n(m, *TRAINED_KEYS), n(m, 'llm.'), len(m.llm.model.layers))'''
     out = subprocess.run(
         [sys.executable, '-c', code],
         capture_output=True,
@@ -428,9 +421,9 @@ def test_other_checkpoints_are_refused(tmp_path, files):
 
 
 def llama_folder(folder, vocab=None, name=None, template=None, scale=None, **save):
-    from brainllm.weights import _tiny_tokenizer
+    from brainllm.weights import tiny_tokenizer
 
-    tok = _tiny_tokenizer()
+    tok = tiny_tokenizer()
     torch.manual_seed(0)
     tok.chat_template = template
     llm = LlamaForCausalLM(

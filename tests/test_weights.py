@@ -4,7 +4,6 @@ import numpy as np, onnx, pytest, torch
 from onnx.reference import ReferenceEvaluator
 from brainllm.core import PartMissing
 from brainllm.store import Store
-from brainllm import weights
 from brainllm.weights import PARTS, find_part, load_llm, load_vit, Part, prepare
 
 

@@ -11,7 +11,7 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     clips=(
-        'MEAN STD frame_index read_clip clip_times read_frames dino_tokens keep_features ClipFeatures '
+        'MEAN STD frame_index read_clip clip_times read_frames normalise dino_tokens keep_features ClipFeatures '
         'KeptTokens CLIP_MEAN CLIP_STD squash clip_pixels timing'
     ),
     small='image_tokens video_tokens clip_tokens VideoLLaMA encode answer_clips',

@@ -18,8 +18,12 @@ from .clips import read_clip
 from .teachers import TEACHERS, make_teacher, Teacher
 
 # %% ../../nbs/03j_answers.ipynb #b39dca04
+_ROW_FIELDS = {'clip', 'clip_sha256', 'question', 'answer', 'teacher'}  # of a line, beside commit and versions
+
+
 class AnswerFile:
-    "A JSONL of answers that goes on where it stopped: one line a clip and question, appended whole and synced. Raises `DataError` for lines that are damaged, doubled, made by another teacher, or locked by another process."
+    """A JSONL of answers that goes on where it stopped: one line a clip and question, appended whole and synced.
+    Raises `DataError` for lines that are damaged, doubled, made by another teacher, or locked by another process."""
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class AnswerFile:
                 f"{self.path}: another process is writing this file; wait for it, or give another --out"
             ) from None
 
-    def _cut(self):
+    def _cut(self):  # what stands behind the last end of a line
         data = self.path.read_bytes()
         whole = data.rfind(b'\n') + 1
         if whole < len(data):
@@ -68,45 +72,57 @@ class AnswerFile:
 
     def _check(self):  # -> {(clip, question): row}
         rows = {}
-        for i, r in enumerate(read_jsonl(self.path), 1):
-            if not isinstance(r, dict) or not {'clip', 'clip_sha256', 'question', 'answer', 'teacher'} <= r.keys():
+        for i, row in enumerate(read_jsonl(self.path), 1):
+            if not isinstance(row, dict) or not _ROW_FIELDS <= row.keys():
                 raise DataError(
                     f"{self.path}, line {i}: not a line of answers (clip, clip_sha256, question, answer, teacher); "
                     "give another --out"
                 )
-            was = r['teacher'] if isinstance(r['teacher'], dict) else {}
-            other = [
-                f"{k}: found {was.get(k)!r}, wanted {self.teacher.get(k)!r}"
-                for k in sorted(self.teacher.keys() | was.keys())
-                if self.teacher.get(k) != was.get(k)
-            ]
+            other = self._other_settings(row['teacher'])
             if other:
                 raise DataError(
                     f"{self.path}, line {i}: made with other settings ({'; '.join(other)}); give another --out, or "
                     "go back to those settings"
                 )
-            if (key := (r['clip'], r['question'])) in rows:
-                raise DataError(f"{self.path}, line {i}: {key} is there twice; remove the file and run again")
-            rows[key] = r
+            pair = row['clip'], row['question']
+            if pair in rows:
+                raise DataError(f"{self.path}, line {i}: {pair} is there twice; remove the file and run again")
+            rows[pair] = row
         return rows
 
-    def check_clip(self, clip: str, sha: str):  # name, sha256 of the file
-        "Refuse a clip that is not the one already answered about."
-        for r in self.rows.values():
-            if r['clip'] == clip and r['clip_sha256'] != sha:
+    def _other_settings(self, teacher):  # of a line, where they are not those of this teacher
+        found, wanted = teacher if isinstance(teacher, dict) else {}, self.teacher
+        names = [k for k in sorted(wanted.keys() | found.keys()) if wanted.get(k) != found.get(k)]
+        return [f"{k}: found {found.get(k)!r}, wanted {wanted.get(k)!r}" for k in names]
+
+    def check_clip(
+        self,
+        clip: str,  # name
+        sha: str,  # sha256 of its file
+    ):
+        "Refuse a clip that is not the one already answered about. Raises `DataError`."
+        for row in self.rows.values():
+            if row['clip'] == clip and row['clip_sha256'] != sha:
                 raise DataError(
-                    f"{self.path}: its answers about {clip} are of another film (sha256 {r['clip_sha256'][:12]}, now "
+                    f"{self.path}: its answers about {clip} are of another film (sha256 {row['clip_sha256'][:12]}, now "
                     f"{sha[:12]}); give another --out"
                 )
 
-    def add(self, clip: str, sha: str, question: str, answer: str):
-        "Append one answer; it is on the disk when this returns."
+    def add(
+        self,
+        clip: str,  # name
+        sha: str,  # sha256 of its file
+        question: str,
+        answer: str,
+    ):
+        "Append one answer; it is on the disk when this returns. Raises `DataError` when the disk is full."
         row = dict(clip=clip, clip_sha256=sha, question=question, answer=answer, teacher=self.teacher, **self.made)
         line = (json.dumps(row, sort_keys=True) + '\n').encode()
-        if (n := os.write(self.fd, line)) != len(line):
+        written = os.write(self.fd, line)
+        if written != len(line):
             raise DataError(
-                f"{self.path}: {n} of {len(line)} bytes written, the disk is full; make room and run again: the torn "
-                "line will be cut off"
+                f"{self.path}: {written} of {len(line)} bytes written, the disk is full; make room and run again: the "
+                "torn line will be cut off"
             )
         os.fsync(self.fd)
         self.rows[clip, question] = row
@@ -115,43 +131,43 @@ class AnswerFile:
 FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 
 
-def find_clips(root) -> dict:  # name relative to the folder -> path, in order of names
+def find_clips(
+    root,  # folder
+) -> dict:  # name relative to the folder -> path, in order of names
     "Every film below a folder. Raises `DataError` where there is none."
-    found = {
-        p.relative_to(root).as_posix(): p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file()
-    }
-    if not found:
+    films = [p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file()]
+    if not films:
         raise DataError(f"{root}: found no film, wanted files ending in {', '.join(FILMS)}")
-    return dict(sorted(found.items()))
+    return dict(sorted((p.relative_to(root).as_posix(), p) for p in films))
 
 
-def read_questions(path) -> list:  # of (clip or None for all, question), in order
-    "Questions from a text file, one a line, or from JSONL. Raises `DataError` for an empty file or a question asked twice."
+def read_questions(
+    path,  # *.jsonl, or a text file
+) -> list:  # of (clip or None for all, question), in order
+    "Questions, one a line. Raises `DataError` for an empty file or a question asked twice."
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: found nothing, wanted a file of questions, one a line")
-    rows = (
-        read_jsonl(path)
-        if path.suffix == '.jsonl'
-        else [dict(question=l.strip()) for l in path.read_text().splitlines() if l.strip()]
-    )
-    wrong = next(
-        (
-            i
-            for i, r in enumerate(rows, 1)
-            if not isinstance(r, dict) or not isinstance(r.get('question'), str) or not r['question'].strip()
-        ),
-        None,
-    )
+    rows = read_jsonl(path) if path.suffix == '.jsonl' else _text_questions(path)
+    wrong = [i for i, row in enumerate(rows, 1) if not _is_question(row)]
     if wrong or not rows:
-        raise DataError(
-            f"{path}{f', line {wrong}' if wrong else ''}: found no question, wanted one a line"
-            + (' as {"question": ..., "clip": ... where it is of one clip alone}' if path.suffix == '.jsonl' else '')
-        )
-    out = [(r.get('clip'), r['question']) for r in rows]
-    if len(set(out)) < len(out):
-        raise DataError(f"{path}: {max(out, key=out.count)[1]!r} is there twice; ask it once")
-    return out
+        line = f', line {wrong[0]}' if wrong else ''
+        form = ' as {"question": ..., "clip": ... where it is of one clip alone}' if path.suffix == '.jsonl' else ''
+        raise DataError(f"{path}{line}: found no question, wanted one a line{form}")
+    questions = [(row.get('clip'), row['question']) for row in rows]
+    if len(set(questions)) < len(questions):
+        twice = max(questions, key=questions.count)
+        raise DataError(f"{path}: {twice[1]!r} is there twice; ask it once")
+    return questions
+
+
+def _text_questions(path):
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return [dict(question=line) for line in lines if line]
+
+
+def _is_question(row):
+    return isinstance(row, dict) and isinstance(row.get('question'), str) and bool(row['question'].strip())
 
 
 def answer_files(
@@ -161,32 +177,34 @@ def answer_files(
     out,  # *.jsonl
 ) -> int:  # answers written now
     "Ask a teacher every question about every clip, into an `AnswerFile`. Raises `DataError`."
-    unknown = sorted({c for c, _ in questions if c is not None} - clips.keys())
-    n = 0
+    unknown = sorted({clip for clip, _ in questions if clip is not None} - clips.keys())
     if unknown:
         raise DataError(
             f"questions: asked about {', '.join(unknown[:3])}, which {'is' if len(unknown) == 1 else 'are'} not "
             f"among the {len(clips)} clips"
         )
+    written = 0
     with AnswerFile(out, teacher.provenance) as file:
         for clip, path in progress(clips.items(), 'clips answered', len(clips)):
-            asked = list(dict.fromkeys(q for c, q in questions if c in (None, clip)))
+            asked = list(dict.fromkeys(question for where, question in questions if where in (None, clip)))
             sha = file_hash(path)
             file.check_clip(clip, sha)
-            if all((clip, q) in file.rows for q in asked): continue
-            frames, fps, index = (
-                read_clip(path, teacher.n_frames, teacher.size)
-                if teacher.n_frames != 0
-                else (np.zeros((0, 1, 1, 3), np.uint8), 0.0, [])
-            )
-            answers = teacher.answer(frames, fps, asked, clip=clip, index=index)
-            if len(answers) != len(asked):
-                raise DataError(f"{clip}: found {len(answers)} answers, wanted {len(asked)}, one a question")
-            for q, a in zip(asked, answers):
-                if (clip, q) not in file.rows:
-                    file.add(clip, sha, q, a)
-                    n += 1
-    return n
+            new = [question for question in asked if (clip, question) not in file.rows]
+            if not new: continue
+            answers = _ask(teacher, clip, path, asked)
+            for question in new:
+                file.add(clip, sha, question, answers[question])
+            written += len(new)
+    return written
+
+
+def _ask(teacher, clip, path, asked):  # -> {question: answer}
+    frames, fps, index = np.zeros((0, 1, 1, 3), np.uint8), 0.0, []  # for a teacher that looks at nothing
+    if teacher.n_frames != 0: frames, fps, index = read_clip(path, teacher.n_frames, teacher.size)
+    answers = teacher.answer(frames, fps, asked, clip=clip, index=index)
+    if len(answers) != len(asked):
+        raise DataError(f"{clip}: found {len(answers)} answers, wanted {len(asked)}, one a question")
+    return dict(zip(asked, answers, strict=True))
 
 # %% ../../nbs/03j_answers.ipynb #91d69cca
 def _setting(text):  # 'key=value', the value as JSON where it is that
@@ -198,33 +216,32 @@ def _setting(text):  # 'key=value', the value as JSON where it is that
         return key, value
 
 
-def answer_main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
-    "Answer questions about clips into a JSONL file; run it again and it goes on where it stopped."
+def _parser():
     parser = argparse.ArgumentParser(prog='python -m brainllm.video', description=answer_main.__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     ask = commands.add_parser('answer', help=answer_main.__doc__)
+    names = f"{', '.join(TEACHERS)} or module:callable"
+    default = "default small: the one that the default preset's run has trained"
     ask.add_argument('--clips', required=True, help='folder of films')
     ask.add_argument('--questions', required=True, help='text, one a line, or JSONL')
     ask.add_argument('--out', required=True, help='JSONL of answers')
-    ask.add_argument(
-        '--teacher',
-        default='small',
-        help=(
-            f"{', '.join(TEACHERS)} or module:callable; default small: the one that the default preset's run has "
-            "trained"
-        ),
-    )
-    ask.add_argument(
-        '--set', action='append', default=[], metavar='NAME=VALUE', help='a setting of the teacher; may be given again'
-    )
-    args = parser.parse_args(argv)
+    ask.add_argument('--teacher', default='small', help=f'{names}; {default}')
+    more = dict(action='append', default=[], metavar='NAME=VALUE')
+    ask.add_argument('--set', help='a setting of the teacher; may be given again', **more)
+    return parser
+
+
+def answer_main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
+    "Answer questions about clips into a JSONL file; run it again and it goes on where it stopped."
+    args = _parser().parse_args(argv)
     try:
         clips, questions = find_clips(args.clips), read_questions(args.questions)
-        n = answer_files(make_teacher(args.teacher, **dict(map(_setting, args.set))), clips, questions, args.out)
+        teacher = make_teacher(args.teacher, **dict(map(_setting, args.set)))
+        written = answer_files(teacher, clips, questions, args.out)
     except (DataError, PartMissing) as e:
         print(e)
         return 1
-    print(f"{args.out}: {n} answers written now, {len(clips)} clips")
+    print(f"{args.out}: {written} answers written now, {len(clips)} clips")
     return 0
 
 # %% ../../nbs/03j_answers.ipynb #1e39d58f

@@ -15,106 +15,90 @@ from pathlib import Path
 from torch import Tensor
 from ..core import DataError, PartMissing, shorten
 from ..store import fingerprint
-from ..weights import PUBLISHED, published, read_pickle
+from ..models.state import fill_state, read_safetensors
+from ..weights import PUBLISHED, published, read_pickle, torch_dtype
 from .published import BLIP2, TRAINED_KEYS, PublishedVideoLLaMA
 
 # %% ../../nbs/03h_checkpoints.ipynb #ae82bc5b
-IGNORED = (
+IGNORED = (  # buffers in a checkpoint of Video-LLaMA
     r'(video_)?Qformer\.bert\.embeddings\.position_ids',
     r'llama_model\.model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq',
-)  # buffers in a checkpoint of Video-LLaMA
+)
 
-IGNORED_BLIP2 = (
+IGNORED_BLIP2 = (  # the text side of BLIP-2
     r'Qformer\.cls\..*',
     r'Qformer\.bert\.embeddings\.(word_embeddings\.weight|position_embeddings\.weight|position_ids)',
     r'Qformer\.bert\.encoder\.layer\.\d+\.(intermediate|output)\..*',
     r't5_proj\..*',
-)  # the text side of BLIP-2
+)
 
 IGNORED_HF = (r'language_model\..*', r'language_projection\..*')  # T5 and the map to it
 
 IGNORED_EVA = (r'norm\..*', r'fc_norm\..*', r'head\..*')  # and blocks behind the 39th
 
+_EVA_NAMES = {'cls_token': 'embeddings.class_embedding', 'pos_embed': 'embeddings.position_embedding'}
+
+_EVA_PARTS = {
+    'patch_embed.proj.': 'embeddings.patch_embedding.',
+    'blocks.': 'encoder.layers.',
+    '.norm1.': '.layer_norm1.',
+    '.norm2.': '.layer_norm2.',
+    '.attn.proj.': '.self_attn.projection.',
+    '.attn.': '.self_attn.',
+}
+
 
 def qformer_name(key: str) -> str:
     "A name inside Video-LLaMA's Qformer or video_Qformer, as `Blip2QFormerModel` has it."
     key = re.sub(r'^bert\.embeddings\.LayerNorm\.', 'layernorm.', key)
-    return re.sub(r'^bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.', r'\1.attention.', key).removeprefix(
-        'bert.'
-    )
+    key = re.sub(r'^bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.', r'\1.attention.', key)
+    return key.removeprefix('bert.')
 
 
 def vit_name(key: str) -> str:
     "A name inside eva_vit_g.pth, as `Blip2VisionModel` has it."
-    whole = {'cls_token': 'embeddings.class_embedding', 'pos_embed': 'embeddings.position_embedding'}
-    parts = (
-        ('patch_embed.proj.', 'embeddings.patch_embedding.'),
-        ('blocks.', 'encoder.layers.'),
-        ('.norm1.', '.layer_norm1.'),
-        ('.norm2.', '.layer_norm2.'),
-        ('.attn.proj.', '.self_attn.projection.'),
-        ('.attn.', '.self_attn.'),
-    )
-    for old, new in parts:
+    for old, new in _EVA_PARTS.items():
         key = key.replace(old, new)
-    return whole.get(key, key)
+    return _EVA_NAMES.get(key, key)
 
 
-def drop_ignored(state: dict, names) -> dict:  # name -> tensor; regular expressions of whole names
+def drop_ignored(
+    state: dict,  # name -> tensor, or anything else
+    names,  # regular expressions of whole names
+) -> dict:
     "A state dict without what is known to be of no use."
-    return {k: v for k, v in state.items() if not any(re.fullmatch(n, k) for n in names)}
+    known = re.compile('|'.join(f'(?:{name})' for name in names))
+    return {k: v for k, v in state.items() if not known.fullmatch(k)}
 
 # %% ../../nbs/03h_checkpoints.ipynb #7093a185
-def _sorted(names, most=6):
-    return shorten(sorted(names), most)
-
-
 def _state(file):  # -> (state dict, what else the file says)
     file = Path(file)
     if not file.is_file(): raise PartMissing(f"{file}: found nothing, wanted a published file")
-    if file.suffix == '.safetensors': return _safetensors(file), {}
+    if file.suffix == '.safetensors': return read_safetensors(file), {}
     held = read_pickle(file)
     state = held.get('model', held) if isinstance(held, dict) else held
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    ):
+    if not isinstance(state, dict) or not state or not _all_named_tensors(state):
         raise DataError(f"{file}: found no state dict, wanted the model's tensors, alone or under 'model'")
-    return state, held.get('config') if isinstance(held.get('config'), dict) else {}
+    config = held.get('config')
+    return state, config if isinstance(config, dict) else {}
 
 
-def _safetensors(file, wanted=None):  # tensors whose names start so; None is all
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, 'pt') as f:
-            return {k: f.get_tensor(k) for k in f.keys() if wanted is None or k.startswith(wanted)}
-    except (SafetensorError, OSError) as e:
-        raise DataError(
-            f"{file}: cannot be read as safetensors ({e}); it may be missing or cut short: fetch it again"
-        ) from None
+def _all_named_tensors(state):
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
 
 
 def _put(model, state, prefixes, file, what):  # the tensors of `state` into those of the model that start so
-    want = {k: p for k, p in model.state_dict().items() if k.startswith(prefixes)}
-    missing, unexpected = want.keys() - state.keys(), state.keys() - want.keys()
-    if missing or unexpected:
-        raise DataError(
-            f"{file}: missing {_sorted(missing)}; unexpected {_sorted(unexpected)}; wanted the {len(want)} tensors "
-            f"of {what}, under these names, and no others"
-        )
-    wrong = [
-        f'{k} {tuple(state[k].shape)} instead of {tuple(p.shape)}' for k, p in want.items() if state[k].shape != p.shape
-    ]
-    if wrong:
-        raise DataError(f"{file}: {_sorted(wrong)}; wanted {what}: this file is of another size")
-    model.load_state_dict(
-        {k: state.pop(k).detach().to(torch.float32, copy=True).contiguous() for k in want}, strict=False, assign=True
-    )  # one copy at a time
+    wanted = f'{what}, under these names, and no others'
+    sizes = f'wanted {what}: this file is of another size'
+    fill_state(model, state, file, wanted=wanted, sizes=sizes, only=prefixes, dtype=torch.float32)
 
 # %% ../../nbs/03h_checkpoints.ipynb #3e69efe1
 SIZES = {4096: '7B', 5120: '13B'}
+
+_VISION_BRANCH = (
+    "wanted a checkpoint of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth or "
+    "VL_LLaMA_2_7B_Finetuned.pth"
+)
 
 
 def read_video_llama(
@@ -122,54 +106,60 @@ def read_video_llama(
 ) -> tuple:  # state dict under our names, 'vicuna', 'llama2' or None where the file does not say
     "A checkpoint of Video-LLaMA's vision branch, its buffers left out. Raises `DataError` that says what another file is."
     state, config = _state(file)
-    has = lambda p: any(k.startswith(p) for k in state)
-    wanted = (
-        "wanted a checkpoint of Video-LLaMA's vision branch, such as finetune-vicuna7b-v2.pth or "
-        "VL_LLaMA_2_7B_Finetuned.pth"
-    )
-    if has('audio_'):
+    audio = sorted(k for k in state if k.startswith('audio_'))
+    if audio:
         raise DataError(
-            f"{file}: this is Video-LLaMA's audio branch (it holds "
-            f"{_sorted([k for k in state if k.startswith('audio_')], 2)}); {wanted}"
+            f"{file}: this is Video-LLaMA's audio branch (it holds {shorten(audio, 2)}); {_VISION_BRANCH}"
         )
-    if not has('video_Qformer.'):
-        is_a = (
-            "MiniGPT-4's linear layer for images (pretrained_minigpt4.pth)"
-            if all(k.startswith('llama_proj.') for k in state)
-            else 'an image-only Q-Former (of BLIP-2)'
-            if has('Qformer.') or has('qformer.')
-            else 'something else'
-        )
+    if not any(k.startswith('video_Qformer.') for k in state):
         raise DataError(
-            f"{file}: this is {is_a}: it has no video_Qformer, its {len(state)} tensors are such as "
-            f"{_sorted(state, 3)}; {wanted}"
+            f"{file}: this is {_something_else(state)}: it has no video_Qformer, its {len(state)} tensors are such as "
+            f"{shorten(sorted(state), 3)}; {_VISION_BRANCH}"
         )
-    ours = lambda k: (
-        'video_qformer.' + qformer_name(k.removeprefix('video_Qformer.')) if k.startswith('video_Qformer.') else k
-    )
-    return {ours(k): v for k, v in drop_ignored(state, IGNORED).items()}, _told_prompt(config, Path(file).name)
+    ours = {_video_llama_name(k): v for k, v in drop_ignored(state, IGNORED).items()}
+    return ours, _told_prompt(config, Path(file).name)
+
+
+def _something_else(state):  # what a file without video_Qformer is
+    if all(k.startswith('llama_proj.') for k in state):
+        return "MiniGPT-4's linear layer for images (pretrained_minigpt4.pth)"
+    if any(k.startswith(('Qformer.', 'qformer.')) for k in state): return 'an image-only Q-Former (of BLIP-2)'
+    return 'something else'
+
+
+def _video_llama_name(key):
+    if not key.startswith('video_Qformer.'): return key
+    return 'video_qformer.' + qformer_name(key.removeprefix('video_Qformer.'))
 
 
 def _told_prompt(config, name):  # which LLM a checkpoint was trained with, by its config or its name
     model = config.get('model') if isinstance(config.get('model'), dict) else config
-    told = {'###': 'vicuna', '</s>': 'llama2'}.get(model.get('end_sym')) or _family(str(model.get('llama_model', '')))
-    return told or _family(name)
+    by_end = {'###': 'vicuna', '</s>': 'llama2'}.get(model.get('end_sym'))
+    return by_end or _family(str(model.get('llama_model', ''))) or _family(name)
 
 
 def _family(name):  # 'vicuna', 'llama2' or None, by a name
-    return 'vicuna' if re.search('vicuna', name, re.I) else 'llama2' if re.search(r'llama[-_]?2', name, re.I) else None
+    if re.search('vicuna', name, re.I): return 'vicuna'
+    return 'llama2' if re.search(r'llama[-_]?2', name, re.I) else None
 
 
-def check_projection(state: dict, file, llm_dim: int, llm):  # from `read_video_llama`; width and folder of the LLM
-    "Refuse a projection for an LLM of another size."
-    w = state.get('llama_proj.weight')
-    rows = len(w) if w is not None else llm_dim
-    size = lambda d: f'{SIZES[d]}, width {d}' if d in SIZES else f'width {d}'
-    if rows != llm_dim:
-        raise DataError(
-            f"{file}: this file is for an LLM of {size(rows)}, and {llm} is one of {size(llm_dim)}; take the "
-            "checkpoint and the LLM of one size"
-        )
+def _size(width):  # of an LLM, in words
+    return f'{SIZES[width]}, width {width}' if width in SIZES else f'width {width}'
+
+
+def check_projection(
+    state: dict,  # from `read_video_llama`
+    file,  # that it was read from, for the message
+    llm_dim: int,  # width of the LLM
+    llm,  # its folder, for the message
+):
+    "Refuse a projection for an LLM of another size. Raises `DataError`."
+    weight = state.get('llama_proj.weight')
+    if weight is None or len(weight) == llm_dim: return
+    raise DataError(
+        f"{file}: this file is for an LLM of {_size(len(weight))}, and {llm} is one of {_size(llm_dim)}; take the "
+        "checkpoint and the LLM of one size"
+    )
 
 # %% ../../nbs/03h_checkpoints.ipynb #4565213b
 def read_blip2(
@@ -186,50 +176,43 @@ def read_blip2(
             f"{path}: this file holds no ViT; give eva_vit_g.pth as well (vit=), or the folder of "
             "Salesforce/blip2-flan-t5-xxl instead"
         )
-    state, _ = _state(path)
-    proj = next((k for k in state if k.endswith('_proj.weight')), None)
-    _check_provenance(
-        path,
-        None if proj is None else 't5' if proj.startswith('t5') else proj.split('_')[0],
-        None if proj is None else len(state[proj]),
-    )
-    norm = lambda k: (
-        'vision_model.post_layernorm.' + k.removeprefix('ln_vision.')
-        if k.startswith('ln_vision.')
-        else 'qformer.' + qformer_name(k.removeprefix('Qformer.'))
-        if k.startswith('Qformer.')
-        else k
-    )
     near = ('vision_model.post_layernorm.', *BLIP2[1:])
+    deep = ('vision_model.embeddings.', 'vision_model.encoder.')
     return [
-        (
-            {norm(k): v for k, v in drop_ignored(state, IGNORED_BLIP2).items()},
-            near,
-            path,
-            "BLIP-2's Q-Former and ln_vision",
-        ),
-        (
-            _eva(vit, depth),
-            ('vision_model.embeddings.', 'vision_model.encoder.'),
-            vit,
-            f"the first {depth} blocks of EVA ViT-g",
-        ),
+        (_blip2_file(path), near, path, "BLIP-2's Q-Former and ln_vision"),
+        (_eva_file(vit, depth), deep, vit, f"the first {depth} blocks of EVA ViT-g"),
     ]
 
 
-def _eva(file, depth):  # eva_vit_g.pth under our names
-    state = drop_ignored(
-        _state(file)[0], (*IGNORED_EVA, rf'blocks\.({"|".join(str(i) for i in range(depth, depth + 40))})\..*')
-    )
+def _blip2_file(path):  # blip2_pretrained_flant5xxl.pth under our names
+    state, _ = _state(path)
+    projection = next((k for k in state if k.endswith('_proj.weight')), None)
+    if projection is None:
+        _check_provenance(path, None, None)
+    else:
+        kind = 't5' if projection.startswith('t5') else projection.split('_')[0]
+        _check_provenance(path, kind, len(state[projection]))
+    return {_blip2_name(k): v for k, v in drop_ignored(state, IGNORED_BLIP2).items()}
+
+
+def _blip2_name(key):
+    if key.startswith('ln_vision.'): return 'vision_model.post_layernorm.' + key.removeprefix('ln_vision.')
+    if key.startswith('Qformer.'): return 'qformer.' + qformer_name(key.removeprefix('Qformer.'))
+    return key
+
+
+def _eva_file(file, depth):  # eva_vit_g.pth under our names, its biases of query and value made one of q, k and v
+    behind = rf'blocks\.({"|".join(str(i) for i in range(depth, depth + 40))})\..*'
+    state = drop_ignored(_state(file)[0], (*IGNORED_EVA, behind))
     out = {}
-    for k, v in state.items():
-        m = re.fullmatch(r'(blocks\.\d+\.attn\.)(q_bias|v_bias)', k)
-        if not m:
-            out['vision_model.' + vit_name(k)] = v
-        elif m[2] == 'q_bias' and m[1] + 'v_bias' in state:
-            out['vision_model.' + vit_name(m[1]) + 'qkv.bias'] = torch.cat(
-                [v, torch.zeros_like(v), state[m[1] + 'v_bias']]
-            )
+    for key, tensor in state.items():
+        bias = re.fullmatch(r'(blocks\.\d+\.attn\.)(q_bias|v_bias)', key)
+        if not bias:
+            out['vision_model.' + vit_name(key)] = tensor
+            continue
+        value = state.get(f'{bias[1]}v_bias')
+        if bias[2] == 'v_bias' or value is None: continue
+        out['vision_model.' + vit_name(f'{bias[1]}qkv.bias')] = torch.cat([tensor, torch.zeros_like(tensor), value])
     return out
 
 
@@ -246,7 +229,7 @@ def _check_provenance(file, kind, width):  # the language model that a Q-Former 
             "and break the weights in silence"
         )
 
-
+# %% ../../nbs/03h_checkpoints.ipynb #e157284c
 def _blip2_config(folder):
     try:
         config = json.loads((Path(folder) / 'config.json').read_text())
@@ -260,32 +243,34 @@ def _blip2_config(folder):
     return config
 
 
-def _blip2_folder(folder):
+def _blip2_folder(folder):  # tensors of vision and Q-Former, from the shards that hold them
     _blip2_config(folder)
-    index = folder / 'model.safetensors.index.json'
-    if index.is_file():
-        try:
-            shards = dict(json.loads(index.read_text())['weight_map'])
-        except (ValueError, KeyError, TypeError) as e:
-            raise DataError(f"{index}: not an index of shards ({type(e).__name__}); fetch it again") from None
-    elif (folder / 'model.safetensors').is_file():
-        shards = dict.fromkeys(_names(folder / 'model.safetensors'), 'model.safetensors')
-    else:
-        raise PartMissing(
-            f"{folder}: found neither model.safetensors.index.json nor model.safetensors; fetch the safetensors of "
-            "Salesforce/blip2-flan-t5-xxl"
-        )
-    kept = drop_ignored(shards, IGNORED_HF)
+    kept = drop_ignored(_shards(folder), IGNORED_HF)
     state = {}
     for shard in sorted(set(kept.values())):
-        state |= drop_ignored(_safetensors(folder / shard, tuple(k for k, s in kept.items() if s == shard)), IGNORED_HF)
-    lost = kept.keys() - state.keys()
+        names = tuple(k for k, s in kept.items() if s == shard)
+        state |= drop_ignored(read_safetensors(folder / shard, names), IGNORED_HF)
+    lost = sorted(kept.keys() - state.keys())
     if lost:
+        shards = sorted({kept[k] for k in lost})
         raise DataError(
-            f"{folder}: {_sorted(lost)} are in the index and not in {_sorted({kept[k] for k in lost})}; fetch that "
-            "shard again"
+            f"{folder}: {shorten(lost)} are in the index and not in {shorten(shards)}; fetch that shard again"
         )
     return state
+
+
+def _shards(folder):  # name of a tensor -> file
+    index, single = folder / 'model.safetensors.index.json', folder / 'model.safetensors'
+    if index.is_file():
+        try:
+            return dict(json.loads(index.read_text())['weight_map'])
+        except (ValueError, KeyError, TypeError) as e:
+            raise DataError(f"{index}: not an index of shards ({type(e).__name__}); fetch it again") from None
+    if single.is_file(): return dict.fromkeys(_names(single), single.name)
+    raise PartMissing(
+        f"{folder}: found neither model.safetensors.index.json nor model.safetensors; fetch the safetensors of "
+        "Salesforce/blip2-flan-t5-xxl"
+    )
 
 
 def _names(file):
@@ -301,12 +286,10 @@ def check_llm(
 ) -> dict:  # its config.json
     "Refuse an LLM that this checkpoint was not trained with, where that can be told. Raises `DataError`, `PartMissing`."
     folder = Path(folder)
-    read = lambda f: json.loads((folder / f).read_text()) if (folder / f).is_file() else {}
     if not (folder / 'config.json').is_file():
         raise PartMissing(f"{folder}: found no config.json, wanted the folder of a LLaMA: Vicuna v0 or Llama-2-chat")
-    config, tok = read('config.json'), read('tokenizer_config.json')
-    jinja = folder / 'chat_template.jinja'
-    template = jinja.read_text() if jinja.is_file() else str(tok.get('chat_template') or '')
+    config = _read_json(folder / 'config.json')
+    template = _chat_template(folder)
     if not isinstance(config.get('hidden_size'), int):
         raise DataError(
             f"{folder}/config.json: no hidden_size, so this is no LLaMA (model_type {config.get('model_type')!r}); "
@@ -318,35 +301,64 @@ def check_llm(
             f"{folder}: this is a raw Vicuna delta ({name.strip()}), the difference to LLaMA and not a model; add it "
             "to LLaMA first (FastChat's apply_delta)"
         )
-    later = re.search(r'vicuna.*?(?:v(?=1)|(?=1\.))(1[._]?\d)\b', name, re.I)
-    if prompt == 'vicuna' and (later or 'USER' in template and 'ASSISTANT' in template):
-        raise DataError(
-            f"{folder}: this is Vicuna v{later[1] if later else '1.1 or later, by its chat template'}, wanted Vicuna "
-            "v0, with which Video-LLaMA was trained; a later one echoes questions or answers badly"
-        )
-    if (other := _family(name) or ('llama2' if '[INST]' in template else None)) and other != prompt:
-        raise DataError(
-            f"{folder}: this is of the family {other}, and the checkpoint was trained with {prompt}; take "
-            f"{'Llama-2-chat' if prompt == 'llama2' else 'Vicuna v0'}, or give prompt={other!r} if you know better"
-        )
+    if prompt == 'vicuna': _check_vicuna(folder, name, template)
+    _check_family(folder, name, template, prompt)
     return config
 
 
-def check_vocabulary(rows: int, tok, folder):  # rows of the LLM's table of embeddings, its tokenizer
-    "Refuse a table of embeddings that is not the tokenizer's; one padded to a multiple of eight passes."
-    if rows < len(tok) or rows > len(tok) and rows % 8:
-        raise DataError(
-            f"{folder}: {rows} rows of embeddings and a tokenizer of {len(tok)}, wanted one row a token"
-            + (
-                "; this is Vicuna v0 with the [PAD] row that applying its delta adds: take the tokenizer written "
-                "with it, whose added_tokens.json has [PAD]"
-                if (rows, len(tok)) == (32001, 32000)
-                else '; take both from one folder'
-            )
+def _read_json(file):  # {} where there is none
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _chat_template(folder):
+    tokenizer = _read_json(folder / 'tokenizer_config.json')
+    file = folder / 'chat_template.jinja'
+    return file.read_text() if file.is_file() else str(tokenizer.get('chat_template') or '')
+
+
+def _check_vicuna(folder, name, template):  # raises DataError for a later one than v0
+    later = re.search(r'vicuna.*?(?:v(?=1)|(?=1\.))(1[._]?\d)\b', name, re.I)
+    if not later and not ('USER' in template and 'ASSISTANT' in template): return
+    version = later[1] if later else '1.1 or later, by its chat template'
+    raise DataError(
+        f"{folder}: this is Vicuna v{version}, wanted Vicuna "
+        "v0, with which Video-LLaMA was trained; a later one echoes questions or answers badly"
+    )
+
+
+def _check_family(folder, name, template, prompt):  # raises DataError for another kind of LLaMA
+    by_template = 'llama2' if '[INST]' in template else None
+    found = _family(name) or by_template
+    if found in (None, prompt): return
+    advice = 'Llama-2-chat' if prompt == 'llama2' else 'Vicuna v0'
+    raise DataError(
+        f"{folder}: this is of the family {found}, and the checkpoint was trained with {prompt}; take "
+        f"{advice}, or give prompt={found!r} if you know better"
+    )
+
+
+def check_vocabulary(
+    rows: int,  # of the LLM's table of embeddings
+    tok,  # its tokenizer
+    folder,  # of both, for the message
+):
+    "Refuse a table of embeddings that is not the tokenizer's; one padded to a multiple of eight passes. Raises `DataError`."
+    if rows == len(tok) or rows > len(tok) and rows % 8 == 0: return
+    advice = 'take both from one folder'
+    if (rows, len(tok)) == (32001, 32000):
+        advice = (
+            "this is Vicuna v0 with the [PAD] row that applying its delta adds: take the tokenizer written "
+            "with it, whose added_tokens.json has [PAD]"
         )
+    raise DataError(
+        f"{folder}: {rows} rows of embeddings and a tokenizer of {len(tok)}, wanted one row a token; {advice}"
+    )
 
 
-def check_not_a_difference(llm, folder):  # a causal LM of transformers
+def check_not_a_difference(
+    llm,  # a causal LM of transformers
+    folder,  # it came from, for the message
+):
     "Refuse the difference of two models, recognised by its last norm: a model's is near one, a difference's near zero."
     norm = getattr(getattr(llm, 'model', None), 'norm', None)
     if norm is not None and norm.weight.float().abs().mean() < 0.05:
@@ -358,45 +370,58 @@ def check_not_a_difference(llm, folder):  # a causal LM of transformers
 
 def load_llama(
     folder,  # with config.json, a tokenizer, and safetensors or pytorch_model*.bin
-    dtype=torch.bfloat16,  # (causal LM frozen, its tokenizer)
-):
-    "A LLaMA from its folder; .bin files are read without running anything. Raises `DataError` for tensors that are missing, too many, or of another shape."
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    dtype=torch.bfloat16,  # of weights and activations
+) -> tuple:  # causal LM, frozen; its tokenizer
+    """A LLaMA from its folder; .bin files are read without running anything.
+    Raises `DataError` for tensors that are missing, too many, or of another shape."""
     folder = Path(folder)
-    bins = [] if any(folder.glob('*.safetensors')) else sorted(folder.glob('pytorch_model*.bin'))
-    how = dict(dtype=dtype, output_loading_info=True)
     try:
-        if bins:
-            llm, told = _from_bins(folder, bins, how)
-        else:
-            llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **how)
-        tok = AutoTokenizer.from_pretrained(folder)
+        llm, tok, told = _from_folder(folder, dtype)
+    except (DataError, PartMissing):
+        raise
     except (OSError, ValueError, RuntimeError) as e:
-        if isinstance(e, (DataError, PartMissing)): raise
+        reason = str(e).splitlines()[0][:160] if str(e) else ''
         raise DataError(
-            f"{folder}: cannot be loaded as a causal LM with its tokenizer ({type(e).__name__}: "
-            f"{str(e).splitlines()[0][:160] if str(e) else ''})"
+            f"{folder}: cannot be loaded as a causal LM with its tokenizer ({type(e).__name__}: {reason})"
         ) from None
-    wrong = {k: sorted(map(str, told.get(k) or ())) for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys')}
-    wrong['unexpected_keys'] = [k for k in wrong['unexpected_keys'] if not k.endswith('rotary_emb.inv_freq')]
-    if any(wrong.values()):
-        raise DataError(
-            f"{folder}: missing {_sorted(wrong['missing_keys'])}; unexpected {_sorted(wrong['unexpected_keys'])}; of "
-            f"another shape {_sorted(wrong['mismatched_keys'])}; wanted exactly the tensors of {type(llm).__name__}"
-        )
+    _check_loaded(folder, llm, told)
     check_vocabulary(llm.get_input_embeddings().num_embeddings, tok, folder)
     check_not_a_difference(llm, folder)
     return llm.eval().requires_grad_(False), tok
 
 
-def _from_bins(folder, bins, how):
+def _from_folder(folder, dtype):  # -> LLM, tokenizer, what transformers says of the loading
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = dict(dtype=dtype, output_loading_info=True)
+    bins = [] if any(folder.glob('*.safetensors')) else sorted(folder.glob('pytorch_model*.bin'))
+    if bins:
+        llm, told = _from_bins(folder, bins, options)
+    else:
+        llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+    return llm, AutoTokenizer.from_pretrained(folder), told
+
+
+def _from_bins(folder, bins, options):
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     config, state = AutoConfig.from_pretrained(folder), {}
-    for b in bins:
-        state |= _state(b)[0]
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(None, config=config, state_dict=state, **how)
+    for file in bins:
+        state |= _state(file)[0]
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return kind.from_pretrained(None, config=config, state_dict=state, **options)
+
+
+def _check_loaded(folder, llm, told):  # raises DataError where transformers left something out in silence
+    missing, unexpected, mismatched = (
+        sorted(map(str, told.get(k) or ())) for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys')
+    )
+    unexpected = [k for k in unexpected if not k.endswith('rotary_emb.inv_freq')]
+    if missing or unexpected or mismatched:
+        raise DataError(
+            f"{folder}: missing {shorten(missing)}; unexpected {shorten(unexpected)}; of "
+            f"another shape {shorten(mismatched)}; wanted exactly the tensors of {type(llm).__name__}"
+        )
 
 # %% ../../nbs/03h_checkpoints.ipynb #5c04997a
 def load_video_llama(
@@ -405,10 +430,10 @@ def load_video_llama(
     llm,  # folder of a LLaMA
     vit=None,  # eva_vit_g.pth, where `blip2` is a file
     prompt: str | None = None,  # 'vicuna' or 'llama2'; None: what the checkpoint says, else 'vicuna'
-    dtype=torch.bfloat16,
-    vit_dtype=torch.float32,  # of the LLM; of the ViT, float16 as published
-    vision=None,
-    qformer=None,  # configs of another size, where `blip2` is a file
+    dtype=torch.bfloat16,  # of the LLM
+    vit_dtype=torch.float32,  # of the ViT; float16 as published
+    vision=None,  # Blip2VisionConfig of another size, where `blip2` is a file
+    qformer=None,  # Blip2QFormerConfig of another size, where `blip2` is a file
 ) -> PublishedVideoLLaMA:
     "Video-LLaMA from published files, all tensors accounted for. Raises `DataError`, `PartMissing` naming the file."
     state, told = read_video_llama(checkpoint)
@@ -416,22 +441,14 @@ def load_video_llama(
     if prompt not in ('vicuna', 'llama2'):
         raise DataError(f"prompt: found {prompt!r}, wanted vicuna or llama2")
     check_projection(state, checkpoint, check_llm(llm, prompt)['hidden_size'], llm)
-    if Path(blip2).is_dir():
-        vision, qformer = _blip2_sizes(blip2)
+    if Path(blip2).is_dir(): vision, qformer = _blip2_sizes(blip2)
     model, tok = load_llama(llm, dtype)
+    n_query = state['video_query_tokens'].shape[1] if 'video_query_tokens' in state else 32
     with torch.device('meta'):
-        out = PublishedVideoLLaMA(
-            model,
-            tok,
-            vision,
-            qformer,
-            prompt,
-            n_query=state['video_query_tokens'].shape[1] if 'video_query_tokens' in state else 32,
-        )
+        out = PublishedVideoLLaMA(model, tok, vision, qformer, prompt, n_query=n_query)
     _put(out, state, TRAINED_KEYS, checkpoint, "Video-LLaMA's trained part")
-    parts = read_blip2(blip2, vit, len(out.vision_model.encoder.layers))
-    for part in parts:
-        _put(out, *part)
+    for tensors, prefixes, file, what in read_blip2(blip2, vit, len(out.vision_model.encoder.layers)):
+        _put(out, tensors, prefixes, file, what)
     out.vision_model.embeddings.to(vit_dtype)
     out.vision_model.encoder.to(vit_dtype)
     return out
@@ -441,36 +458,30 @@ def _blip2_sizes(folder):  # configs of a BLIP-2 folder; epsilons are ours, its 
     from transformers import Blip2QFormerConfig, Blip2VisionConfig
 
     config = _blip2_config(folder)
-    return Blip2VisionConfig.from_dict(
-        (config.get('vision_config') or {}) | dict(layer_norm_eps=1e-6)
-    ), Blip2QFormerConfig.from_dict((config.get('qformer_config') or {}) | dict(layer_norm_eps=1e-12))
+    vision = (config.get('vision_config') or {}) | dict(layer_norm_eps=1e-6)
+    qformer = (config.get('qformer_config') or {}) | dict(layer_norm_eps=1e-12)
+    return Blip2VisionConfig.from_dict(vision), Blip2QFormerConfig.from_dict(qformer)
 
 
 def published_video_llama(
     root,  # laid out as in `weights.published`
-    dtype: str = 'bfloat16',
-    vit_dtype: str = 'float32',
+    dtype: str = 'bfloat16',  # of the LLM
+    vit_dtype: str = 'float32',  # of the ViT; float16 as published
     device: str = 'cpu',
 ) -> PublishedVideoLLaMA:  # .files: name and fingerprint of each
     "Video-LLaMA from a folder of published files. Raises `DataError`, `PartMissing`."
     found = sorted(p for p in published(root, 'video-llama').iterdir() if p.suffix in ('.pth', '.safetensors'))
     if len(found) != 1:
         raise PartMissing(
-            f"{root}/video-llama: found {len(found)} files ({_sorted([p.name for p in found])}), wanted one .pth of "
+            f"{root}/video-llama: found {len(found)} files ({shorten([p.name for p in found])}), wanted one .pth of "
             "Video-LLaMA's vision branch"
         )
-    blip2, llm, vit = published(root, 'blip2'), published(root, 'llm'), None
+    blip2, llm = published(root, 'blip2'), published(root, 'llm')
+    files = dict(checkpoint=found[0], blip2=blip2, llm=llm)
     if not (blip2 / 'config.json').is_file():
-        blip2, vit = blip2 / 'blip2_pretrained_flant5xxl.pth', blip2 / 'eva_vit_g.pth'
-    files = dict(checkpoint=found[0], blip2=blip2, llm=llm) | (dict(vit=vit) if vit else {})
+        files |= dict(blip2=blip2 / 'blip2_pretrained_flant5xxl.pth', vit=blip2 / 'eva_vit_g.pth')
     lost = next((p for p in files.values() if not p.exists()), None)
     if lost: raise PartMissing(f"{lost}: found nothing, wanted {PUBLISHED['blip2']}")
-    model = load_video_llama(**files, dtype=_torch_dtype(dtype), vit_dtype=_torch_dtype(vit_dtype)).to(device)
-    model.files = {k: [Path(p).name, fingerprint(p)] for k, p in files.items()}
+    model = load_video_llama(**files, dtype=torch_dtype(dtype), vit_dtype=torch_dtype(vit_dtype)).to(device)
+    model.files = {name: [path.name, fingerprint(path)] for name, path in files.items()}
     return model
-
-# %% ../../nbs/03h_checkpoints.ipynb #e37d52c1
-def _torch_dtype(name):
-    if not isinstance(d := getattr(torch, str(name), None), torch.dtype):
-        raise DataError(f"dtype: found {name!r}, wanted float32, bfloat16 or float16")
-    return d

@@ -20,19 +20,22 @@ from .clips import clip_pixels, frame_index, read_clip, timing
 from .small import clip_tokens
 
 # %% ../../nbs/03g_published.ipynb #e80e7972
-TRAINED_KEYS = (
+TRAINED_KEYS = (  # what a checkpoint of Video-LLaMA holds; the rest is BLIP-2's and the LLM's
     'video_query_tokens',
     'video_frame_position_embedding.',
     'video_qformer.',
     'llama_proj.',
-)  # what a checkpoint of Video-LLaMA holds; the rest is BLIP-2's and the LLM's
+)
 
 BLIP2 = ('vision_model.', 'qformer.', 'query_tokens')
+
+_SHARED_SIZES = ('hidden_size', 'num_attention_heads', 'intermediate_size', 'layer_norm_eps')  # of both Q-Formers
 
 
 @dataclass(frozen=True)
 class Decoding:
-    "How answers are written. Published: sampled, top_p 0.9, temperature 1, 300 tokens, unseeded; top_k 50 is what transformers 4.28 adds in silence."
+    """How answers are written.
+    Published: sampled, top_p 0.9, temperature 1, 300 tokens, unseeded; top_k 50 is what transformers 4.28 adds in silence."""
 
     max_new_tokens: int = 300
     sample: bool = False  # draw words; False takes the likeliest
@@ -51,38 +54,28 @@ class PublishedVideoLLaMA(nn.Module):
         self,
         llm,  # a causal LM of transformers
         tokenizer=None,  # its tokenizer; None can encode but not answer
-        vision=None,
-        qformer=None,  # Blip2VisionConfig, Blip2QFormerConfig; None: as published
-        prompt: str = 'vicuna',
-        system: str = SYSTEM,  # 'vicuna' or 'llama2'; what comes before the question
-        n_query: int = 32,
-        max_frames: int = 32,
+        vision=None,  # Blip2VisionConfig; None: as published
+        qformer=None,  # Blip2QFormerConfig; None: as published
+        prompt: str = 'vicuna',  # or 'llama2'
+        system: str = SYSTEM,  # what comes before the question
+        n_query: int = 32,  # L
+        max_frames: int = 32,  # size of the table of frame positions
     ):
         super().__init__()
-        from transformers import (
-            Blip2QFormerConfig,
-            Blip2QFormerModel,
-            Blip2VisionConfig,
-            Blip2VisionModel,
-            GenerationConfig,
-        )
+        from transformers import Blip2QFormerConfig, Blip2QFormerModel
+        from transformers import Blip2VisionConfig, Blip2VisionModel, GenerationConfig
 
-        vision, image = vision or Blip2VisionConfig(), qformer or Blip2QFormerConfig()
+        vision = vision or Blip2VisionConfig()
+        image = qformer or Blip2QFormerConfig()
         width = image.hidden_size
-        video = Blip2QFormerConfig(
-            **{
-                k: getattr(image, k)
-                for k in ('hidden_size', 'num_attention_heads', 'intermediate_size', 'layer_norm_eps')
-            },
-            num_hidden_layers=2,
-            cross_attention_frequency=1,
-            encoder_hidden_size=width,
-        )
+        looks = dict(num_hidden_layers=2, cross_attention_frequency=1, encoder_hidden_size=width)
+        video = Blip2QFormerConfig(**{name: getattr(image, name) for name in _SHARED_SIZES}, **looks)
         self.vision_model = Blip2VisionModel(vision)
         self.qformer = Blip2QFormerModel(image)
         self.video_qformer = Blip2QFormerModel(video)
         self.vision_model.post_layernorm.eps = 1e-5
-        self.query_tokens, self.video_query_tokens = (nn.Parameter(torch.zeros(1, n_query, width)) for _ in range(2))
+        self.query_tokens = nn.Parameter(torch.zeros(1, n_query, width))
+        self.video_query_tokens = nn.Parameter(torch.zeros(1, n_query, width))
         self.video_frame_position_embedding = nn.Embedding(max_frames, width)
         self.llama_proj = nn.Linear(width, llm.config.hidden_size)
         self.llm = llm
@@ -106,8 +99,8 @@ class PublishedVideoLLaMA(nn.Module):
 
     def see(self, pixels: Tensor) -> Tensor:  # (n, 3, S, S) -> (n, P, D_vit)
         "The ViT's tokens of single frames behind their last norm, in float32."
-        h = self.vision_model.encoder(self.vision_model.embeddings(pixels)).last_hidden_state
-        return self.vision_model.post_layernorm(h.float())
+        hidden = self.vision_model.encoder(self.vision_model.embeddings(pixels)).last_hidden_state
+        return self.vision_model.post_layernorm(hidden.float())
 
     def read(self, h: Tensor) -> Tensor:  # (B, T, P, D_vit) -> (B, 32, 768)
         "The Q-Formers over the ViT's tokens, in float32. Raises `DataError` for more frames than positions."
@@ -118,9 +111,8 @@ class PublishedVideoLLaMA(nn.Module):
         pixels: Tensor,  # (B, 3, T, S, S), from `clip_pixels`
     ) -> Tensor:  # (B, 32, 768)
         "The video Q-Former's tokens, the x of Eq. 1. Raises `DataError` for more frames than positions."
-        return self.read(
-            self.see(pixels.transpose(1, 2).flatten(0, 1)).unflatten(0, (pixels.shape[0], pixels.shape[2]))
-        )
+        frames = pixels.transpose(1, 2)  # (B, T, 3, S, S)
+        return self.read(self.see(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
 
     @torch.no_grad()
     def encode(
@@ -153,19 +145,23 @@ def video_llama_structure(
         return PublishedVideoLLaMA(LlamaForCausalLM(LlamaConfig(**llm or {})))
 
 # %% ../../nbs/03g_published.ipynb #16c0a3c4
+_SMALL_PARTS = (  # everything but the ViT and the LLM
+    'qformer',
+    'video_qformer',
+    'query_tokens',
+    'video_query_tokens',
+    'video_frame_position_embedding',
+    'llama_proj',
+)
+
+
 class PublishedTokens(nn.Module):
-    "Queries, Q-Formers and projection of a `PublishedVideoLLaMA` over kept ViT tokens, copied, so that adaptors can be put into them. (B, T, P, D_vit) -> (B, 32, 768)."
+    """Queries, Q-Formers and projection of a `PublishedVideoLLaMA` over kept ViT tokens, copied, so that adaptors can be put into them.
+    (B, T, P, D_vit) -> (B, 32, 768)."""
 
     def __init__(self, model: PublishedVideoLLaMA):
         super().__init__()
-        for part in (
-            'qformer',
-            'video_qformer',
-            'query_tokens',
-            'video_query_tokens',
-            'video_frame_position_embedding',
-            'llama_proj',
-        ):
+        for part in _SMALL_PARTS:
             setattr(self, part, copy.deepcopy(getattr(model, part)))
         self.eval().requires_grad_(False)
 
@@ -190,7 +186,7 @@ def write_answers(
     model: PublishedVideoLLaMA,
     prompts: list[Tensor],  # (P_i, D_llm) each
     how: Decoding = Decoding(),
-) -> list[str]:
+) -> list[str]:  # one a prompt
     "Continue embedded prompts in one batch. Raises `DataError` where the LLM's context is too short."
     draw = dict(do_sample=True, top_p=how.top_p, top_k=how.top_k, temperature=how.temperature) if how.sample else {}
     return model.prompted.write(prompts, how.max_new_tokens, repetition_penalty=how.repetition_penalty, **draw)
@@ -203,7 +199,7 @@ def answer_clip(
     fps: float | None = None,  # frames a second of the clip; None with frames says nothing about times
     index: list[int] | None = None,  # numbers of the frames in the clip; None: these are all of it, and 8 are taken
     how: Decoding = Decoding(),
-    n_frames: int = 8,
+    n_frames: int = 8,  # frames taken
 ) -> list[str]:  # n
     "What Video-LLaMA says about a clip. Raises `DataError`."
     if isinstance(clip, (str, Path)):
@@ -213,15 +209,20 @@ def answer_clip(
         clip = clip[index]
     tokens = model.encode(clip, project=True)[0]
     when = timing(index, fps) if fps else ''
-    rows = [prompt_embeddings(model, render_prompt(model.prompt, q, when, model.system), tokens) for q in questions]
-    if not how.sample:
-        return [a for i in range(0, len(rows), how.batch) for a in write_answers(model, rows[i : i + how.batch], how)]
-    return [
-        _alone(model, row, how, int(digest([how.seed, q, hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()]), 16))
-        for q, row in zip(questions, rows)
-    ]
+    texts = [render_prompt(model.prompt, question, when, model.system) for question in questions]
+    prompts = [prompt_embeddings(model, text, tokens) for text in texts]
+    if how.sample: return _draw_answers(model, prompts, questions, clip, how)
+    answers = []
+    for i in range(0, len(prompts), how.batch):
+        answers += write_answers(model, prompts[i : i + how.batch], how)
+    return answers
 
 
-def _alone(model, row, how, seed):  # one answer, from a draw of its own
-    with drawing(seed, row.device):
-        return write_answers(model, [row], how)[0]
+def _draw_answers(model, prompts, questions, clip, how):  # each from a draw of its own, whatever else is asked
+    seen = hashlib.sha256(np.ascontiguousarray(clip)).hexdigest()
+    answers = []
+    for question, prompt in zip(questions, prompts, strict=True):
+        seed = int(digest([how.seed, question, seen]), 16)
+        with drawing(seed, prompt.device):
+            answers += write_answers(model, [prompt], how)
+    return answers

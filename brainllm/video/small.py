@@ -15,24 +15,28 @@ from ..models.llm import PromptedLLM
 # %% ../../nbs/03f_small.ipynb #75732197
 def image_tokens(
     model,  # with the Q-Formers and queries of a Video-LLaMA, small or published
-    h: Tensor,
-) -> Tensor:  # ViT tokens (B, F, P, D_vit) -> (B, F, L, D_q)
+    h: Tensor,  # ViT tokens (B, F, P, D_vit)
+) -> Tensor:  # (B, F, L, D_q)
     "The image Q-Former on each frame."
-    q = model.query_tokens.expand(h.shape[0] * h.shape[1], -1, -1)
-    return model.qformer(query_embeds=q, encoder_hidden_states=h.flatten(0, 1)).last_hidden_state.unflatten(
-        0, h.shape[:2]
-    )
+    queries = model.query_tokens.expand(h.shape[0] * h.shape[1], -1, -1)
+    out = model.qformer(query_embeds=queries, encoder_hidden_states=h.flatten(0, 1)).last_hidden_state
+    return out.unflatten(0, h.shape[:2])
 
 
-def video_tokens(model, frames: Tensor) -> Tensor:  # (B, F, L, D_q) -> (B, L, D_q)
+def video_tokens(
+    model,  # as above
+    frames: Tensor,  # (B, F, L, D_q), from `image_tokens`
+) -> Tensor:  # (B, L, D_q)
     "The video Q-Former on all frames, each with its position."
     frames = frames + model.video_frame_position_embedding.weight[: frames.shape[1], None]
-    return model.video_qformer(
-        query_embeds=model.video_query_tokens.expand(len(frames), -1, -1), encoder_hidden_states=frames.flatten(1, 2)
-    ).last_hidden_state
+    queries = model.video_query_tokens.expand(len(frames), -1, -1)
+    return model.video_qformer(query_embeds=queries, encoder_hidden_states=frames.flatten(1, 2)).last_hidden_state
 
 
-def clip_tokens(model, h: Tensor) -> Tensor:  # (B, F, P, D_vit) -> (B, L, D_q)
+def clip_tokens(
+    model,  # as above
+    h: Tensor,  # ViT tokens (B, F, P, D_vit)
+) -> Tensor:  # (B, L, D_q)
     "Both Q-Formers. Raises `DataError` for more frames than positions."
     most = model.video_frame_position_embedding.num_embeddings
     if h.shape[1] > most:
@@ -40,8 +44,26 @@ def clip_tokens(model, h: Tensor) -> Tensor:  # (B, F, P, D_vit) -> (B, L, D_q)
     return video_tokens(model, image_tokens(model, h))
 
 
+def _qformer(cfg, layers, every, width):  # looks at what is `width` wide in every so many layers
+    from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+    config = Blip2QFormerConfig(
+        hidden_size=cfg.dim,
+        num_hidden_layers=layers,
+        num_attention_heads=cfg.heads,
+        initializer_range=cfg.dim**-0.5,
+        intermediate_size=4 * cfg.dim,
+        cross_attention_frequency=every,
+        encoder_hidden_size=width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    return Blip2QFormerModel(config)
+
+
 class VideoLLaMA(nn.Module):
-    "Q-Former, frame positions, video Q-Former and projection over frozen ViT tokens. (B, F, P, D_vit) -> (B, L, D_q); paper §3.1."
+    """Q-Former, frame positions, video Q-Former and projection over frozen ViT tokens (paper §3.1).
+    (B, F, P, D_vit) -> (B, L, D_q)."""
 
     def __init__(
         self,
@@ -51,26 +73,10 @@ class VideoLLaMA(nn.Module):
         llm_dim: int,  # D_llm
     ):
         super().__init__()
-        from transformers import Blip2QFormerConfig, Blip2QFormerModel
-
-        make = lambda layers, freq, width: Blip2QFormerModel(
-            Blip2QFormerConfig(
-                hidden_size=cfg.dim,
-                num_hidden_layers=layers,
-                num_attention_heads=cfg.heads,
-                initializer_range=cfg.dim**-0.5,
-                intermediate_size=4 * cfg.dim,
-                cross_attention_frequency=freq,
-                encoder_hidden_size=width,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        )
-        self.qformer = make(cfg.layers, 2, vit_dim)
-        self.video_qformer = make(cfg.video_layers, 1, cfg.dim)
-        self.query_tokens, self.video_query_tokens = (
-            nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim) * 0.5) for _ in range(2)
-        )
+        self.qformer = _qformer(cfg, cfg.layers, 2, vit_dim)
+        self.video_qformer = _qformer(cfg, cfg.video_layers, 1, cfg.dim)
+        self.query_tokens = nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim) * 0.5)
+        self.video_query_tokens = nn.Parameter(torch.randn(1, cfg.n_query, cfg.dim) * 0.5)
         self.video_frame_position_embedding = nn.Embedding(32, cfg.dim)
         nn.init.normal_(self.video_frame_position_embedding.weight, std=0.2)
         self.llama_proj = nn.Linear(cfg.dim, llm_dim)
@@ -87,21 +93,20 @@ class VideoLLaMA(nn.Module):
         keep=None,  # indices of the patches to look at; None is all
         noise=None,  # added to the standardised features while training
     ) -> Tensor:  # (B, L, D_q)
-        "Video query tokens, the x of Eq. 1."
-        if tuple(features.shape[2:]) != tuple(self.mean.shape):
-            raise DataError(
-                f"features: found {tuple(features.shape[2:])} for a frame, wanted (P, D_vit) = {tuple(self.mean.shape)}"
-            )
+        "Video query tokens, the x of Eq. 1. Raises `DataError` for frames of another kind."
+        frame, wanted = tuple(features.shape[2:]), tuple(self.mean.shape)
+        if frame != wanted:
+            raise DataError(f"features: found {frame} for a frame, wanted (P, D_vit) = {wanted}")
         x = (features - self.mean) / self.std
-        x = (x if keep is None else x[:, :, keep]) + (0.0 if noise is None else noise)
-        return clip_tokens(self, x)
+        if keep is not None: x = x[:, :, keep]
+        return clip_tokens(self, x + (0.0 if noise is None else noise))
 
 # %% ../../nbs/03f_small.ipynb #de04e5cb
 @torch.no_grad()
 def encode(
     video: VideoLLaMA,  # or `published.PublishedTokens`
     features,  # (n, F, P, D_vit): a tensor, or `KeptTokens`
-    batch: int = 64,
+    batch: int = 64,  # clips at a time
 ) -> Tensor:  # (n, L, D_q), in the host's memory
     "Video tokens of clips."
     device = video.llama_proj.weight.device
@@ -114,22 +119,19 @@ def answer_clips(
     llm: PromptedLLM,
     x: Tensor,  # (n, L, D_q), from `encode`
     questions: list[str],  # n
-    max_new_tokens: int,
-    batch: int = 32,
+    max_new_tokens: int,  # of one answer
+    batch: int = 32,  # answers at a time
     when: list[str] | None = None,  # n sentences that say when the frames were seen, for a model that was tuned on them
 ) -> list[str]:  # n
-    "What a Video-LLaMA says about clips. Clips with the same question go together, since their answers end at about the same word."
+    "What a Video-LLaMA says about clips. The same question goes together, since its answers end at about the same word."
     order = sorted(range(len(x)), key=questions.__getitem__)
-    out = [''] * len(x)
+    answers = [''] * len(x)
     device = video.llama_proj.weight.device
     for k in progress(range(0, len(x), batch), 'answers from the video'):
-        i = order[k : k + batch]
-        said = llm.answer(
-            video.llama_proj(x[i].to(device)),
-            [questions[j] for j in i],
-            max_new_tokens,
-            *([[when[j] for j in i]] if when else []),
-        )
-        for j, a in zip(i, said):
-            out[j] = a
-    return out
+        rows = order[k : k + batch]
+        tokens = video.llama_proj(x[rows].to(device))
+        times = [[when[i] for i in rows]] if when else []
+        said = llm.answer(tokens, [questions[i] for i in rows], max_new_tokens, *times)
+        for i, answer in zip(rows, said, strict=True):
+            answers[i] = answer
+    return answers
