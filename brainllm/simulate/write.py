@@ -106,6 +106,10 @@ def noiseless(
     return H @ full - truth['latency'] * (dH @ full), tuned
 
 
+def _scaled(arrays, strength):
+    return [strength * a for a in arrays]
+
+
 def _observed(rng, clean, motion, sim, truth):  # clean (T, V) percent -> (T, V) in scanner units
     percent = clean + core_noise(rng, len(motion), sim, truth) + artefacts(rng, motion, sim)
     return brain_grid(sim.voxel_mm)['baseline'] * (1 + percent / 100)
@@ -131,7 +135,7 @@ def write_run(
     else:
         volumes = run_volumes(sim)
         X, onsets = run_drives(root, sim, subject, run)
-        clean, amplitude = (scale * sim.signal * x for x in noiseless(X, onsets, volumes, sim, truth))
+        clean, amplitude = _scaled(noiseless(X, onsets, volumes, sim, truth), scale * sim.signal)
     motion = head_motion(rng, volumes, float(truth['restless']))
     written = _write_series(root, sim, subject, task, run, _observed(rng, clean, motion, sim, truth), motion)
     if task == 'rest': return None
