@@ -15,6 +15,7 @@ import random
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # %% ../nbs/00_core.ipynb #564d1c25
 class BrainLLMError(Exception):
@@ -156,7 +157,7 @@ def progress(
     return tqdm(it, desc=desc, total=total, mininterval=1.0, dynamic_ncols=False, ncols=90, **kw)
 
 # %% ../nbs/00_core.ipynb #ff8dddb9
-def load_name(where: str):  # 'module:name' -> the object
+def load_name(where: str) -> Any:  # 'module:name' -> the object
     "What a `module:name` stands for. Raises `PresetError` where it cannot be had."
     module, _, name = where.partition(':')
     try:
@@ -189,7 +190,7 @@ def new_axes(
     rows: int = 1,
     columns: int = 1,
     **kw,  # for matplotlib's subplots
-):  # Axes, or an array of them
+) -> Any:  # Axes, or an array of them
     "Axes to draw into, without a box around them."
     import matplotlib.pyplot as plt
     import numpy as np
