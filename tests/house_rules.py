@@ -101,6 +101,119 @@ def layout(text: str) -> list:  # every offence of layout
     return [f'{rule.__name__}: {offence}' for rule in LAYOUT for offence in rule(text)]
 
 
+# ---- rules about all rooms together: {'data.trials': source}; a wing's face is 'data'
+
+ORDER = (  # from the ground up; a room imports what stands before it here, or in its own wing
+    'core code store table presets optim losses paper data models weights captions datasets '
+    'decoder video pretrain sources simulate stages evaluate haxby cli'
+).split()
+PACKAGE = 'brainllm'
+
+
+def rooms(root=ROOT) -> dict:  # name -> source, of every room that a notebook exports; faces bear the wing's name
+    found = {}
+    for path in modules(root):
+        name = path.relative_to(root).as_posix()
+        if name in HAND_WRITTEN: continue
+        parts = path.relative_to(root / PACKAGE).with_suffix('').parts
+        found['.'.join(parts).removesuffix('.__init__')] = path.read_text()
+    return found
+
+
+def imported(room: str, text: str, known) -> list:  # (line, room or wing, name) of what it imports from the package
+    "Relative, absolute, `from . import x` and `import brainllm.x` alike."
+    found = []
+    is_face = any(k.startswith(f'{room}.') for k in known)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            for a in node.names:
+                if a.name.startswith(f'{PACKAGE}.'): found.append((node.lineno, a.name.split('.', 1)[1], None))
+        if not isinstance(node, ast.ImportFrom): continue
+        if node.level:
+            here = room.split('.') if is_face else room.split('.')[:-1]
+            here = here[: len(here) - node.level + 1]
+            source = '.'.join([*here, *(node.module.split('.') if node.module else [])])
+        elif node.module == PACKAGE or node.module.startswith(f'{PACKAGE}.'):
+            source = node.module.removeprefix(PACKAGE).lstrip('.')
+        else:
+            continue
+        for a in node.names:
+            below = f'{source}.{a.name}'.lstrip('.')
+            if below in known: found.append((node.lineno, below, None))
+            elif source: found.append((node.lineno, source, a.name))
+    return found
+
+
+def upward_imports(sources: dict, allowed=()) -> list:
+    offences = []
+    for room, text in sources.items():
+        wing = room.split('.')[0]
+        for line, other, _ in imported(room, text, sources):
+            theirs = other.split('.')[0]
+            if theirs == wing or (room, theirs) in allowed: continue
+            if theirs not in ORDER or ORDER.index(theirs) > ORDER.index(wing):
+                offences.append(f'{room}, line {line}: imports {other}, which stands above it')
+    return offences
+
+
+def circles(sources: dict) -> list:
+    needs = {room: {o for _, o, _ in imported(room, text, sources) if o in sources} for room, text in sources.items()}
+    done, offences = set(), []
+
+    def walk(room, path):
+        if room in path:
+            offences.append(' -> '.join([*path[path.index(room) :], room]))
+            return
+        if room in done: return
+        for other in sorted(needs[room]): walk(other, [*path, room])
+        done.add(room)
+
+    for room in sources: walk(room, [])
+    return offences
+
+
+def made_names(text: str) -> list:  # top-level names that a room defines
+    names = []
+    for node in ast.parse(text).body:
+        if isinstance(node, DEFINITIONS): names.append(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        names += [t.id for t in targets if isinstance(t, ast.Name)]
+    return names
+
+
+def names_made_twice(sources: dict) -> list:
+    where = {}
+    for room, text in sources.items():
+        for name in set(made_names(text)):
+            if not name.startswith('_') and '__getattr__' not in text: where.setdefault(name, []).append(room)
+    return [f'{name}: in {", ".join(sorted(found))}' for name, found in sorted(where.items()) if len(found) > 1]
+
+
+def private_names_across(sources: dict) -> list:
+    offences = []
+    for room, text in sources.items():
+        found = imported(room, text, sources)
+        own = {other.split('.')[-1] for _, other, name in found if name is None}
+        for line, other, name in found:
+            if name and name.startswith('_') and not name.startswith('__'):
+                offences.append(f'{room}, line {line}: {other}.{name} is private')
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name): continue
+            if node.value.id in own and node.attr.startswith('_') and not node.attr.startswith('__'):
+                offences.append(f'{room}, line {node.lineno}: {node.value.id}.{node.attr} is private')
+    return offences
+
+
+def imports_by_string(sources: dict, allowed=('core',)) -> list:
+    offences = []
+    for room, text in sources.items():
+        if room in allowed: continue
+        for node in ast.walk(ast.parse(text)):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ''
+            if called.endswith('import_module') or called == '__import__':
+                offences.append(f'{room}, line {node.lineno}: {called}, which no reader of imports sees')
+    return offences
+
 if __name__ == '__main__':
     import sys
 

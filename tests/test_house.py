@@ -3,16 +3,11 @@
 import ast, configparser, filecmp, importlib.metadata, json, os, re, runpy, shutil, subprocess, sys
 from pathlib import Path
 import nbformat, pytest, yaml
+import house_rules
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDEBAR = re.findall(r'nbs/([\w-]+)\.ipynb', (ROOT / '_quarto.yml').read_text().split('sidebar:')[1])
-ORDER = [
-    re.sub(r'^\d+[a-z]?_', '', s) for s in SIDEBAR if s not in ('index', '07_results')
-]  # rooms, from the ground up
-DESIGNED = set(
-    'core paper data simulate datasets models adaptors video weights losses pretrain stage1 stage2 evaluate'.split()
-)
 NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').glob('*.ipynb'))
 CFG = configparser.ConfigParser(delimiters=['='])
 CFG.read(ROOT / 'settings.ini')
@@ -62,40 +57,137 @@ def test_export_and_clean_change_nothing(tmp_path):
         if (ROOT / n).exists() and not filecmp.cmp(ROOT / n, tmp_path / n, shallow=False)
     ]
     assert not missing and not changed, f'run nbdev_export and nbdev_clean: {missing} {changed}'
-    stale = [p.name for p in (ROOT / 'brainllm').glob('[!_]*.py') if p.stem not in ORDER]
-    assert not stale, f'modules that no notebook exports: {stale}'
 
 
-def test_every_room_is_there(books):
-    exported = {
-        m[1] for nb in books.values() for c in nb.cells if (m := re.search(r'^#\| default_exp (\w+)', c.source, re.M))
-    }
-    assert exported == set(ORDER) and DESIGNED <= exported
+@pytest.fixture(scope='module')
+def sources():
+    return house_rules.rooms()
+
+
+def test_every_room_is_there(books, sources):
+    exported = set()
+    for nb in books.values():
+        for c in nb.cells:
+            if m := re.search(r'^#\| default_exp ([\w.]+)', c.source, re.M): exported.add(m[1].removesuffix('.__init__'))
+    assert exported == set(sources), 'a module that no notebook exports, or a notebook that was not exported'
+    assert {r.split('.')[0] for r in exported} == set(house_rules.ORDER)
     assert {'index', '07_results'} <= set(books)
+    written = {p.relative_to(ROOT).as_posix() for p in house_rules.modules()}
+    assert set(house_rules.HAND_WRITTEN) <= written
 
 
-def test_dependencies_point_down_the_list():
-    for k, room in enumerate(ORDER):
-        tree = ast.parse((ROOT / 'brainllm' / f'{room}.py').read_text())
-        for node in ast.walk(tree):
-            froms = (
-                [node.module]
-                if isinstance(node, ast.ImportFrom) and node.module
-                else [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else []
-            )
-            for name in froms:
-                if name == 'brainllm':
-                    used = [a.name for a in node.names] if isinstance(node, ast.ImportFrom) else []
-                elif name.startswith('brainllm.'):
-                    used = [name.split('.')[1]]
-                elif isinstance(node, ast.ImportFrom) and node.level:
-                    used = [name.split('.')[0]]
-                else:
-                    continue
-                for u in used:
-                    assert u in ORDER[:k], f'{room} imports {u}, which stands below it'
+# ---- how code is laid out, and each rule on a planted offence
+
+EXCEPTIONS = {}  # (room, rule): why the page would be worse without
+
+PLANTED = {
+    'long_lines': f'# {"word " * 30}\nx = 1\n',
+    'semicolons': 'x = 1; y = 2\n',
+    'dense_statements': f'x = [{", ".join(f"f({k}, a={k})" for k in range(20))}]\n',
+    'nested_comprehensions': 'x = [[j for j in range(i)] for i in range(3)]\n',
+    'long_functions': 'def f(x):\n' + '    x = x + 1\n' * 61,
+}
+PLANTED_RUFF = {
+    'E501': f'x = "{"long " * 30}"\n',
+    'E702': 'x = 1; y = 2\n',
+    'E731': 'f = lambda x: x\n',
+    'F401': 'import os\n',
+    'F841': 'def f():\n    unused = 1\n',
+    'B006': 'def f(x=[]):\n    return x\n',
+    'B023': 'def f(xs):\n    out = []\n    for x in xs:\n        out.append(lambda: x)\n    return out\n',
+    'B905': 'def f(a, b):\n    return zip(a, b)\n',
+    'C901': 'def f(x):\n' + ''.join(f'    if x == {k}:\n        return {k}\n' for k in range(13)) + '    return x\n',
+}
+
+
+def test_code_is_laid_out_plainly():
+    offences = []
+    for path in house_rules.modules():
+        name = path.relative_to(ROOT).as_posix()
+        for offence in house_rules.layout(path.read_text()):
+            if (name, offence.split(':')[0]) not in EXCEPTIONS: offences.append(f'{name}: {offence}')
+    assert not offences, '\n'.join(offences)
+
+
+@pytest.mark.parametrize('rule', PLANTED)
+def test_a_planted_offence_of_layout_is_found(rule):
+    found = house_rules.layout(PLANTED[rule])
+    assert [o for o in found if o.startswith(rule)], f'{rule} passed {PLANTED[rule]!r}'
+
+
+def test_tables_in_capitals_and_wide_docstrings_are_free():
+    table = PLANTED['dense_statements'].replace('x =', 'TABLE =')
+    wide = f'def f():\n    "{"word " * 25}"\n'
+    assert not house_rules.layout(wide) and not house_rules.dense_statements(table)
+
+
+def ruff(*words, text=None):
+    command = [Path(sys.executable).parent / 'ruff', 'check', '--config', ROOT / 'pyproject.toml', *words]
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
+
+
+def test_ruff_finds_nothing():
+    r = ruff('brainllm', 'tests', 'tools', 'setup.py')
+    assert r.returncode == 0, r.stdout
+
+
+@pytest.mark.parametrize('rule', PLANTED_RUFF)
+def test_a_planted_offence_is_found_by_ruff(rule):
+    r = ruff('--stdin-filename', 'brainllm/planted.py', '--output-format', 'concise', '-', text=PLANTED_RUFF[rule])
+    assert r.returncode == 1 and f' {rule} ' in r.stdout, r.stdout + r.stderr
+
+
+def test_the_type_checker_finds_nothing():
+    r = subprocess.run([sys.executable, '-m', 'mypy', 'brainllm'], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout[-3000:]
+
+
+# ---- rooms together
+
+FACES = [('models', 'decoder')]  # BrainLLM is made one floor up, and looked for in models: a fixed name
+
+
+def test_rooms_import_downwards(sources):
+    assert not house_rules.upward_imports(sources, FACES)
+    assert not house_rules.circles(sources)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'from brainllm.stages.stage1 import align\n',
+        'from ..stages.stage1 import align\n',
+        'from ..stages import stage1\n',
+        'from .. import stages\n',
+        'import brainllm.stages\n',
+        'def f():\n    from brainllm import stages\n    return stages\n',
+    ],
+)
+def test_an_arrow_that_runs_up_is_found(text):
+    planted = {'data': '', 'data.planted': text, 'stages': '', 'stages.stage1': 'def align():\n    pass\n'}
+    assert house_rules.upward_imports(planted)
+
+
+def test_a_circle_is_found():
+    planted = {'data': '', 'data.a': 'from . import b\n', 'data.b': 'from brainllm.data.a import x\n'}
+    assert house_rules.circles(planted)
+
+
+def test_no_public_name_is_made_twice(sources):
+    assert not house_rules.names_made_twice(sources)
+    assert house_rules.names_made_twice({'a': 'def f():\n    pass\n', 'b': 'f = 1\n'})
+
+
+def test_private_names_stay_in_their_room(sources):
+    assert not house_rules.private_names_across(sources)
+    assert house_rules.private_names_across({'core': '_x = 1\n', 'store': 'from brainllm.core import _x\n'})
+    assert house_rules.private_names_across({'core': '_x = 1\n', 'store': 'from . import core\nprint(core._x)\n'})
+
+
+def test_nothing_is_imported_by_string(sources):
+    assert not house_rules.imports_by_string(sources)
+    planted = "import importlib\nimportlib.import_module('brainllm.store')\n"
+    assert house_rules.imports_by_string({'models': planted}) and not house_rules.imports_by_string({'core': planted})
 
 
 def test_nothing_of_one_machine(books):

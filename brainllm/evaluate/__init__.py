@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = face(
     ),
     controls=(
         'SHARED medoid class_texts say_medoid class_oracle majority mix_blocks noise_weights build_noise '
-        'draw_noise read_noise no_brain say_blocks mean_brain zero_brain noise shuffled_within '
+        'draw_noise read_noise no_brain say_blocks average_brain zero_brain noise shuffled_within '
         'shuffled_subject shuffled_run shuffled_class random_tokens spread matched random_encoder '
         'ChangedStudy ShuffledStudy NoiseStudy away_from_vision keep_voxels AwayStudy shuffled_labels '
         'noise_trained non_visual retrained cut_tokens cut_rank'

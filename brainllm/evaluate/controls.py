@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'medoid', 'class_texts', 'say_medoid', 'class_oracle', 'majority', 'mix_blocks', 'noise_weights',
-           'build_noise', 'draw_noise', 'read_noise', 'no_brain', 'say_blocks', 'mean_brain', 'zero_brain', 'noise',
+           'build_noise', 'draw_noise', 'read_noise', 'no_brain', 'say_blocks', 'average_brain', 'zero_brain', 'noise',
            'shuffled_within', 'shuffled_subject', 'shuffled_run', 'shuffled_class', 'random_tokens', 'spread',
            'matched', 'random_encoder', 'ChangedStudy', 'ShuffledStudy', 'NoiseStudy', 'away_from_vision',
            'keep_voxels', 'AwayStudy', 'shuffled_labels', 'noise_trained', 'non_visual', 'retrained', 'cut_tokens',
@@ -139,7 +139,7 @@ def say_blocks(
     return bench.say(brain_tokens(bench.stage2.stage1, blocks))
 
 
-def mean_brain(bench: SealedBench) -> list:
+def average_brain(bench: SealedBench) -> list:
     "C3: the average block of the subject."
     names = sorted({t.subject for t in bench.test})
     subjects = np.array([t.subject for t in bench.test])

@@ -16,7 +16,7 @@ from ..models.llm import drawing
 from ..stages.experiment import Experiment, open_experiment
 from ..stages.teacher import clip_timing
 from .bench import Method, OpenBench, SealedBench
-from .controls import class_oracle, majority, mean_brain, say_medoid, no_brain, noise
+from .controls import class_oracle, average_brain, majority, say_medoid, no_brain, noise
 from .controls import random_encoder, cut_rank, retrained, shuffled_class, shuffled_run
 from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
@@ -97,7 +97,7 @@ METHOD_ROWS = (
     Method('class_oracle', 'C1: told the class, its most ordinary text', 'control', class_oracle, oracle=True),
     Method('majority', 'C1: the most frequent class, its most ordinary text', 'control', majority),
     Method('no_brain', 'C2: no brain tokens', 'control', no_brain),
-    Method('mean_brain', "C3: the subject's mean block", 'control', mean_brain),
+    Method('mean_brain', "C3: the subject's mean block", 'control', average_brain),
     Method('zero_brain', 'C3: a block of zeros', 'control', zero_brain),
     Method('noise', 'C4: noise with the covariance of blocks', 'control', noise),
     Method('shuffled_subject', 'C5: our texts shuffled within subject', 'control', shuffled_subject),
