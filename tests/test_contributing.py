@@ -30,3 +30,10 @@ def test_what_is_named_is_there():
     layers = re.search(r'```\n(core .*?)```', TEXT, re.S)[1].replace('<', ' ').split()
     made = {p.stem for p in (ROOT / 'brainllm').glob('[!_]*') if p.suffix == '.py' or p.is_dir()}
     assert set(layers) == made - {'ablation', 'compare', 'statistics', 'py'} and len(layers) == len(set(layers))
+
+
+def test_the_map_of_the_readme_names_every_page():
+    text = (ROOT / 'README.md').read_text()
+    rows = [line for line in text[text.index('## Map') :].splitlines() if line.startswith('| ')]
+    named = {stem for row in rows for stem in re.findall(r'\(nbs/(\w+)\.ipynb\)', row)}
+    assert named == {p.stem for p in (ROOT / 'nbs').glob('*.ipynb')} - {'index'}

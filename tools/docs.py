@@ -31,19 +31,18 @@ def last_state(text: str) -> str:  # a stream as a terminal would show it: of a 
     return '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n'))
 
 
-def defined(code: str) -> list:  # public names a cell defines, methods as 'Class.method'
+def defined(code: str) -> list:  # names a cell defines, methods as 'Class.method'
     defs = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     out = []
     for node in ast.parse(code).body:
-        if not isinstance(node, defs) or node.name.startswith('_'): continue
+        if not isinstance(node, defs): continue
         out.append(node.name)
         if isinstance(node, ast.ClassDef): out += [f'{node.name}.{n.name}' for n in node.body if isinstance(n, defs)]
     return out
 
 
-def heading(code: str) -> str:  # Markdown above exported code: its name as a heading, or marks that links can point at
-    names = defined(code)
-    tops = [n for n in names if '.' not in n]
+def heading(names: list) -> str:  # Markdown above exported code: its name as a heading, or marks that links can point at
+    tops = [n for n in names if '.' not in n and not n.startswith('_')]
     marks = [n for n in names if n not in tops or len(tops) > 1]
     parts = [f'### {tops[0]} {{.symbol}}'] if len(tops) == 1 else []
     if marks: parts.append(''.join(f'<span id="{n.lower()}"></span>' for n in marks))
@@ -63,9 +62,9 @@ def stage(
                 c.source = c.source[m.end() :]
         if c.cell_type == 'code' and re.search(r'^#\|\s*exports?\b', c.source, re.M):
             c.source = re.sub(r'^#\|\s*exports?\b.*\n', '', c.source, flags=re.M)
-            if above := heading(c.source):
-                cells.append(new_markdown_cell(above))
-            elif len(c.source.splitlines()) > 12:
+            names = defined(c.source)
+            if names: cells.append(new_markdown_cell(heading(names)))
+            if all(n.startswith('_') for n in names) and len(c.source.splitlines()) > 12:
                 c.source = '#| code-fold: true\n#| code-summary: "Helpers"\n' + c.source
         for o in c.get('outputs', []):
             if o.output_type == 'stream': o.text = last_state(o.text)
