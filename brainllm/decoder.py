@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from .core import BrainLLMError, DataError, PartMissing, project_root, whole_folder, write_json, write_text
 from .store import digest, file_hash, Store
 from .table import Table
-from .models.tokenizer import FMRITokenizer
-from .models.encoder import BrainEncoder, encoder_from, ShapeError, TemporalBlock
+from .models.tokenizer import FMRITokenizer, ShapeError
+from .models.encoder import BrainEncoder, encoder_from, TemporalBlock
 from .models.projection import Bridge, Projection
 from .models.llm import PromptedLLM
 from .models.adaptors import ADAPTOR_FIELDS, adaptor_layers, adaptor_settings, adaptor_state, AdaptorConfig

@@ -8,8 +8,8 @@ import numpy as np, pytest, torch
 import torch.nn.functional as F
 from torch import nn
 from brainllm.core import DataError, PartMissing
-from brainllm.models.tokenizer import FMRITokenizer
-from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, ShapeError, TemporalBlock
+from brainllm.models.tokenizer import FMRITokenizer, ShapeError
+from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, TemporalBlock
 from brainllm.models.encoder import VoxelEncoder
 from brainllm.models.encoder import voxel_encoder
 from brainllm.weights import STAND_INS, load_mindvideo, load_scmbm, read_pickle, resize_positions

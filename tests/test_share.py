@@ -1,4 +1,5 @@
-"A decoder that travels: equal to the last bit here and in another process, on its own base alone, and refused by name when anything is wrong with it."
+"""A decoder that travels: equal to the last bit here and in another process, on its own base alone, and refused by name
+when anything is wrong with it."""
 
 import hashlib, json, math, os, shutil, signal, subprocess, sys
 from dataclasses import replace
@@ -12,33 +13,32 @@ from brainllm.models.adaptors import count_parameters
 from brainllm.core import DataError, PartMissing, project_root, write_json
 from brainllm.store import digest, file_hash, Store
 from brainllm.datasets.hcp import HCP_NOTICE
-from brainllm.models.tokenizer import FMRITokenizer
-from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, ShapeError, VoxelEncoder
+from brainllm.models.tokenizer import FMRITokenizer, ShapeError
+from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, VoxelEncoder
 from brainllm.models.projection import Bridge, Projection
 from brainllm.models.llm import PromptedLLM
-from brainllm.stages.experiment import Experiment
-from brainllm.stages.pretrained import load_pretrained
+from brainllm.stages.card import _licences, assemble, card_facts
+from brainllm.stages.experiment import open_experiment
 from brainllm.decoder import BrainLLM, load_decoder, read_decoder, save_decoder
 from brainllm.table import COLUMNS
 from brainllm.weights import load_llm, load_scmbm, prepare
-from brainllm.stages.stage2 import _licences, assemble, card_facts, load_stage2
 
 LICENCE = dict(licence='cc-by-4.0')
 
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    return Experiment('tiny', out=tmp_path_factory.mktemp('runs'))
+def experiment(tmp_path_factory):
+    return open_experiment('tiny', out=tmp_path_factory.mktemp('runs'))
 
 
 @pytest.fixture(scope='module')
-def decoder(run):
-    return assemble(run)
+def decoder(experiment):
+    return assemble(experiment)
 
 
 @pytest.fixture(scope='module')
-def bold(run, decoder):
-    return run.blocks(run.split.test).batch([0, 1, 2])
+def bold(experiment, decoder):
+    return experiment.study.blocks(experiment.study.split.test).batch([0, 1, 2])
 
 
 @pytest.fixture(scope='module')
@@ -86,12 +86,12 @@ def on(
     return model.eval().requires_grad_(False), torch.randn(2, 3, *grid)
 
 
-def test_equal_here_whole_and_trained_alone(run, decoder, bold, whole, light):
+def test_equal_here_whole_and_trained_alone(experiment, decoder, bold, whole, light):
     want = out(decoder, bold)
     for made in (
         load_decoder(whole),
         load_decoder(light, llm='tiny', encoder=whole),
-        load_decoder(light, llm=run.llm, encoder=load_pretrained(run)[1]),
+        load_decoder(light, llm=experiment.models.llm, encoder=experiment.pretrained[1]),
     ):
         assert equal(out(made, bold), want) and made.decode(bold, 'Who?') == decoder.decode(bold, 'Who?')
         assert count_parameters(made) == count_parameters(decoder) and list(adaptor_layers(made.encoder)) == list(
@@ -124,17 +124,26 @@ def test_equal_here_whole_and_trained_alone(run, decoder, bold, whole, light):
     assert not [k for k in load_file(light / 'model.safetensors') if k.startswith('encoder.') and k != 'encoder.pos']
 
 
-ALONE = '''import sys, numpy as np, torch
-bold = torch.from_numpy(np.load(sys.argv[1]))
+ALONE = '''
+import hashlib, json, sys
+import numpy as np, torch
 from brainllm.models import BrainLLM
-decoder = BrainLLM.from_pretrained(sys.argv[2])
-said = decoder.decode(bold, "What is happening?")
-import hashlib, json
+
+bold = torch.from_numpy(np.load(sys.argv[1]))
+question = "What is happening?"
+
 def all_of(decoder):
-    with torch.no_grad(): z = decoder.query_tokens(bold); y = decoder.bridge(z); logits = decoder.llm.answer_logits(y, ["What is happening?"]*len(bold), ["a man is jumping"]*len(bold))[0]
+    with torch.no_grad():
+        z = decoder.query_tokens(bold)
+        y = decoder.bridge(z)
+        logits = decoder.llm.answer_logits(y, [question] * len(bold), ["a man is jumping"] * len(bold))[0]
     return [hashlib.sha256(t.numpy().tobytes()).hexdigest() for t in (z, y, logits)]
-light = BrainLLM.from_pretrained(sys.argv[3], llm=sys.argv[2]+'/llm', encoder=sys.argv[2])
-print(json.dumps([[said, *all_of(decoder)], [light.decode(bold, "What is happening?"), *all_of(light)]]))'''
+
+decoder = BrainLLM.from_pretrained(sys.argv[2])
+said = decoder.decode(bold, question)
+light = BrainLLM.from_pretrained(sys.argv[3], llm=sys.argv[2] + '/llm', encoder=sys.argv[2])
+print(json.dumps([[said, *all_of(decoder)], [light.decode(bold, question), *all_of(light)]]))
+'''
 
 
 def process(code, *args, cwd):
@@ -193,7 +202,7 @@ def test_smollm2_answers_with_the_same_words(tmp_path):
         load_decoder(light, llm=PromptedLLM(*load_llm(folder / 'llm', torch.float32)), encoder=folder)
 
 
-def test_on_the_published_encoder(run, tmp_path):
+def test_on_the_published_encoder(experiment, tmp_path):
     "SC-MBM's file, a masked model, MinD-Video's blocks, a mask, no affine: every base that a decoder can stand on."
     torch.manual_seed(0)
     masked = MaskedBrainModel(64, 8, 24, 2, 2, 1.0, 16, 1, 2).eval()
@@ -203,26 +212,26 @@ def test_on_the_published_encoder(run, tmp_path):
     torch.save(
         dict(model=masked.state_dict(), config=dict(num_heads=2, decoder_num_heads=2)), tmp_path / 'checkpoint.pth'
     )
-    model, bold = on(load_scmbm(tmp_path / 'checkpoint.pth'), run.llm, mask=torch.rand(9, 8, 7) > 0.4)
+    model, bold = on(load_scmbm(tmp_path / 'checkpoint.pth'), experiment.models.llm, mask=torch.rand(9, 8, 7) > 0.4)
     folder = save_decoder(model, tmp_path / 'light', whole=False)
     for base in (tmp_path / 'checkpoint.pth', str(tmp_path), masked, encoder_from(masked)):
-        assert equal(out(load_decoder(folder, run.llm, base), bold), out(model, bold))
+        assert equal(out(load_decoder(folder, experiment.models.llm, base), bold), out(model, bold))
     film = VoxelEncoder(64, 8, 24, 2, 2, temporal=True).eval()
-    model, bold = on(film, run.llm, affine=np.diag([3.0, 3, 3, 1]))
+    model, bold = on(film, experiment.models.llm, affine=np.diag([3.0, 3, 3, 1]))
     folder = save_decoder(model, tmp_path / 'film', dict(licences=dict(llm='none')))
     light = save_decoder(model, tmp_path / 'film-light', whole=False)
-    for made in (load_decoder(folder), load_decoder(light, run.llm, film), load_decoder(light, folder / 'llm', folder)):
+    for made in (load_decoder(folder), load_decoder(light, experiment.models.llm, film), load_decoder(light, folder / 'llm', folder)):
         assert equal(out(made, bold), out(model, bold)) and torch.equal(made.tokenizer.affine, model.tokenizer.affine)
     with pytest.raises(DataError, match='other tensors'):
-        load_decoder(light, run.llm, masked)
+        load_decoder(light, experiment.models.llm, masked)
     four = VoxelEncoder(64, 8, 24, 2, 4, temporal=True)
     four.load_state_dict(film.state_dict())
     with pytest.raises(DataError, match=r'blocks of \[4\] heads, wanted 2'):
-        load_decoder(light, run.llm, four)
+        load_decoder(light, experiment.models.llm, four)
 
 
-def test_several_sets_of_adaptors(run, tmp_path):
-    model, bold = on(BrainEncoder(24, 2, 2), run.llm)
+def test_several_sets_of_adaptors(experiment, tmp_path):
+    model, bold = on(BrainEncoder(24, 2, 2), experiment.models.llm)
     from_one = out(model, bold)
     fresh = encoder_from(BrainEncoder(24, 2, 2))
     first = add_adaptors(fresh, AdaptorConfig(rank=2, target_modules=['mlp.fc1']), 'one')
@@ -239,15 +248,15 @@ def test_several_sets_of_adaptors(run, tmp_path):
         assert equal(out(made, bold), out(model, bold))
         seen.append(out(made, bold)[0])
     assert len({t.sum().item() for t in seen}) == 3 and not any(equal([t], from_one[:1]) for t in seen)
-    plain, bold = on(BrainEncoder(24, 2, 2), run.llm)
+    plain, bold = on(BrainEncoder(24, 2, 2), experiment.models.llm)
     plain.encoder = BrainEncoder(24, 2, 2).eval()
     assert equal(
         out(load_decoder(save_decoder(plain, tmp_path / 'p', dict(licences=dict(llm='none')))), bold), out(plain, bold)
     )
 
 
-def test_another_base_is_refused(run, decoder, whole, light):
-    base = load_pretrained(run)[1]
+def test_another_base_is_refused(experiment, decoder, whole, light):
+    base = experiment.pretrained[1]
     with torch.no_grad():
         base.blocks[1].mlp.fc2.weight.mul_(1.1)
     with pytest.raises(DataError, match='encoder: found one with other weights.*masked modelling of the resting runs'):
@@ -334,8 +343,10 @@ def listed(folder, name):
     rehash(folder, name)
 
 
-same = lambda s: s
-drop = lambda *names: lambda s: {k: v for k, v in s.items() if k not in names}
+def same(s):
+    return s
+def drop(*names):
+    return lambda s: {k: v for k, v in s.items() if k not in names}
 DAMAGE = {
     'no config': (PartMissing, 'config.json: found nothing', lambda d: (d / 'config.json').unlink()),
     'half a config': (DataError, 'config.json: not JSON', lambda d: cut(d, 'config.json')),
@@ -476,21 +487,37 @@ def test_the_card_may_be_corrected(whole, decoder, bold, tmp_path):
     assert equal(out(load_decoder(folder), bold), out(decoder, bold))
 
 
-KILLED = '''import os, signal, sys
-import torch; torch.set_num_threads(1)
+KILLED = '''
+import os, signal, sys
+import torch
 from brainllm import decoder as room
 from brainllm.models import BrainLLM
+
+torch.set_num_threads(1)
 model, real = BrainLLM.from_pretrained(sys.argv[1]), room.save_file
-def half(state, file, **k): real(state, file, **k); os.truncate(file, 2000); die()
-def die(*a, **k): os.kill(os.getpid(), signal.SIGKILL)
-for target in sys.argv[2:]: # each save in a process of its own, killed at the step that the folder is named after
-    if not (pid := os.fork()):
-        step = target.rsplit('/', 1)[1]; setattr(room, step, half if step=='save_file' else die); model.save_pretrained(target); os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'''
+
+def half(state, file, **k):
+    real(state, file, **k)
+    os.truncate(file, 2000)
+    die()
+
+def die(*a, **k):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+for target in sys.argv[2:]:  # each save in a process of its own, killed at the step that the folder is named after
+    pid = os.fork()
+    if not pid:
+        step = target.rsplit('/', 1)[1]
+        setattr(room, step, half if step == 'save_file' else die)
+        model.save_pretrained(target)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+'''
 
 
 def test_killed_while_saving(whole, decoder, bold, tmp_path):
-    files = lambda d: {p.relative_to(d): file_hash(p) for p in d.rglob('*') if p.is_file()}
+    def files(d):
+        return {p.relative_to(d): file_hash(p) for p in d.rglob('*') if p.is_file()}
     targets = [tmp_path / kind / step for kind in ('new', 'old') for step in ('save_file', 'write_json', '_swap')]
     (tmp_path / 'new').mkdir()
     for t in targets[3:]:
@@ -551,9 +578,9 @@ def test_what_is_not_a_decoder_is_never_replaced(decoder, whole, light, tmp_path
     assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')] and read_decoder(over)
 
 
-def test_what_could_not_be_rebuilt_is_not_saved(run, decoder, tmp_path):
+def test_what_could_not_be_rebuilt_is_not_saved(experiment, decoder, tmp_path):
     def refused(word, change):
-        model, _ = on(BrainEncoder(24, 2, 2), run.llm)
+        model, _ = on(BrainEncoder(24, 2, 2), experiment.models.llm)
         change(model)
         with pytest.raises(DataError, match=word):
             save_decoder(model, tmp_path / 'd', LICENCE, whole=False)
@@ -567,7 +594,7 @@ def test_what_could_not_be_rebuilt_is_not_saved(run, decoder, tmp_path):
     refused('encoder', lambda m: setattr(m.encoder.blocks[0].mlp, 'fc1', torch.nn.Linear(24, 5)))
 
 
-def test_about(run, decoder, tmp_path):
+def test_about(experiment, decoder, tmp_path):
     bare = BrainLLM(decoder.tokenizer, decoder.encoder, decoder.projection, decoder.bridge, decoder.llm)
     row = dict(decoder='ours', against='caption', scores={}, two_way=50.0, p=1.0)
     for about, word in (
@@ -594,13 +621,14 @@ def test_about(run, decoder, tmp_path):
     )
 
 
-def test_card_of_a_run(run, decoder, tmp_path):
-    two = load_stage2(run)
+def test_card_of_a_run(experiment, decoder, tmp_path):
+    two = experiment.stage2
     labels = dict(no_brain='control: no brain', brain='decoded from the brain')
-    part = lambda v, p: dict(
-        reference={k: dict(total=dict.fromkeys(COLUMNS, v)) for k in ('teacher', 'caption')},
-        identification=dict(total=dict(two_way=v / 100, p=p)),
-    )
+    def part(v, p):
+        return dict(
+            reference={k: dict(total=dict.fromkeys(COLUMNS, v)) for k in ('teacher', 'caption')},
+            identification=dict(total=dict(two_way=v / 100, p=p)),
+        )
     result = dict(
         inputs=dict(stage2=two.folder.name),
         rows=dict(no_brain=part(50.0, 1.0), brain=part(61.5, 0.0312)),
@@ -609,15 +637,15 @@ def test_card_of_a_run(run, decoder, tmp_path):
         signature=dict(bertscore='small-bert, layer 6'),
         trials=7,
     )
-    assert not decoder.about.get('scores') and 'scores' not in card_facts(run, two)
-    write_json(run.folder / 'result.json', result | dict(inputs=dict(stage2='another')))
-    assert 'scores' not in card_facts(run, two), 'scores of another decoder'
-    write_json(run.folder / 'result.json', result)
-    about = card_facts(run, two)
-    (run.folder / 'result.json').unlink()
-    assert about == card_facts(run, two, result)
+    assert not decoder.about.get('scores') and 'scores' not in card_facts(experiment, two)
+    write_json(experiment.folder / 'result.json', result | dict(inputs=dict(stage2='another')))
+    assert 'scores' not in card_facts(experiment, two), 'scores of another decoder'
+    write_json(experiment.folder / 'result.json', result)
+    about = card_facts(experiment, two)
+    (experiment.folder / 'result.json').unlink()
+    assert about == card_facts(experiment, two, result)
     with pytest.raises(DataError, match='found scores of another'):
-        card_facts(run, two, dict(inputs=dict(stage2='another')))
+        card_facts(experiment, two, dict(inputs=dict(stage2='another')))
     text = (save_decoder(decoder, tmp_path / 'd', about | LICENCE) / 'README.md').read_text()
     card = ModelCard(text)
     data = card.data
@@ -647,16 +675,16 @@ def test_card_of_a_run(run, decoder, tmp_path):
     ):
         assert word in card.content, word
     assert (
-        str(run.folder) not in text
-        and str(run.folder) not in (tmp_path / 'd/config.json').read_text()
+        str(experiment.folder) not in text
+        and str(experiment.folder) not in (tmp_path / 'd/config.json').read_text()
         and load_decoder(tmp_path / 'd').about == json.loads(json.dumps(about | LICENCE))
     )
     again = load_decoder(tmp_path / 'd')
     assert again.save_pretrained(tmp_path / 'e') and sorted((tmp_path / 'e/README.md').read_text()) == sorted(text), (
         'what is known travels on'
     )
-    hcp = replace(run.preset, pretrain=replace(run.preset.pretrain, source='hcp'))
-    assert 'HCP Open Access Data Use Terms' in _licences(hcp, False)['encoder']
+    hcp = replace(experiment.preset, pretrain=replace(experiment.preset.pretrain, source='hcp'))
+    assert 'HCP Open Access Data Use Terms' in _licences(hcp)['encoder']
     text = (
         save_decoder(decoder, tmp_path / 'h', LICENCE | dict(name='A decoder', simulated=False, terms=[HCP_NOTICE]))
         / 'README.md'
@@ -686,7 +714,8 @@ def test_from_the_hub(whole, decoder, bold, tmp_path, monkeypatch):
     ) == ('owner/decoder', 'v1')
     from fnmatch import fnmatch
 
-    takes = lambda f: any(fnmatch(f, p) for p in asked['patterns'])
+    def takes(f):
+        return any(fnmatch(f, p) for p in asked['patterns'])
     files = [p.relative_to(whole).as_posix() for p in whole.rglob('*') if p.is_file()]
     assert all(takes(f) for f in files) and not any(
         takes(f)
@@ -703,7 +732,7 @@ def test_bold_and_question_are_checked(decoder, bold):
     said = decoder.decode(bold, 'Who?')
     assert decoder.decode(bold.double().numpy(), 'Who?') == said == decoder.decode(bold, 'Who?', decoder.max_new_tokens)
     shorter = decoder.decode(bold, 'Who?', 1)
-    assert all(l.startswith(s) for l, s in zip(said, shorter))
+    assert all(l.startswith(s) for l, s in zip(said, shorter, strict=True))
     for wrong in (bold[:, 1:], bold[0], bold[..., 1:], bold[:0]):
         with pytest.raises(ShapeError, match='bold'):
             decoder.decode(wrong, 'Who?')

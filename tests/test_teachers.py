@@ -1,6 +1,7 @@
 """The published Video-LLaMA against a reference written with other means, its files, what is refused, and answers that survive SIGKILL.
 
-The reference is plain functions over the original names of the files (eva_vit_g.pth, blip2_pretrained_flant5xxl.pth, a checkpoint of Video-LLaMA): attention is written with einsum and softmax, norms with means, GELU with erf."""
+The reference is plain functions over the original names of the files (eva_vit_g.pth, blip2_pretrained_flant5xxl.pth, a
+checkpoint of Video-LLaMA): attention is written with einsum and softmax, norms with means, GELU with erf."""
 
 import json, math, os, random, signal, subprocess, sys, time
 from pathlib import Path
@@ -146,7 +147,8 @@ def fill(shapes, g, scale=0.3):  # weights and biases, all random, norms too
 
 
 def eva_file(g, scale=0.03, blocks=3):  # one block more than is used; a small scale, so that an epsilon shows
-    r = lambda *s: torch.randn(s, generator=g) * scale
+    def r(*s):
+        return torch.randn(s, generator=g) * scale
     out = dict(cls_token=r(1, 1, D) * 0.1, pos_embed=r(1, 5, D) * 0.1, **fill({'norm': (D,), 'head': (9, D)}, g)) | {
         'patch_embed.proj.weight': r(D, 3, 14, 14) * 0.01,
         'patch_embed.proj.bias': r(D) * 0.1,
@@ -316,10 +318,17 @@ def test_huggingface_folder_gives_the_same(tmp_path, files):
 
 
 def test_structure_of_the_7b_model_is_quick_and_small():
-    code = '''import re, time; t = time.time() # VmHWM is this process' own; ru_maxrss begins with its parent's
+    code = '''
+import re, time
+start = time.time()
 from brainllm.video.published import *
-m = video_llama_structure(); n = count_weights
-print(time.time()-t, int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])*1024, n(m, 'vision_model.'), n(m, 'qformer.'), n(m, 'video_qformer.'), n(m, *TRAINED_KEYS), n(m, 'llm.'), len(m.llm.model.layers))'''
+m = video_llama_structure()
+n = count_weights
+seconds = time.time() - start
+peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]  # this process' own; ru_maxrss has its parent's
+parts = [n(m, k) for k in ('vision_model.', 'qformer.', 'video_qformer.')]
+print(seconds, int(peak) * 1024, *parts, n(m, *TRAINED_KEYS), n(m, 'llm.'), len(m.llm.model.layers))
+'''
     out = subprocess.run(
         [sys.executable, '-c', code],
         capture_output=True,
@@ -561,7 +570,8 @@ def test_prompt_is_cut_and_only_the_first_piece_begins():
 
 
 def test_each_row_stops_by_itself():
-    a = lambda s: ord(s)
+    def a(s):
+        return ord(s)
     steps = [
         (a('a'), a('b')),
         (a('b'), 4),
@@ -591,7 +601,8 @@ def test_each_row_stops_by_itself():
 
 
 def test_answers_are_tidied():
-    tidy = lambda *ids: tidy_answer(Chars(), list(ids))
+    def tidy(*ids):
+        return tidy_answer(Chars(), list(ids))
     assert (
         tidy(0, 1, *map(ord, ' A dog.'), 4, 5, ord('x')) == 'A dog.'
         and tidy(*map(ord, 'Assistant: yes ')) == 'yes'
@@ -609,9 +620,10 @@ def test_batch_and_seeds(files):
         assert said == [answer_clip(model, clip(12), [x], 8.0, how=how)[0] for x in q] and said == answer_clip(
             model, clip(12), q, 8.0, how=Decoding(max_new_tokens=10, batch=2)
         )
-    draw = lambda seed, q=q, f=clip(12): answer_clip(
-        model, f, q, 8.0, how=Decoding(max_new_tokens=10, sample=True, seed=seed)
-    )
+    def draw(seed, q=q, f=clip(12)):
+        return answer_clip(
+            model, f, q, 8.0, how=Decoding(max_new_tokens=10, sample=True, seed=seed)
+        )
     torch.manual_seed(1)
     first = draw(0)
     torch.manual_seed(2)
@@ -685,7 +697,7 @@ class StandIn:  # in place of a processor, which needs torchvision: the document
         videos = [c['video'] for t in talk for c in t[0]['content'] if c['type'] == 'video']
         rows = [
             [129] * (len(v) * 4 + 1) + [*map(ord, c['text'])]
-            for v, t in zip(videos, talk)
+            for v, t in zip(videos, talk, strict=True)
             for c in t[0]['content']
             if c['type'] == 'text'
         ]
@@ -819,18 +831,31 @@ def study(tmp_path_factory):
     for k in range(10):
         film(d / 'clips' / ('sub' if k % 2 else '.') / f'{k}.mp4', k)
     (d / 'ask.txt').write_text('What is the main thing happening?\n\nWho is there?\nWhere?\n')
-    (d / 'slow.py').write_text('''import time, torch
-class Slow: # a recurrent net of random weights; transformers alone would take seconds to load
+    (d / 'slow.py').write_text('''
+import time, torch
+
+class Slow:  # a recurrent net of random weights; transformers alone would take seconds to load
     n_frames, size = 4, 28
+
     def __init__(self, words):
-        torch.manual_seed(0); self.net, self.out = torch.nn.GRU(3*28*28, 32, batch_first=True), torch.nn.Linear(32, 26); self.words = words
+        torch.manual_seed(0)
+        self.net = torch.nn.GRU(3 * 28 * 28, 32, batch_first=True)
+        self.out = torch.nn.Linear(32, 26)
+        self.words = words
         self.provenance = dict(teacher='slow', words=words)
-    def tokens(self, frames): return None
+
+    def tokens(self, frames):
+        return None
+
     @torch.no_grad()
     def answer(self, frames, fps, questions, clip='', index=None):
-        time.sleep(.03); h = self.net(torch.from_numpy(frames).float().flatten(1)[None]/255)[0][0, -1]
-        return [''.join(chr(97+int((i+1)*(len(q)+1)*self.out(h).abs().sum()*1e4)%26) for i in range(self.words)) for q in questions]
-def make(words:int=5): return Slow(words)
+        time.sleep(.03)
+        h = self.net(torch.from_numpy(frames).float().flatten(1)[None] / 255)[0][0, -1]
+        size = self.out(h).abs().sum() * 1e4
+        return [''.join(chr(97 + int((i + 1) * (len(q) + 1) * size) % 26) for i in range(self.words)) for q in questions]
+
+def make(words:int=5):
+    return Slow(words)
 ''')
     return d
 
@@ -954,7 +979,8 @@ def test_clip_that_changed_is_refused(study, tmp_path):
     shutil.copy(study / 'clips' / '0.mp4', clips)
     (tmp_path / 'made.jsonl').write_text(json.dumps(dict(clip='0.mp4', question='Q?', answer='A.')) + '\n')
     t = FileTeacher(str(tmp_path / 'made.jsonl'))
-    ask = lambda: answer_files(t, find_clips(clips), [(None, 'Q?')], tmp_path / 'out.jsonl')
+    def ask():
+        return answer_files(t, find_clips(clips), [(None, 'Q?')], tmp_path / 'out.jsonl')
     assert ask() == 1 and ask() == 0
     film(clips / '0.mp4', 99)
     with pytest.raises(DataError, match='of another film'):
@@ -967,18 +993,19 @@ def test_command_line_in_words(study, tmp_path, capsys):
         dict(clip='0.mp4', question='Who?', answer='Me.')
     ]
     (tmp_path / 'made.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    run = lambda *a, q='q.jsonl': answer_main(
-        [
-            'answer',
-            '--clips',
-            str(study / 'clips'),
-            '--questions',
-            str(tmp_path / q),
-            '--out',
-            str(tmp_path / 'out.jsonl'),
-            *a,
-        ]
-    )
+    def run(*a, q='q.jsonl'):
+        return answer_main(
+            [
+                'answer',
+                '--clips',
+                str(study / 'clips'),
+                '--questions',
+                str(tmp_path / q),
+                '--out',
+                str(tmp_path / 'out.jsonl'),
+                *a,
+            ]
+        )
     assert (
         run('--teacher', 'file', '--set', f'path={tmp_path / "made.jsonl"}') == 0
         and len(pairs(tmp_path / 'out.jsonl')) == 11
