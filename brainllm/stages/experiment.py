@@ -8,7 +8,7 @@ __all__ = ['Experiment', 'open_experiment']
 # %% ../../nbs/03l_experiment.ipynb #c6dca107
 from dataclasses import dataclass
 from pathlib import Path
-from torch import nn
+from typing import Any
 from ..core import project_root, seed_all
 from ..store import Store
 from ..presets import Preset, choose_study, get_preset
@@ -35,12 +35,12 @@ class Experiment:
     resting: 'Experiment | None' = None  # whose resting runs the encoder is pretrained on; None: its own
 
     @property
-    def video(self) -> nn.Module:
+    def video(self) -> Any:  # VideoLLaMA or PublishedTokens
         "The Video-LLaMA that teaches, small or published."
         return load_video(self.study, self.models, self.store)
 
     @property
-    def pretrained(self) -> tuple:  # (tokenizer, encoder)
+    def pretrained(self) -> tuple[Any, Any]:  # tokenizer, encoder
         "Tokenizer and encoder as pretraining leaves them."
         return load_pretrained(self.study, self.store, self.seed, self._resting())
 

@@ -8,6 +8,7 @@ __all__ = ['FrozenModels']
 # %% ../../nbs/03m_frozen.ipynb #15eaea5e
 import torch
 from functools import cached_property, partial
+from typing import Any
 from ..store import Store
 from ..presets import Preset
 from ..models.llm import PromptedLLM
@@ -54,10 +55,12 @@ class FrozenModels:
 
     @property
     def llm_name(self) -> str:  # as keys of artifacts know it
-        return self.part('llm').name if self.small else '-'.join(self.published.files['llm'])
+        if self.small: return self.part('llm').name
+        files: Any = self.published.files
+        return '-'.join(files['llm'])
 
     @property
-    def vit_name(self):  # as keys of artifacts know it
+    def vit_name(self) -> Any:  # as keys of artifacts know it
         return self.preset.video.vit if self.small else self.published.files
 
     @cached_property

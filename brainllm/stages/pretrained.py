@@ -7,11 +7,13 @@ __all__ = ['PUBLISHED_ENCODERS', 'new_encoder', 'held_out', 'build_parcels', 'lo
            'load_published_blocks', 'initialise_encoder', 'build_pretrained', 'load_pretrained']
 
 # %% ../../nbs/03p_pretrained.ipynb #eae0d34e
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
+from typing import Any
 from ..core import PresetError, seed_all, write_json
 from ..store import Store, fingerprint
 from ..presets import Preset
@@ -24,7 +26,7 @@ from ..datasets.hcp import HCP_FILES, hcp_parcels
 from .study import Study
 
 # %% ../../nbs/03p_pretrained.ipynb #18abc9d8
-def new_encoder(study: Study, seed: int) -> tuple:  # (FMRITokenizer, BrainEncoder)
+def new_encoder(study: Study, seed: int) -> tuple[Any, Any]:  # FMRITokenizer, BrainEncoder; or FlatVoxels, Identity
     "Untrained tokenizer and encoder on the grid of the study. Raises `PresetError`."
     config, series = study.preset.brain, study.series
     in_frames = study.preset.data.in_frames
@@ -53,7 +55,7 @@ def build_parcels(model: ParcelModel, seed: int, folder: Path):
     "Train the masked model of HCP's parcels; leaves the weights and `report.json`."
     train, test = held_out(hcp_parcels())
     losses = pretrain_parcels(model, train, seed)
-    save_model(model, folder / 'model.safetensors')
+    save_model(model, str(folder / 'model.safetensors'))
     report = dict(
         losses=losses,
         reconstruction=reconstruction(model, train, test),
@@ -72,7 +74,7 @@ def load_parcels(
     config = preset.brain
     size = (config.dim, config.depth, config.heads, config.mlp_ratio)
     seed_all(seed)
-    model = ParcelModel(*size, preset.parcels)
+    model: Any = ParcelModel(*size, preset.parcels)
     inputs = dict(size=size, parcels=preset.parcels, seed=seed, source=HCP_FILES)
     folder = store.get('hcp', partial(build_parcels, model, seed), inputs)
     load_model(model, folder / 'model.safetensors')
@@ -80,12 +82,12 @@ def load_parcels(
     return model.eval()
 
 # %% ../../nbs/03p_pretrained.ipynb #43804e35
-PUBLISHED_ENCODERS = dict(scmbm=load_scmbm, mindvideo=partial(load_mindvideo, head=False))
+PUBLISHED_ENCODERS: dict[str, Callable] = dict(scmbm=load_scmbm, mindvideo=partial(load_mindvideo, head=False))
 
 
 def encoder_size(encoder: BrainEncoder) -> dict:  # what must agree for blocks to be taken over
     "Width, depth, heads and kind of an encoder's blocks."
-    first = encoder.blocks[0]
+    first: Any = encoder.blocks[0]
     return dict(
         dim=encoder.norm.normalized_shape[0],
         depth=len(encoder.blocks),
@@ -121,7 +123,7 @@ def load_published_blocks(
 
 
 def initialise_encoder(
-    tokenizer: nn.Module,
+    tokenizer: FMRITokenizer,
     encoder: BrainEncoder,
     study: Study,
     seed: int,
@@ -149,7 +151,7 @@ def initialise_encoder(
     return pretrain(model, windows, config, seed)
 
 # %% ../../nbs/03p_pretrained.ipynb #df6fe5de
-_LATER = dict(adaptor='', rank=0, readout=0, dropout=0.0)  # what pretraining knows nothing of
+_LATER: dict[str, Any] = dict(adaptor='', rank=0, readout=0, dropout=0.0)  # what pretraining knows nothing of
 
 
 def build_pretrained(study: Study, seed: int, start: nn.Module | None, folder: Path):
@@ -165,12 +167,13 @@ def load_pretrained(
     store: Store,
     seed: int,
     resting=None,  # a (tokenizer, encoder) pretrained on the rest of another study; None: on this study's own
-) -> tuple:  # (FMRITokenizer, BrainEncoder); .folder of the tokenizer
+) -> tuple[Any, Any]:  # FMRITokenizer with .folder, BrainEncoder
     "Tokenizer and encoder as pretraining leaves them, made when that was not done before."
     preset = study.preset
-    start, origin = None, ''
+    start: Any = None
+    origin = ''
     if preset.pretrain.source == 'hcp':
-        parcels = load_parcels(preset, seed, store.shared)
+        parcels: Any = load_parcels(preset, seed, store.shared)
         start, origin = parcels.models['aal2'], parcels.folder.name
     if preset.pretrain.source in PUBLISHED_ENCODERS:
         origin = fingerprint(published(preset.weights, preset.pretrain.source))

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing import Any
 from ..core import PresetError, check_choice, progress, seed_all, write_json
 from ..store import Store
 from ..presets import Preset, Stage1Config
@@ -31,15 +32,20 @@ from .teacher import load_video
 from .pretrained import load_pretrained
 
 # %% ../../nbs/04_stage1.ipynb #67bb3b30
-ADAPTORS = dict(nonlinear='gelu', linear='none', none=None)  # activation between the two maps
+ADAPTORS = dict(nonlinear='gelu', linear='none', none='')  # activation between the two maps
 
 
 class Aligner(nn.Module):
     "The brain's side of Stage I: tokenizer, encoder with adaptors, projection, temperature."
 
+    tokenizer: Any
+    encoder: nn.Module
+    projection: Projection
+    temperature: Temperature
+
     def __init__(
         self,
-        tokenizer: nn.Module,  # (B, T, X, Y, Z) -> (B, N, D)
+        tokenizer: Any,  # module, (B, T, X, Y, Z) -> (B, N, D), with .size
         encoder: nn.Module,  # (B, N, D) -> (B, N, D), pretrained; gets adaptors
         preset: Preset,  # its `video.n_query` and `video.dim` are L and D_q
         seed: int,
@@ -85,9 +91,13 @@ class Aligner(nn.Module):
 class VideoAligner(Aligner):
     "Both sides: with a Video-LLaMA, whose Q-Formers get adaptors."
 
+    video: Any  # VideoLLaMA or PublishedTokens
+    folder: Path  # of the artifact
+    tokens: dict[str, Tensor]  # 'train', 'adapt': (n, L, D_q) each
+
     def take_video(
         self,
-        video: nn.Module,  # from `load_video`
+        video: Any,  # from `load_video`
         preset: Preset,
     ) -> 'VideoAligner':  # itself
         "The video's side; adaptors into its Q-Formers where the preset wants them."
@@ -313,7 +323,8 @@ def new_stage1(
     resting=None,  # as in `load_pretrained`
 ) -> VideoAligner:
     "Both sides of Stage I before its first step: pretrained encoder, untrained adaptors and projection."
-    model = VideoAligner(*load_pretrained(study, store, seed, resting), study.preset, seed)
+    tokenizer, encoder = load_pretrained(study, store, seed, resting)
+    model = VideoAligner(tokenizer, encoder, study.preset, seed)
     return model.take_video(load_video(study, models, store), study.preset)
 
 

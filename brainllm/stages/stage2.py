@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing import Any
 from ..core import progress, read_jsonl, seed_all, write_json, write_jsonl
 from ..store import Store, file_hash
 from ..presets import Stage2Config
@@ -32,7 +33,7 @@ def draw_questions(n: int, seed: int) -> list[str]:  # n instructions
     return [rng.choice(list(QUESTIONS)) for _ in range(n)]
 
 
-def build_answers(study: Study, models: FrozenModels, video: nn.Module, folder: Path):
+def build_answers(study: Study, models: FrozenModels, video: Any, folder: Path):
     "Ask the teacher about the clip of every training record; leaves `answers.jsonl`."
     train = study.split.train
     questions = draw_questions(len(train), study.seed)
@@ -65,6 +66,12 @@ def teacher_answers(study: Study, models: FrozenModels, store: Store) -> Path:  
 # %% ../../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):
     "Bridge and class head. Brain tokens (B, L, D_q) -> LLM embeddings (B, L, D_llm), features (B, D_llm)."
+
+    class_weight: nn.Parameter
+    centre: Tensor
+    folder: Path  # of the artifact
+    answers: Path  # the teacher's, from which it learned
+    stage1: VideoAligner
 
     def __init__(
         self,

@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from typing import Any
 from ..core import PresetError, progress, seed_all, write_json
 from ..store import Store, digest, fingerprint
 from ..presets import Preset, VideoConfig
@@ -125,7 +126,8 @@ def teach_video(
 def new_video(study: Study, models: FrozenModels) -> VideoLLaMA:
     "An untrained small Video-LLaMA of the preset's size."
     seed_all(study.seed)
-    return VideoLLaMA(study.preset.video, *study.features.features.shape[2:], models.llm.dim)
+    patches, width = study.features.features.shape[2:]
+    return VideoLLaMA(study.preset.video, patches, width, models.llm.dim)
 
 
 def build_small(study: Study, models: FrozenModels, folder: Path):
@@ -155,7 +157,7 @@ def teach_small(study: Study, models: FrozenModels, store: Store) -> VideoLLaMA:
         seed=study.seed,
     )
     folder = store.get('video', partial(build_small, study, models), inputs)
-    model = new_video(study, models)
+    model: Any = new_video(study, models)
     model.load_state_dict(load_file(folder / 'model.safetensors'))
     model.folder = folder
     return model.eval().requires_grad_(False)
@@ -165,13 +167,13 @@ def load_video(
     study: Study,
     models: FrozenModels,
     store: Store,
-) -> nn.Module:  # VideoLLaMA or PublishedTokens, frozen, on the preset's device; .folder.name says which
+) -> Any:  # VideoLLaMA or PublishedTokens, frozen, on the preset's device; .folder.name says which
     "The Video-LLaMA over kept ViT tokens, small or published. Raises `PresetError` where its sizes are not the preset's."
     preset = study.preset
     if preset.video.kind not in ('small', 'video-llama'):
         raise PresetError(f"video.kind: found {preset.video.kind!r}, wanted 'small' or 'video-llama'")
     if models.small: return teach_small(study, models, store).to(preset.device)
-    model = PublishedTokens(models.published)
+    model: Any = PublishedTokens(models.published)
     found = tuple(model.video_query_tokens.shape[1:])
     wanted = (preset.video.n_query, preset.video.dim)
     if found != wanted:
@@ -191,7 +193,7 @@ def answers_origin(preset: Preset) -> list:  # name and fingerprint; [] where th
 def answer_trials(
     study: Study,
     models: FrozenModels,
-    video: nn.Module,  # from `load_video`
+    video: Any,  # from `load_video`
     trials: list,  # n Trial; a SealedTrial raises WallError
     questions: list,  # n
 ) -> list[str]:  # n answers
@@ -203,7 +205,7 @@ def answer_trials(
         told = FileTeacher(study.preset.answers)
         return [told.answer(None, 0.0, [q], t.clip)[0] for t, q in zip(trials, questions, strict=True)]
     when = None if models.small else [clip_timing(paths[clip], config) for clip, _ in asked]
-    tokens = encode(video, study.clip_features(asked.values()))
+    tokens = encode(video, study.clip_features(list(asked.values())))
     once = [q for _, q in asked]
     answers = answer_clips(
         video, models.llm, tokens, once, config.max_new_tokens, study.preset.evaluate.batch, when
