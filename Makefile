@@ -32,6 +32,8 @@ HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
 export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+# Threads that wait sleep instead of spinning, so that another busy process on the machine slows this one little.
+export OMP_WAIT_POLICY := PASSIVE
 
 BIN := .venv/bin
 WHOLE := .venv/.whole
@@ -76,8 +78,8 @@ test: export OMP_NUM_THREADS := 1
 test: $(WHOLE)
 	@echo "[1/2] nbdev_test: every notebook, all but its slow cells"
 	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	@echo "[2/2] pytest"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q tests
+	@echo "[2/2] pytest, two test files at a time"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 docs: $(WHOLE)
 	@$(BIN)/python tools/docs.py

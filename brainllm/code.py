@@ -10,6 +10,7 @@ __all__ = ['FUNCTIONS', 'DEFINITIONS', 'COMPREHENSIONS', 'changed_object', 'targ
 import ast
 import hashlib
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
 from typing import Any, Iterable
@@ -310,8 +311,11 @@ class Trace:
 
 
 @lru_cache
-def read_package(folder: str) -> Package:
-    return Package(Path(folder))
+def read_package() -> Package:
+    "This package, as it lies on the disk."
+    spec = find_spec('brainllm')
+    assert spec and spec.submodule_search_locations
+    return Package(Path(spec.submodule_search_locations[0]))
 
 
 def bytecode(function) -> str:
@@ -326,7 +330,7 @@ def code_parts(
     package: Package | None = None,  # None: this package, as it lies on the disk
 ) -> dict:  # (room, qualified name) -> syntax tree as text
     "What these use of the package: functions, classes, tables, followed through every room."
-    package = package or read_package(str(Path(__file__).parent))
+    package = package or read_package()
     roots, met, foreign = [], [], {}
     todo = list(objects)
     while todo:

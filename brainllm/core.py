@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def load_name(where: str) -> Any:  # 'module:name' -> the object
     "What a `module:name` stands for. Raises `PresetError` where it cannot be had."
     module, _, name = where.partition(':')
     try:
-        return getattr(importlib.import_module(module), name)
+        return attrgetter(name)(importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as e:
         wanted = 'wanted module:name as Python imports it'
         raise PresetError(f'{where}: found nothing of this name ({e}), {wanted}') from None
