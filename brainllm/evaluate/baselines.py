@@ -51,7 +51,8 @@ def image_features(experiment: Experiment, trials: list) -> Tensor:  # (n, D_vit
 def write_by_features(bench: SealedBench) -> list:  # m texts
     "The teacher's answer about the training clip whose image features are most like those predicted."
     features = image_features(bench.experiment, bench.train)
-    predicted = ridge_new(*bench.maps, features, bench.groups)[0]
+    seen, new = bench.maps
+    predicted, _ = ridge_new(seen, new, features, bench.groups)
     return [bench.answers[i] for i in nearest_by_correlation(predicted, features)]
 
 
@@ -71,7 +72,8 @@ def write_by_tokens(bench: SealedBench) -> list:  # m texts
     projection = bench.stage2.stage1.video.llama_proj  # trains when that was not done before
     with torch.no_grad():
         tokens = bench.video_tokens
-        found, ridge = ridge_new(*bench.maps, tokens, bench.groups)
+        seen, new = bench.maps
+        found, ridge = ridge_new(seen, new, tokens, bench.groups)
         return bench.say(stretched(found, ridge), projection)
 
 # %% ../../nbs/05h_baselines.ipynb #f047f337
@@ -182,7 +184,8 @@ def write_by_proposals(
     experiment = bench.experiment
     seed, answers = experiment.seed, bench.answers
     longest = max(len(experiment.models.llm.ids(text)) for text in set(answers))
-    log_likelihood = encoding_model(bench.meanings, *bench.maps, bench.groups)
+    seen, new = bench.maps
+    log_likelihood = encoding_model(bench.meanings, seen, new, bench.groups)
     prompts = examples(answers, min(most, len(answers)), shots, seed)
     pool = sorted(set(next_lines(experiment, prompts, longest, seed)))
     top = log_likelihood(bench.embed(pool)).topk(min(best, len(pool)), 1).indices.unique()

@@ -9,7 +9,7 @@ __all__ = ['KINDS', 'Method', 'build_known', 'known_answers', 'response_maps', '
 # %% ../../nbs/05f_bench.ipynb #0c0ba6c2
 import numpy as np
 import torch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -257,8 +257,8 @@ def ridge_new(
 def ridge_texts(
     train: Blocks,  # of n records
     test: Blocks,  # of m trials
-    embeddings: np.ndarray,  # (n, D) of the training clips' captions
-    captions: list,  # n
+    embeddings: Tensor | np.ndarray,  # (n, D) of the training clips' captions
+    captions: Sequence,  # n, or their numbers
     response: np.ndarray,  # (T,), how a responding voxel is expected to move through a block
 ) -> tuple:  # m captions, penalty
     "Ridge to sentence embeddings, then the nearest training caption."

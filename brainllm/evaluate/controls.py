@@ -37,7 +37,7 @@ def medoid(e: Tensor) -> int:  # (n, D), rows of length one
     return int((e @ e.sum(0) - e.square().sum(1)).argmax())
 
 
-def class_texts(bench: SealedBench) -> dict:  # class name -> text
+def class_texts(bench: SealedBench | OpenBench) -> dict:  # class name -> text
     "The medoid text of each training class, the most frequent class first."
     names = [t.classname for t in bench.train]
     texts = {}
@@ -47,7 +47,7 @@ def class_texts(bench: SealedBench) -> dict:  # class name -> text
     return texts
 
 
-def say_medoid(bench: SealedBench) -> list:
+def say_medoid(bench: SealedBench | OpenBench) -> list:
     "C0: the most ordinary training text, for every trial."
     return [bench.answers[medoid(bench.meanings)]] * len(bench.test)
 
@@ -72,7 +72,7 @@ def mix_blocks(
     m, n = weights.shape
     w = torch.from_numpy(np.asarray(weights, np.float32))
     for rows in np.array_split(np.arange(m), math.ceil(m / 256)):
-        total = 0
+        total = torch.zeros(())
         for i in np.array_split(np.arange(n), math.ceil(n / 64)):
             total = total + torch.einsum('mn,ntv->mtv', w[rows][:, i], blocks.voxels(i))
         if out is None: out = np.empty((m, *total.shape[1:]), np.float32)

@@ -112,7 +112,7 @@ class Components:
         with torch.device('meta'):
             model = PublishedVideoLLaMA(_llama(config or {}), n_query=self.preset.video.n_query)
         vit, llm = model.vision_model, model.llm
-        model.llm = model.vision_model = None
+        del model.llm, model.vision_model
         if device != 'meta':
             model.to_empty(device=device)
             for weight in model.parameters(): nn.init.normal_(weight, std=0.02)
@@ -176,7 +176,7 @@ def parameter_table(c: Components) -> Table:
     """Parameters of each part, and their memory in MB (10^6 bytes).
 
     Weights, and for what is trained gradients and AdamW's two moments, all float32."""
-    rows = []
+    rows: list[tuple] = []
     for name, parameters in c.parameters().items():
         weights = nbytes(parameters)
         gradients = weights if name in TRAINED_IN else 0

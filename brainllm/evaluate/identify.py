@@ -130,7 +130,7 @@ def _group_ranks(sim, groups):  # twice the number of columns of the same group 
 def pairings(
     blocks: list,  # N labels; rows with the same label may change targets with each other
     n: int = 9999,  # permutations
-    seed: int = 0,
+    seed: int | list[int] = 0,  # as `np.random.default_rng` takes it
 ) -> np.ndarray:  # (N, n) int32: which target each row gets
     "Random pairings inside exchange blocks; all statistics of one study share them."
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ def permutation_null(
     sim,  # (N, N) similarity: rows decoded, columns targets, own target on the diagonal
     blocks,  # (N,) labels; rows with the same label may change targets with each other
     n: int = 9999,  # permutations
-    seed: int = 0,
+    seed: int | list[int] = 0,  # as `np.random.default_rng` takes it
 ) -> tuple:  # 2-way identification: observed float, (n,) under permuted pairing
     """The statistic and its distribution when decoded items and targets are paired at random inside blocks.
 

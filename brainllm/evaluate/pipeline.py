@@ -81,11 +81,11 @@ def score_texts(
 ) -> dict:  # rows, in_full, ceiling_row: fields of a result
     "Scores of every row by subject and in total, and with intervals between floor and ceiling."
     config, seed, encoder = experiment.preset.evaluate, experiment.seed, experiment.models.text
-    chance = dict(n=config.permutations, seed=seed, model=encoder)
+    chance: dict = dict(n=config.permutations, seed=seed, model=encoder)
     subjects, runs = [t.subject for t in key], [t.run for t in key]
     rows = score_rows(texts, references, subjects, runs, **chance)
     ceiling = 'ideal' if 'ideal' in texts else 'video'
-    groups = dict(subjects=subjects, blocks=runs)
+    groups: dict = dict(subjects=subjects, blocks=runs)
     groups |= dict(classes=[t.classname for t in key], stimuli=[t.clip for t in key])
     full = in_full(texts, references, ceiling, **chance, **groups)
     return dict(rows=rows, in_full=full, ceiling_row=ceiling, trials=len(key), clips=len({t.clip for t in key}))

@@ -19,6 +19,7 @@ from collections import defaultdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 from ..core import DataError, Registry
 from ..store import file_hash
 
@@ -332,7 +333,9 @@ def bertscore_matrix(
         weights = np.concatenate([encoded[refs[j]][1] for j in there])
         starts = np.cumsum([0, *(len(encoded[refs[j]][0]) for j in there[:-1])])
         for i, text in enumerate(hyps):
-            if text in encoded: out[i, there] = _match_all(*encoded[text], every, weights, starts)
+            if text not in encoded: continue
+            vectors, weight = encoded[text]
+            out[i, there] = _match_all(vectors, weight, every, weights, starts)
     return 100 * out[hyp_rows][:, ref_columns].astype(float)
 
 
@@ -358,7 +361,8 @@ def bertscore_baseline(
     layer: int,  # of that model
 ) -> np.ndarray | None:  # (3,) precision, recall, F of unrelated sentences, in percent; None: bert-score has no file
     "The baseline in bert-score's own files. Raises `DataError` for a layer that the model does not have."
-    package = Path(importlib.util.find_spec('bert_score').origin).parent
+    spec: Any = importlib.util.find_spec('bert_score')  # never None: a requirement of this package
+    package = Path(spec.origin).parent
     file = package / 'rescale_baseline' / 'en' / f'{name}.tsv'
     if not name or not file.exists(): return None
     rows = [line.split(',') for line in file.read_text().split()[1:]]
