@@ -164,8 +164,8 @@ def _installed_clips() -> dict:  # name of a clip -> its file
     clips = {}
     for file in files:
         match = re.fullmatch(r'multiarrangement/15videos/(\d+_[MF]\.avi)', str(file))
-        if match and file.locate().exists():
-            clips[match[1]] = file.locate()
+        if match and Path(file.locate()).exists():
+            clips[match[1]] = Path(file.locate())
     if not clips:
         raise PartMissing(
             "the 15 real clips: found no installed package multiarrangement with them, wanted version 0.3.0 (later "

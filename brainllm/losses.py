@@ -176,6 +176,8 @@ class MemoryBank(nn.Module):
 
     `memory` (N, D) is a buffer, so it moves and is saved with the module."""
 
+    memory: Tensor
+
     def __init__(
         self,
         n: int,  # N, target training samples

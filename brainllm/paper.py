@@ -444,7 +444,7 @@ def setting_meanings(kind: type) -> dict:  # a dataclass of `presets` -> {field:
             continue
         field = re.match(r' +(\w+):[^#]+(?:# *(.+?) *)?$', line)
         comment = field and (field[2] or ' '.join(above))
-        if comment:
+        if field and comment:
             meanings[field[1]] = comment
         above = []
     return meanings

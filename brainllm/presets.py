@@ -9,6 +9,7 @@ __all__ = ['PAPER_SIZE', 'PRESETS', 'SimConfig', 'StudyConfig', 'DataConfig', 'B
 # %% ../nbs/00c_presets.ipynb #aa976aa5
 import dataclasses
 from dataclasses import dataclass, replace
+from typing import Any
 from .core import PresetError, check_choice
 
 # %% ../nbs/00c_presets.ipynb #251f99c5
@@ -205,7 +206,7 @@ class Preset:
     threads: int = 2  # fixed, so that sums come out in the same order
 
 # %% ../nbs/00c_presets.ipynb #0234888d
-PAPER_SIZE = dict(
+PAPER_SIZE: dict[str, Any] = dict(
     brain=BrainConfig(dim=1024, depth=24, heads=16),
     video=VideoConfig('video-llama', image_size=224, n_frames=8, n_query=32, dim=768, max_new_tokens=300),
     pretrain=PretrainConfig(source='scmbm'),
@@ -361,13 +362,14 @@ def choose_study(
     """The preset with what is said of its study, and where its files are; what is '' stays as it was.
 
     Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."""
-    settings = dict(root=root, source=source, subjects=_subject_names(subjects), targets=_subject_names(targets))
-    settings = {field: value for field, value in settings.items() if value}
+    asked = dict(root=root, source=source, subjects=_subject_names(subjects), targets=_subject_names(targets))
+    settings: dict[str, Any] = {field: value for field, value in asked.items() if value}
     _check_on_disk(preset, settings)
     study = replace(preset.study, **settings)
     _check_targets(study)
     _check_more(more)
-    return replace(preset, study=study, **{field: value for field, value in more.items() if value})
+    other: dict[str, Any] = {field: value for field, value in more.items() if value}
+    return replace(preset, study=study, **other)
 
 
 def _subject_names(value) -> tuple:

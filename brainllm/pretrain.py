@@ -22,6 +22,8 @@ from .datasets.hcp import HCP_FILES
 class MaskedVolumeModel(nn.Module):
     "Masked autoencoder over the tokens of a block. (B, T, X, Y, Z) -> loss; paper §3.1, scheme of MinD-Vis."
 
+    pos: Tensor
+
     def __init__(
         self,
         tokenizer: FMRITokenizer,  # trained along

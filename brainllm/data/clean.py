@@ -45,7 +45,7 @@ def _load_confounds(
 
 def _spikes(table, believed) -> pd.DataFrame:  # (T, spikes); volumes outside the steady state keep their own columns
     steady = table.filter(like='non_steady_state')
-    moved = []
+    moved: np.ndarray = np.empty(0, int)
     if believed is not None:
         moved = np.setdiff1d(np.flatnonzero(~steady.any(axis=1)), believed)
     names = [f'motion_outlier{k:02d}' for k in range(len(moved))]

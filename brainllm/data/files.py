@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from ..core import DataError
 
@@ -127,12 +128,16 @@ def read_volumes(
             image = nib.Nifti1Image.from_bytes(gzip.decompress(Path(run.bold).read_bytes()))
         else:
             image = nib.Nifti1Image.from_filename(run.bold, mmap='r')
-        image.dataobj.get_unscaled()
+        _packed(image).get_unscaled()
     except (EOFError, OSError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as e:
         raise DataError(
             f"{run.bold}: found a truncated or damaged file ({e}), wanted {header.get_data_shape()}; fetch it again"
         ) from None
     return image
+
+
+def _packed(image) -> nib.arrayproxy.ArrayProxy:  # the volumes as stored; nibabel's types know them as any array
+    return image.dataobj
 
 
 def read_series(
@@ -144,9 +149,10 @@ def read_series(
     if image.shape[:3] != mask.shape:
         raise DataError(f"{run.bold}: found shape {image.shape[:3]}, the mask has {mask.shape}; wanted one grid")
     inside = np.ravel_multi_index(mask.nonzero(), mask.shape, order='F')
-    stored = image.dataobj.get_unscaled()  # (X, Y, Z, T), as in the file
-    slope = np.float32(image.dataobj.slope)
-    inter = np.float32(image.dataobj.inter)
+    packed = _packed(image)
+    stored = packed.get_unscaled()  # (X, Y, Z, T), as in the file
+    slope = np.float32(packed.slope)
+    inter = np.float32(packed.inter)
     series = np.empty((image.shape[3], len(inside)), np.float32)
     for t, volume in enumerate(series):
         volume[:] = stored[..., t].ravel(order='F')[inside]
@@ -275,7 +281,8 @@ def series_tr(file: Cifti) -> float:  # s
 def read_surface(path) -> np.ndarray:  # (N, 3), mm
     "Vertices of a GIFTI surface. Raises `DataError`."
     try:
-        return np.asarray(nib.load(path).agg_data('pointset'))
+        image: Any = nib.load(path)  # a GiftiImage, or an error below
+        return np.asarray(image.agg_data('pointset'))
     except FileNotFoundError:
         raise DataError(missing_file(path)) from None
     except Exception as e:

@@ -14,6 +14,7 @@ import zlib
 from nilearn import masking
 from nilearn.datasets import load_mni152_template
 from scipy import sparse
+from typing import Any
 from ..core import DataError
 from .files import missing_file, read_header, read_volumes, Run
 
@@ -122,7 +123,7 @@ def subject_mask(
     "Brain mask of one subject: shipped, or computed from the mean of this run. Raises `DataError` for another grid or an empty mask."
     if run.mask is None: return _computed_mask(run, affine)
     try:
-        image = nib.load(run.mask)
+        image: Any = nib.load(run.mask)  # an image of some kind, which has a shape and an affine
         inside = np.asarray(image.dataobj) > 0
     except FileNotFoundError:
         raise DataError(missing_file(run.mask)) from None

@@ -201,7 +201,7 @@ def _fitting_spaces(names, space):  # those that are meant, with their resolutio
 # %% ../../nbs/09a_bids.ipynb #01ad0177
 def run_seconds(run: Run) -> float | None:  # s; None where the confounds are not there
     "Length of a run, counted from the rows of its confounds."
-    if not run.confounds.is_file(): return None
+    if run.confounds is None or not run.confounds.is_file(): return None
     with run.confounds.open('rb') as f:
         rows = sum(1 for line in f if line.strip()) - 1
     return rows * run.tr

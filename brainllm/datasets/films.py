@@ -9,6 +9,7 @@ __all__ = ['DATASETS', 'Urgen', 'read_film_events', 'read_films']
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from ..core import DataError, Registry
 from ..data.trials import Trial
 from ..data.files import read_table
@@ -59,7 +60,7 @@ class Urgen:
     def __repr__(self):
         return f'Urgen({str(self.root)!r}, task={self.task!r})'
 
-    refuse = HAD.refuse
+    refuse: Any = HAD.refuse  # a function of HAD's: its own type wants a HAD as self
     clip_path = HAD.clip_path
 
     @property
@@ -121,7 +122,9 @@ def read_film_events(
 ) -> list:  # EventRow by onset, kind being the class in words; rows without a film are left out
     "The films of one run. Raises `DataError` naming file, row and column."
     table = read_table(path, numeric=['onset'], maybe=['duration'], text=['trial_type', 'stim_file'])
-    rows = [EventRow(*values, row) for row, values in enumerate(table.itertuples(index=False), 1)]
+    rows = []
+    for row, (onset, duration, kind, clip) in enumerate(table.itertuples(index=False), 1):
+        rows.append(EventRow(onset, duration, kind, clip, row))
     rows = sorted(event for event in rows if event.clip not in ('n/a', ''))
     for event in rows:
         _check_film_row(event, path)

@@ -85,7 +85,7 @@ def match_classes(
                 "codes follow the sorted names. Is this the file of another dataset?"
             )
         last = name
-    return dict(enumerate(folders, 1)) if whole else classes
+    return dict(enumerate(folders, 1)) if folders and whole else classes
 
 
 def _folders_are_whole(pairs, folders):  # whether every class that may occur has its folder

@@ -24,6 +24,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_mod
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing import Any
 from ..core import BrainLLMError, DataError, PartMissing, shorten, whole_file, write_json
 from ..store import digest, file_hash
 
@@ -124,7 +125,8 @@ class NonlinearAdaptorLayer(nn.Module, BaseTunerLayer):
         name: str,  # of the branch
     ) -> Tensor:  # (..., d_out), or a third of it
         "What one branch adds to the output."
-        down, up = self.adaptor_down[name], self.adaptor_up[name]
+        down: Any = self.adaptor_down[name]  # nn.Linear, which a ModuleDict does not say
+        up = self.adaptor_up[name]
         h = down(x.to(down.weight.dtype))
         if not self.adaptor_linear[name]:
             h = F.gelu(h)

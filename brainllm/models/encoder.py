@@ -175,7 +175,7 @@ class MaskedBrainModel(nn.Module):
 
     def encode(self, x, keep=None):  # (B, 1, V) -> (B, n+1, D), class token first
         "Patches, or those at `keep` (B, n) alone, through the encoder."
-        x = self.patch_embed.proj(x).transpose(1, 2) + self.pos_embed[:, 1:]
+        x = self.patch_embed['proj'](x).transpose(1, 2) + self.pos_embed[:, 1:]
         if keep is not None:
             x = gather_tokens(x, keep)
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
@@ -299,7 +299,7 @@ class VoxelEncoder(nn.Module):
                 f"x: found {tuple(x.shape)}, wanted (B, {self.window}, V), records of {self.window} frame(s), with V "
                 f"in {L * self.patch}..{(L + 1) * self.patch - 1}"
             )
-        h = self.patch_embed.proj(x.flatten(0, 1)[:, None]).transpose(1, 2) + self.pos_embed[:, 1:]
+        h = self.patch_embed['proj'](x.flatten(0, 1)[:, None]).transpose(1, 2) + self.pos_embed[:, 1:]
         for block in self.blocks:
             h = block(h, self.window) if self.temporal else block(h)
         h = self.norm(h.mean(1, keepdim=True) if self.pool else h)

@@ -15,6 +15,10 @@ from .ridge import ridge_weights, unit_kernel
 class Projection(nn.Module):
     "All tokens to `readout` numbers, those to the query tokens; linear, about the mean. (B, N, D) -> (B, L, D_q)."
 
+    mean: Tensor
+    scale: Tensor
+    gain: Tensor
+
     def __init__(
         self,
         n_tokens: int,  # N

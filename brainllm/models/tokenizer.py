@@ -32,6 +32,10 @@ class FMRITokenizer(nn.Module):
     Kernel = stride = patch, time in the channels. Raises `ShapeError` for a mask or response of another shape.
     """
 
+    index: Tensor
+    inside: Tensor
+    coords: Tensor
+
     def __init__(
         self,
         in_frames: int,  # T, volumes in a block
@@ -130,6 +134,8 @@ def _centres(mask, patch, affine):  # -> (N, 3), mm, or voxels without an affine
 # %% ../../nbs/02a_tokenizer.ipynb #6f3d351b
 class FlatVoxels(nn.Module):
     "The voxels of the mask as one token, for comparison with a tokenizer. (B, T, X, Y, Z) -> (B, 1, V)."
+
+    voxels: Tensor
 
     def __init__(
         self,

@@ -259,7 +259,7 @@ def design_matrix(
     onsets: np.ndarray,  # (trials,) s from the first volume
     volumes: int,
     tr: float,  # s
-    shape: tuple,  # (peak, width) of the response, s
+    shape: tuple[float, float],  # (peak, width) of the response, s
     duration: float = 2.0,  # of a film, s
 ) -> tuple:  # H (T, trials) and its derivative in time, 1/s
     "One regressor a trial, and its time derivative."

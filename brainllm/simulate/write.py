@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 from ..core import DataError, write_json, write_jsonl, write_text
 from ..presets import SimConfig
 from ..data.clean import MOTION
@@ -124,7 +125,7 @@ def _run_ncsnr(written, clean, amplitude, onsets, motion, sim, truth):  # (estim
 
 def write_run(
     job,  # root, sim, seed, subject, task ('action' or 'rest'), run, scale of the signal
-) -> np.ndarray:  # (estimators, V) ncsnr of a task run; None for rest
+) -> np.ndarray | None:  # (estimators, V) ncsnr of a task run; None for rest
     "Simulate one run, write BOLD, sidecar and confounds, and measure what was written."
     root, sim, seed, subject, task, run, scale = job
     truth = load_truth(root, subject)
@@ -282,7 +283,9 @@ def write_subject(
     X, onsets = run_drives(root, sim, subject, 1)
     truth = tuning(sim, seed, subject, load_drives(str(root))[2])
     study_file(root, sim, 'bold', subject).parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: np.asarray(v, np.float16) if name in _HALF else np.asarray(v) for name, v in truth.items()}
+    kept: dict[str, Any] = {}
+    for name, v in truth.items():
+        kept[name] = np.asarray(v, np.float16) if name in _HALF else np.asarray(v)
     np.savez(Path(root) / f'derivatives/simulation/sub-{subject}_truth.npz', **kept)
     if sim.films == 'rendered': _write_mask(study_file(root, sim, 'mask', subject), brain_grid(sim.voxel_mm))
     volumes = run_volumes(sim)

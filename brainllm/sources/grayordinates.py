@@ -205,7 +205,8 @@ def one_tr(
             "how long a block lasts; fetch the text of the dataset"
         )
     if len(set(trs.values())) > 1:
-        longest, shortest = max(trs, key=trs.get), min(trs, key=trs.get)
+        longest = max(trs, key=lambda path: trs[path])
+        shortest = min(trs, key=lambda path: trs[path])
         raise DataError(
             f"{longest}: found a repetition time of {trs[longest]:g} s, wanted "
             f"{trs[shortest]:g} s as in {shortest}; store them in different folders"

@@ -94,7 +94,7 @@ def match_betas(
         trial = _trial_of(name, known, subject, where)
         if trial is None: continue
         if trial in found:
-            clip = _beta_name.fullmatch(name)[2]
+            clip = _clip_of(name)
             raise DataError(
                 f"{where}: found two maps of clip {clip!r} ({found[trial]}, {name}), wanted one: it was shown once"
             )
@@ -107,6 +107,10 @@ def match_betas(
             f"first that is missing is of {lost[0].clip!r}, run {lost[0].run}"
         )
     return found
+
+
+def _clip_of(name):  # in the name of a map, which must be as MOSAIC writes it
+    return _beta_name.fullmatch(name)[2]
 
 
 def _trial_of(name, known, subject, where):  # None for a map of another subject; known: {clip_key: Trial}
@@ -155,7 +159,7 @@ def read_map(
             f"{where}: found a damaged map ({e}), wanted {GRAYORDINATES} values; delete the file and fetch it again"
         ) from None
     shown = shown.decode() if isinstance(shown, bytes) else shown
-    if shown is not None and clip_key(shown) != clip_key(_beta_name.fullmatch(name)[2]):
+    if shown is not None and clip_key(shown) != clip_key(_clip_of(name)):
         raise DataError(
             f"{where}, attribute presented_stimulus_filename: found {shown!r}, wanted the clip in the map's name"
         )

@@ -20,6 +20,7 @@ from nilearn import masking
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from pathlib import Path
 from scipy import ndimage
+from typing import Any
 from ..core import DataError, progress, whole_file
 from ..store import file_hash
 from ..data.files import missing_file, read_volumes, Run
@@ -51,7 +52,7 @@ class Registration:
         path,  # .npz
     ) -> Path:
         "Keep it as plain arrays; the file appears whole or not at all."
-        arrays = dict(affine=self.affine, field=self.field, grid=self.grid)
+        arrays: dict[str, Any] = dict(affine=self.affine, field=self.field, grid=self.grid)
         with whole_file(path) as tmp, tmp.open('wb') as f:
             np.savez_compressed(f, **arrays, source=self.source, report=json.dumps(self.report))
         return Path(path)
@@ -233,7 +234,8 @@ def jacobian(
     grid,  # (4, 4), voxel -> mm
 ) -> np.ndarray:  # (X, Y, Z): how much each voxel swells; 0 or less is a fold
     "Determinant of the warp's derivative."
-    slope = np.stack(np.gradient(field.astype(np.float64), axis=(0, 1, 2)), -1) @ np.linalg.inv(grid[:3, :3])
+    along: Any = np.gradient(field.astype(np.float64), axis=(0, 1, 2))  # three arrays, one an axis
+    slope = np.stack(along, -1) @ np.linalg.inv(grid[:3, :3])
     return np.linalg.det(np.eye(3) + slope)
 
 # %% ../../nbs/10d_register.ipynb #76bb2ac7
