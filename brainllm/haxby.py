@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
-           'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'open_haxby', 'volumes', 'flat_voxels',
-           'window_accuracy', 'choose_window', 'TextAligner', 'one_of_each', 'text_step', 'mixtures',
-           'description_words', 'description_sentences', 'new_reader', 'load_reader', 'TrainedFold', 'align_text',
-           'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences', 'matched_noise',
-           'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts', 'single_volumes',
-           'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold', 'exchange_labels',
-           'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold', 'read_level', 'decode_folds',
-           'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy', 'is_of_brain', 'measure_tokens',
-           'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts', 'haxby_table', 'starts_table',
-           'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
+           'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment', 'open_haxby',
+           'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'TextAligner', 'one_of_each', 'text_step',
+           'mixtures', 'description_words', 'description_sentences', 'Reader', 'new_reader', 'load_reader',
+           'TrainedFold', 'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
+           'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
+           'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold',
+           'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold', 'read_level',
+           'decode_folds', 'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy', 'is_of_brain',
+           'measure_tokens', 'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts', 'haxby_table',
+           'starts_table', 'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
 
 # %% ../nbs/08_haxby.ipynb #73e731bb
 import argparse
@@ -139,7 +139,7 @@ class HaxbyStudy(Study):
         "A picture block is longer than the window, so the expected response is a plateau."
         return np.ones(self.preset.data.in_frames, np.float32) / self.preset.data.in_frames**0.5
 
-    def blocks(
+    def windows(
         self,
         trials: list,  # one a volume
         window_start: float,  # s from the volume to the first of its window
@@ -155,16 +155,25 @@ class HaxbyStudy(Study):
         return Split(train, [], test, ['01'], ['01'], [])
 
 
+@dataclass(frozen=True, eq=False)
+class HaxbyExperiment(Experiment):
+    "An experiment on the measured slice."
+
+    study: HaxbyStudy
+
+
 def open_haxby(
     preset='haxby',  # name, or a Preset
     seed: int = 0,
     out='',  # folder of all runs; '' is _runs in the project's root
-) -> Experiment:
+    study_seed: int | None = None,  # as `open_experiment` takes it; the slice is measured and has none
+) -> HaxbyExperiment:
     "The experiment of the slice. Its encoder may start from HCP, from the simulated rest of `sim-had`, or at random."
-    experiment = open_experiment(preset, seed, out)
-    resting = open_experiment('sim-had', seed, experiment.folder.parent, study_seed=0)
-    study = HaxbyStudy(experiment.preset, experiment.models, experiment.store, experiment.study.seed)
-    return replace(experiment, study=study, resting=resting)
+    opened = open_experiment(preset, seed, out, study_seed)
+    preset, models, store, folder = opened.preset, opened.models, opened.store, opened.folder
+    study = HaxbyStudy(preset, models, store, opened.study.seed)
+    resting = open_experiment('sim-had', seed, folder.parent, study_seed=0)
+    return HaxbyExperiment(preset, seed, study, models, store, folder, resting)
 
 
 def volumes(
@@ -194,13 +203,13 @@ def window_accuracy(
     return (said.argmax(1) == labels).float().mean().item()
 
 
-def choose_window(experiment: Experiment, train: list) -> float:  # s from a volume to the first of its window
+def choose_window(experiment: HaxbyExperiment, train: list) -> float:  # s from a volume to the first of its window
     "The beginning from which ridge tells the categories of left-out training runs best."
     labels, groups, tr = torch.tensor(category_numbers(train)), [t.run for t in train], experiment.study.series.tr
     right = {}
     for start in (-tr, 0.0, tr):
-        right[start] = window_accuracy(flat_voxels(experiment.study.blocks(train, start)), labels, groups)
-    return max(right, key=right.get)
+        right[start] = window_accuracy(flat_voxels(experiment.study.windows(train, start)), labels, groups)
+    return max(right, key=right.__getitem__)
 
 # %% ../nbs/08_haxby.ipynb #99b6c638
 class TextAligner(Aligner):
@@ -270,28 +279,32 @@ def mixtures(
     return words.mean(0) + z, a.argmax(1)
 
 
-def description_words(experiment: Experiment) -> Tensor:  # (8, L, D_llm), in the order of CATEGORIES
+def description_words(experiment: HaxbyExperiment) -> Tensor:  # (8, L, D_llm), in the order of CATEGORIES
     "The descriptions as embeddings of the language model's own words."
     return word_targets(experiment.models.llm, [picture_pieces(c) for c in CATEGORIES], experiment.preset.video.n_query)
 
 
-def description_sentences(experiment: Experiment) -> Tensor:  # (8, D_text), in the order of CATEGORIES
+def description_sentences(experiment: HaxbyExperiment) -> Tensor:  # (8, D_text), in the order of CATEGORIES
     "Sentence embeddings of the descriptions."
     return torch.from_numpy(experiment.models.text([describe(c) for c in CATEGORIES]))
 
 
-def new_reader(experiment: Experiment, centre: Tensor) -> Stage2:
+class Reader(Stage2):
+    "A bridge that reads descriptions, and these."
+
+    words: Tensor  # (8, L, D_llm), in the order of CATEGORIES
+
+
+def new_reader(experiment: HaxbyExperiment, centre: Tensor) -> Reader:
     "A bridge that is the identity."
     identity = nn.Linear(experiment.preset.video.dim, experiment.models.llm.dim)
     nn.init.eye_(identity.weight)
     nn.init.zeros_(identity.bias)
     seed_all(experiment.seed)
-    return Stage2(identity, len(CATEGORIES), centre)
+    return Reader(identity, len(CATEGORIES), centre)
 
 
-def load_reader(
-    experiment: Experiment,
-) -> Stage2:  # .words (8, L, D_llm), the descriptions in the order of CATEGORIES
+def load_reader(experiment: HaxbyExperiment) -> Reader:
     "The bridge after the reading lesson, given when that was not done before."
     p, seed = experiment.preset, experiment.seed
     words = description_words(experiment)
@@ -330,17 +343,18 @@ class TrainedFold:
 
 
 def align_text(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     split: Split,
     words: Tensor,  # (8, L, D_llm)
     start: float,  # s from a volume to the first of its window
 ) -> tuple:  # TextAligner, {'penalty', 'stage1'}
     "Stage I from the training runs alone."
     cfg, seed = experiment.preset.stage1, experiment.seed
-    blocks = experiment.study.blocks(split.train, start)
+    blocks = experiment.study.windows(split.train, start)
     labels = category_numbers(split.train)
     sentences = description_sentences(experiment)
-    model = TextAligner(*experiment.pretrained, experiment.preset, seed, sentences.shape[1])
+    tokenizer, encoder = experiment.pretrained
+    model = TextAligner(tokenizer, encoder, experiment.preset, seed, sentences.shape[1])
     penalty = start_projection(model, encoder_tokens(model, blocks), words[labels], [t.run for t in split.train])
 
     def step(bold, records):
@@ -352,14 +366,14 @@ def align_text(
     return model.eval(), dict(penalty=penalty, stage1=log)
 
 
-def train_fold(experiment: Experiment, split: Split) -> TrainedFold:
+def train_fold(experiment: HaxbyExperiment, split: Split) -> TrainedFold:
     "Both stages, from the training runs alone."
     train, seed = split.train, experiment.seed
     bridge = load_reader(experiment)
     words, labels, groups = bridge.words, category_numbers(train), [t.run for t in train]
     start = choose_window(experiment, train)
     model, log = align_text(experiment, split, words, start)
-    tokens = encoder_tokens(model, experiment.study.blocks(train, start))
+    tokens = encoder_tokens(model, experiment.study.windows(train, start))
     z, worth = finish_projection(model, tokens, words[labels], groups)
     lessons = instruct([t.classname for t in train], seed)
     stage2 = tune(bridge, experiment.models.llm, z, lessons, torch.tensor(labels), z, experiment.preset.stage2, seed)
@@ -370,7 +384,7 @@ def train_fold(experiment: Experiment, split: Split) -> TrainedFold:
 
 @torch.no_grad()
 def say(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     decoder: TrainedFold,
     z: Tensor,  # (n, L, D_llm) brain tokens
 ) -> list[str]:  # n texts
@@ -454,12 +468,12 @@ class FoldWindows:
     size: int  # volumes of a block
 
 
-def fold_windows(experiment: Experiment, split: Split, start: float) -> FoldWindows:
+def fold_windows(experiment: HaxbyExperiment, split: Split, start: float) -> FoldWindows:
     "Windows that begin `start` s from their volume."
     size = len(split.test) // len(CATEGORIES)
     return FoldWindows(
-        experiment.study.blocks(split.train, start),
-        experiment.study.blocks(split.test, start),
+        experiment.study.windows(split.train, start),
+        experiment.study.windows(split.test, start),
         category_numbers(split.train),
         [t.run for t in split.train],
         size,
@@ -477,7 +491,7 @@ def pick(values: Tensor) -> list:  # (n, 8) -> n categories
 
 
 def noise_tokens(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     decoder: TrainedFold,
     windows: FoldWindows,
     left_out: int,  # run
@@ -492,7 +506,7 @@ def noise_tokens(
 
 
 def fold_texts(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     decoder: TrainedFold,
     tokens: dict,  # brain, noise -> (m, L, D_llm)
     size: int,  # volumes of a block
@@ -517,17 +531,17 @@ def fold_texts(
 
 
 def single_volumes(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     trials: list,  # one a volume
     late: int,  # TRs after it
 ) -> np.ndarray:  # (n, V)
     "One volume for each trial, the one shown or a later one."
-    blocks = experiment.study.blocks(trials, late * experiment.study.series.tr)
+    blocks = experiment.study.windows(trials, late * experiment.study.series.tr)
     return blocks.voxels(range(len(blocks)))[:, 0].numpy()
 
 
 def fold_values(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     decoder: TrainedFold,
     split: Split,
     windows: FoldWindows,
@@ -600,7 +614,7 @@ def save_fold(decoder: TrainedFold, folder: Path):
 
 
 def decode_fold(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     left_out: int,  # run
     folder: Path,  # to fill
 ):
@@ -649,7 +663,8 @@ def count_hits(
     hits, texts = [], []
     for run, blocks in shown.items():
         hits.append([counts(said[run, block], blocks) for block in blocks])
-        texts.append(sum(len(said[run, block]) for block in blocks))
+        written = [len(said[run, block]) for block in blocks]
+        texts.append(sum(written))
     return np.array(hits), np.array(texts)
 
 
@@ -708,7 +723,7 @@ FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain')  # of log.json, in
 
 
 def load_fold(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     preset: Preset,
     start: str,  # folder's name of what the encoder starts from
     left_out: int,  # run
@@ -813,7 +828,7 @@ def folds_summary(
 
 # %% ../nbs/08_haxby.ipynb #89092975
 def token_rows(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     left_out=None,  # runs; None: all twelve in turn
 ) -> dict:  # 'volume', 'block': rows with subject, run, shown, brain
     "The strongest description in the brain tokens of left-out runs, without training anything behind Stage I."
@@ -823,7 +838,7 @@ def token_rows(
         split = experiment.study.fold(run)
         start = choose_window(experiment, split.train)
         model = align_text(experiment, split, words, start)[0]
-        weights = description_weights(words, brain_tokens(model, experiment.study.blocks(split.test, start)))
+        weights = description_weights(words, brain_tokens(model, experiment.study.windows(split.test, start)))
         shown = [t.classname for t in unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))]
         size = len(shown) // len(CATEGORIES)
         rows['volume'] += _said_rows(run, shown, pick(weights))
@@ -840,7 +855,7 @@ def _right(rows: list) -> np.ndarray:
     return np.array([r['brain'] == r['shown'] for r in rows], float)
 
 
-def token_accuracy(experiment: Experiment) -> dict:  # 'volume', 'block'
+def token_accuracy(experiment: HaxbyExperiment) -> dict:  # 'volume', 'block'
     "How often the strongest description is right."
     return {level: float(_right(rows).mean()) for level, rows in token_rows(experiment).items()}
 
@@ -854,7 +869,7 @@ FOLD_VARIATIONS = tuple(filter(is_of_brain, VARIATIONS))
 
 
 def measure_tokens(
-    experiment: Experiment,
+    experiment: HaxbyExperiment,
     left_out=None,  # runs, as `token_rows`
 ) -> Path:  # folder, as `ablation.measure` makes it
     """What is said of every volume and block by the tokens, kept.
@@ -917,7 +932,7 @@ def clip_identification(experiment: Experiment) -> float:
 
 def measure_start(experiment: Experiment) -> dict:  # 'volume' and 'block' of haxby, 'identification' of another study
     "What brain tokens tell before any text."
-    if isinstance(experiment.study, HaxbyStudy): return token_accuracy(experiment)
+    if isinstance(experiment, HaxbyExperiment): return token_accuracy(experiment)
     return dict(identification=clip_identification(experiment))
 
 

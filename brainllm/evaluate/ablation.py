@@ -22,7 +22,7 @@ from ..presets import get_preset
 from ..table import Table
 from ..stages.experiment import Experiment, open_experiment
 from ..stages.stage1 import token_identification
-from ..stages.stage2 import answers_origin
+from ..stages.teacher import answers_origin
 from .scores import score_text, text_similarity
 from .identify import by_subject, identification_items
 from .intervals import interval, left_out, Mean, resample
@@ -69,7 +69,7 @@ def references(opened: OpenBench) -> list[dict]:  # one for each held-out trial,
     inputs = dict(
         video=opened.stage2.stage1.video.folder.name,
         llm=experiment.models.llm_name,
-        answers=answers_origin(experiment),
+        answers=answers_origin(experiment.preset),
         study=experiment.study.identity,
         evaluate=experiment.preset.evaluate,
         adapt_share=experiment.preset.data.adapt_share,
@@ -174,7 +174,7 @@ def choose_variations(
 
 def is_all(variation: Variation, experiment: Experiment) -> bool:
     "Whether a variation asks for as many training subjects as there are, and so changes nothing."
-    people = variation.changes.get('data__train_subjects')
+    people = variation.changes.get('data__train_subjects', 0)
     return bool(people) and people >= len(experiment.study.whole_split.subjects)
 
 
