@@ -1,10 +1,13 @@
-"""Grayordinates into the store and blocks out of it, on a made subject of HAD's real shape: 12 runs of 156 x 91,282, confounds of 199 columns.
+"""Grayordinates into the store and blocks out of it, on a made subject of HAD's real shape.
+
+That is 12 runs of 156 x 91,282, and confounds of 199 columns.
 
     python tests/bench_grayordinates.py
 
 Prints a table. The machine's other work counts in: look at the load that it names."""
 
 import os, resource, tempfile, time
+from functools import partial
 from pathlib import Path
 
 for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
@@ -69,7 +72,7 @@ def main():
             for k in range(3):
                 brain_models.cache_clear()
                 before = resource.getrusage(resource.RUSAGE_SELF)
-                s, out = timed(lambda: store_grayordinates(had, root / f'store-{workers}-{k}', workers=workers))
+                s, out = timed(partial(store_grayordinates, had, root / f'store-{workers}-{k}', workers=workers))
                 after = resource.getrusage(resource.RUSAGE_SELF)
                 if s < best:
                     best = s

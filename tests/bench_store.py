@@ -1,10 +1,13 @@
 """How quickly runs of HAD's real shape come into the store and blocks out of it: `python tests/bench_store.py [folder]`.
 
-Made data: int16 volumes of 100 x 100 x 72 x 156 in the shape of a head, a brain mask of about a quarter of the box, a confounds table as wide as HAD's.
-MB/s count the bytes of the uncompressed file (int16); as float32 they would be twice as many. The files were just written, so the system still holds them in memory: a slow disk comes on top.
+Made data: int16 volumes of 100 x 100 x 72 x 156 in the shape of a head, a brain mask of about a quarter of the box,
+a confounds table as wide as HAD's.
+MB/s count the bytes of the uncompressed file (int16); as float32 they would be twice as many. The files were just
+written, so the system still holds them in memory: a slow disk comes on top.
 The best of two goes is printed."""
 
 import os, sys, tempfile, time
+from functools import partial
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd
 from nilearn import masking, signal
@@ -33,7 +36,7 @@ def head_mask() -> np.ndarray:  # (X, Y, Z) bool
 def write_confounds(path, seed, width=200):
     "As wide as a real table (184 to 227 columns), and with the outliers of a person who lies still."
     rng = np.random.default_rng(seed)
-    d = dict(zip(MOTION, np.cumsum(rng.normal(0, 0.01, (6, T)), 1)))
+    d = dict(zip(MOTION, np.cumsum(rng.normal(0, 0.01, (6, T)), 1), strict=True))
     d |= {f'{k}_derivative1': np.r_[np.nan, np.diff(v)] for k, v in d.items()}
     d |= {f'cosine{k:02d}': np.cos(np.pi * (k + 1) * (np.arange(T) + 0.5) / T) for k in range(3)}
     d |= dict(
@@ -135,11 +138,11 @@ def main(folder):
         out = blocks.batch([0])
         order = np.random.default_rng(0).permutation(120)
         for label, cut in (
-            ('', lambda i: blocks[i]),
-            (', into an earlier one', lambda i: blocks.batch([i], out=out)),
-            (', brain voxels alone', lambda i: blocks.voxels([i])),
+            ('', lambda i, b=blocks: b[i]),
+            (', into an earlier one', lambda i, b=blocks, out=out: b.batch([i], out=out)),
+            (', brain voxels alone', lambda i, b=blocks: b.voxels([i])),
         ):
-            each = [timed(lambda i=i: cut(int(i)))[0] for i in order]
+            each = [timed(partial(cut, int(i)))[0] for i in order]
             rows.append(
                 (
                     f'block, {name} {s.shape}, {s.n_voxels} voxels{label}',

@@ -82,7 +82,10 @@ def test_inject_count_disable_unload(name):
     )
     assert isinstance(tuner, BaseTuner) and all(isinstance(l, BaseTunerLayer) for l in adaptor_layers(tuner).values())
     assert torch.equal(out(model, x), before) and len(tuner.targeted_module_names) == n == len(adaptor_layers(model))
-    branch = lambda i, o: 16 * (i + 1) + o * 17
+
+    def branch(i, o):
+        return 16 * (i + 1) + o * 17
+
     want = (
         2 * (branch(D, D) + branch(D, 3072) + branch(3072, D)) if name == 'qformer' else n * branch(D, D)
     )  # of a fused qkv, the query third alone
@@ -130,9 +133,8 @@ def test_saved_and_reloaded_to_the_last_bit(name, tmp_path):
     fresh, _ = HOSTS[name][0]()
     loaded = load_adaptors(fresh, folder)
     assert torch.equal(out(fresh, x), after) and not torch.equal(after, before)
-    assert all(torch.equal(a, b) for a, b in zip(adaptor_parameters(fresh), adaptor_parameters(model))) and [
-        p.requires_grad for p in fresh.parameters()
-    ] == [p.requires_grad for p in model.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(adaptor_parameters(fresh), adaptor_parameters(model), strict=True))
+    assert [p.requires_grad for p in fresh.parameters()] == [p.requires_grad for p in model.parameters()]
     assert torch.equal(out(loaded.unload(), x), before)
     about = json.loads((folder / 'adapter_config.json').read_text())
     assert (
@@ -183,7 +185,8 @@ def test_query_only_touches_the_query_third_of_the_outputs(name, target):
         add_adaptors(model, AdaptorConfig(rank=4, scale=2.0, target_modules=[target], fused_query=[target])), 3
     )
     layers, D = adaptor_layers(tuner), 1024
-    hooks = [l.register_forward_hook(lambda m, i, o, n=n: seen.update({n: (i[0], o)})) for n, l in layers.items()]
+    for n, l in layers.items():
+        l.register_forward_hook(lambda m, i, o, n=n: seen.update({n: (i[0], o)}))
     y = out(model, x)
     assert len(seen) == 2 and not torch.equal(y, out(bare, x))
     for n, l in layers.items():
@@ -257,7 +260,9 @@ def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
             load_adaptors(fresh, folder)
         assert not adaptor_layers(fresh)
 
-    edit = lambda f, **kw: (f / settings).write_text(json.dumps(json.loads((good / settings).read_text()) | kw))
+    def edit(f, **kw):
+        (f / settings).write_text(json.dumps(json.loads((good / settings).read_text()) | kw))
+
     config = json.loads((good / settings).read_text())['config']
     refused(PartMissing, settings, lambda f: (f / settings).unlink())
     refused(PartMissing, tensors, lambda f: (f / tensors).unlink())
@@ -272,7 +277,7 @@ def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
     refused(DataError, 'format 2', lambda f: edit(f, format=2))
     refused(DataError, "peft_type 'LORA'", lambda f: edit(f, peft_type='LORA'))
     for change in (dict(rank=3), dict(scale=2.0), dict(target_modules=['attn.qkv']), dict(extra=1)):
-        refused(DataError, 'changed afterwards', lambda f: edit(f, config=config | change))
+        refused(DataError, 'changed afterwards', functools.partial(edit, config=config | change))
 
     # a run that is stopped between the two files leaves what was whole before, or something that is refused
     def stop(*a, **k):
@@ -328,9 +333,11 @@ def test_beside_a_peft_model_both_round_trip(tmp_path):
     "One assembly may hold ours in one part and LoRA in another: each saves its part, and both come back to the last bit."
     brain, x, _, tuner = make('scmbm', rank=2)
     video, frames = temporal()
-    lora = lambda m: peft.get_peft_model(
-        m, peft.LoraConfig(r=2, target_modules=['attn.qkv', 'mlp.fc1'], init_lora_weights=False)
-    )
+
+    def lora(model):
+        config = peft.LoraConfig(r=2, target_modules=['attn.qkv', 'mlp.fc1'], init_lora_weights=False)
+        return peft.get_peft_model(model, config)
+
     both = nn.ModuleDict(dict(brain=tuner, video=lora(video)))
     want = out(brain, x), out(video, frames)
     assert (

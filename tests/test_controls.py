@@ -133,7 +133,8 @@ def test_shuffled_texts_leave_their_place_and_keep_their_group(worlds, texts):
         shuffled_class=lambda t: (t.subject, t.classname),
     ).items():
         came = [key[ours.index(t)] for t in texts[n]]
-        assert len(set(came)) == 20 and all(a != b and group(a) == group(b) for a, b in zip(came, key)), n
+        assert len(set(came)) == 20, n
+        assert all(a != b and group(a) == group(b) for a, b in zip(came, key, strict=True)), n
 
 
 def test_controls_without_a_brain_do_not_depend_on_the_trial(texts):

@@ -8,7 +8,7 @@ from brainllm.core import ArtifactError, DataError, WallError
 from brainllm.data.blocks import Blocks, RunStore, Windows, expected_response, first_volume, rest_windows, store_runs
 from brainllm.data.clean import clean_series, read_confounds
 from brainllm.data.files import Run, read_series, read_table, read_volumes
-from brainllm.data.grid import check_grid, check_space, mni_grid, subject_mask, trilinear
+from brainllm.data.grid import check_grid, check_space, mni_grid, trilinear
 from brainllm.data.trials import SealedTrial, Trial, seal, source_video, split_subjects, unseal
 from brainllm.datasets.had import HAD
 
@@ -32,7 +32,7 @@ def save_bold(path, data, tr=TR, affine=AFFINE):
 
 def write_tsv(path, columns):
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = zip(*columns.values())
+    rows = zip(*columns.values(), strict=True)
     path.write_text('\n'.join('\t'.join(map(str, r)) for r in [tuple(columns), *rows]) + '\n')
 
 
@@ -644,7 +644,8 @@ def test_native_space(whole, tmp_path, space):
     "Refused although the grids happen to agree; one subject alone is compared with nobody."
     native = Study(HAD(whole), space)
     with raises(
-        r"native space .*one space for all 3 subjects.*native \(T1w\) space cannot be compared .* run fMRIPrep with --output-spaces MNI152NLin2009cAsym.*ciftify.*register=True"
+        r"native space .*one space for all 3 subjects.*native \(T1w\) space cannot be compared .* run fMRIPrep with "
+        r"--output-spaces MNI152NLin2009cAsym.*ciftify.*register=True"
     ):
         store_runs(native, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
@@ -739,13 +740,9 @@ OUTLIERS = dict(framewise_displacement=['n/a'] + [0.1] * (T - 1), std_dvars=['n/
 
 def with_columns(path, **columns):  # columns added to a table
     lines = path.read_text().splitlines()
-    path.write_text(
-        '\n'.join(
-            '\t'.join([line, *(str(v) for v in row)])
-            for line, row in zip(lines, [tuple(columns), *zip(*columns.values())])
-        )
-        + '\n'
-    )
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    cells = (map(str, (line, *row)) for line, row in zip(lines, rows, strict=True))
+    path.write_text('\n'.join(map('\t'.join, cells)) + '\n')
 
 
 def test_outliers_say_nothing(study):
@@ -822,7 +819,9 @@ def test_faulty_outlier_columns(study, column, row, value, message):
 
 
 class Placed:
-    "Two subjects whose volumes hold, at every place of MNI space, one smooth function times a time course; each has a grid of their own, the second is also turned and moved into a native space."
+    """Two subjects whose volumes hold, at every place of MNI space, one smooth function times a time course.
+
+    Each has a grid of their own, the second is also turned and moved into a native space."""
 
     TURN = nib.affines.from_matvec(
         nib.eulerangles.euler2mat(0.05, -0.08, 0.1) * 1.04, [4.0, -6.0, 5.0]

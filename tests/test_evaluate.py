@@ -41,7 +41,7 @@ def test_readings_are_sacrebleu(pairs):
         corpus = whole.corpus_score(hyps, [refs])
         assert found['A'][f'bleu{n}'] == corpus.score and found['B'][f'bleu{n}'] == corpus.precisions[n - 1]
         assert found['C'][f'bleu{n}'] == pytest.approx(
-            np.mean([single.sentence_score(h, [r]).score for h, r in zip(hyps, refs)])
+            np.mean([single.sentence_score(h, [r]).score for h, r in zip(hyps, refs, strict=True)])
         )
         if n == 2:
             assert found['A']['signature'] == f'BLEU-2|{whole.get_signature()}' and found['C']['signature'] == found[
@@ -101,14 +101,15 @@ def test_bleu_is_sacrebleu(pairs, scores, n):
     pooled = corpus.bp * np.exp(np.mean(np.log(corpus.precisions[:n])))  # the formula, from sacrebleu's own counts
     assert scores[f'bleu{n}']['mean'] == pytest.approx(pooled, abs=1e-9)
     metric = sacrebleu.metrics.BLEU(max_ngram_order=n, effective_order=True)
-    assert scores[f'bleu{n}']['items'] == [metric.sentence_score(h, [r]).score for h, r in zip(hyps, refs)]
+    each = [metric.sentence_score(h, [r]).score for h, r in zip(hyps, refs, strict=True)]
+    assert scores[f'bleu{n}']['items'] == each
 
 
 def test_rouge_is_rouge_score(pairs, scores):
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(['rougeL'])
-    direct = [scorer.score(r, h)['rougeL'] for h, r in zip(*pairs)]
+    direct = [scorer.score(r, h)['rougeL'] for h, r in zip(*pairs, strict=True)]
     for key, name in dict(p='precision', r='recall', f='fmeasure').items():
         items = [100 * getattr(d, name) for d in direct]
         assert scores[f'rougeL_{key}']['items'] == pytest.approx(items, abs=1e-9)
@@ -121,7 +122,7 @@ def test_bertscore_is_bert_score(pairs, scores):
     direct = bert_score.BERTScorer(model_type=str(text_encoder().folder), num_layers=6, device='cpu').score(
         *pairs, batch_size=1
     )
-    for key, items in zip('prf', direct):
+    for key, items in zip('prf', direct, strict=True):
         assert scores[f'bertscore_{key}']['items'] == pytest.approx((100 * items).tolist(), abs=2e-3)
 
 
@@ -272,7 +273,7 @@ def test_importing_is_light():
 
 
 def exact_match(hyps, refs):
-    items = [100.0 * (h == r) for h, r in zip(hyps, refs)]
+    items = [100.0 * (h == r) for h, r in zip(hyps, refs, strict=True)]
     return dict(mean=sum(items) / len(items), items=items)
 
 
@@ -288,7 +289,8 @@ def test_a_metric_of_ones_own_is_a_name(pairs, scores, monkeypatch):
     assert list(METRICS) == list(scores)  # nothing but the registry says what score_text gives
     found = score_text(*pairs, metrics=['rougeL_f', f'{__name__}:exact_match'])
     assert list(found) == ['rougeL_f', f'{__name__}:exact_match'] and found['rougeL_f'] == scores['rougeL_f']
-    assert found[f'{__name__}:exact_match']['mean'] == pytest.approx(100 * np.mean([h == r for h, r in zip(*pairs)]))
+    same = np.mean([h == r for h, r in zip(*pairs, strict=True)])
+    assert found[f'{__name__}:exact_match']['mean'] == pytest.approx(100 * same)
     hyps, refs = (texts[:24] for texts in pairs)
     lists = dict(bertscore=False, n=99, draws=50)
     monkeypatch.setitem(METRICS, 'exact', exact_match)

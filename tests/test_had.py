@@ -15,7 +15,11 @@ HEADER = 'onset\tduration\ttrial_type\tresponse\tresponse_time\tstim_file\n'
 def write_had(root: Path, version: int = 1, subjects: int = 30, stimuli: bool = True):
     "Text files and dangling links in HAD's layout and real size; names of films are made up, 384 of them with two clips."
     rng, used = np.random.default_rng(0), dict.fromkeys(CLASSES, 0)
-    film = lambda i: i if i < 21216 else i - 21216  # of clip i: the last 384 are second clips of the first 384 films
+
+    def film(i):
+        "Of clip i: the last 384 are second clips of the first 384 films."
+        return i if i < 21216 else i - 21216
+
     clips = {
         c: [f'v_{c}_id_{film(120 * n + k):011d}_start_{k}.5_label_1.mp4' for k in range(120)]
         for n, c in enumerate(CLASSES)
@@ -35,7 +39,7 @@ def write_had(root: Path, version: int = 1, subjects: int = 30, stimuli: bool = 
             order = rng.permutation(180)
             for third in range(3):
                 run, rows = 3 * cycle + third + 1, []
-                for slot, code in zip(SLOTS, order[60 * third : 60 * third + 60]):
+                for slot, code in zip(SLOTS, order[60 * third : 60 * third + 60], strict=True):
                     c = CLASSES[code]
                     name = clips[c][used[c]]
                     used[c] += 1
@@ -85,7 +89,10 @@ def test_all_of_it_from_text_under_both_versions(whole):
                 range(1, 181)
             )  # a cycle shows each class once
     second = HAD(whole[1]).trials()
-    bare = lambda t: (t.subject, t.run, t.duration, t.label, t.classname, t.index, t.clip.replace('_', ' '))
+
+    def bare(t):
+        return t.subject, t.run, t.duration, t.label, t.classname, t.index, t.clip.replace('_', ' ')
+
     assert [bare(a) for a in trials] == [bare(b) for b in second] and np.allclose(
         [t.onset for t in trials], [t.onset for t in second]
     )

@@ -1,10 +1,10 @@
-"A study on disk, through every room: HAD and a BIDS study of one's own, with untrained parts. The brains are simulated; nothing that only a simulation knows is left in the folders."
+"""A study on disk, through every room: HAD and a BIDS study of one's own, with untrained parts.
+
+The brains are simulated; nothing that only a simulation knows is left in the folders."""
 
 import json, os, shutil
 from dataclasses import replace
-from pathlib import Path
-import numpy as np, pytest
-from brainllm import evaluate
+import pytest
 from brainllm.core import DataError, PresetError, read_jsonl, WallError, write_jsonl
 from brainllm.store import file_hash
 from brainllm.presets import PRESETS, get_preset
@@ -177,7 +177,10 @@ def test_captions_with_a_fault(own, tmp_path):
     shutil.copytree(own, root)
     file = root / 'stimuli/captions.jsonl'
     rows = read_jsonl(file)
-    run = lambda: open_experiment(measured('urgen', root), out=tmp_path / 'runs')
+
+    def run():
+        return open_experiment(measured('urgen', root), out=tmp_path / 'runs')
+
     write_jsonl(file, rows[1:])
     with pytest.raises(DataError, match=f"no line for clip '{rows[0]['clip']}'"):
         clip_texts(root, run().study.trials)

@@ -3,7 +3,6 @@
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 import nbformat, pytest
-from brainllm import evaluate
 from brainllm.core import DataError
 from brainllm.captions import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES
 from brainllm.simulate.films import render, write_mp4
@@ -112,7 +111,10 @@ def test_had_on_disk_from_its_betas(made_had, tmp_path):
 def test_had_without_its_grayordinates_says_what_to_fetch(made_had, tmp_path):
     root = tmp_path / 'ds004488'
     shutil.copytree(made_had, root, ignore=shutil.ignore_patterns('ciftify'))
-    run = lambda root, **how: reproduce('tiny-had', out=tmp_path / 'runs', root=str(root), **how)
+
+    def run(root, **how):
+        return reproduce('tiny-had', out=tmp_path / 'runs', root=str(root), **how)
+
     with pytest.raises(DataError, match='--what grayordinates,surfaces'):
         run(root, targets='03')
     with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'):

@@ -1,10 +1,11 @@
-"The presets of the paper with files in the published layouts, in a small size, through every room: events, SC-MBM, Video-LLaMA, Vicuna's prompt, table. Weights are random; the brains are simulated."
+"""The presets of the paper with files in the published layouts, in a small size, through every room.
+
+Events, SC-MBM, Video-LLaMA, Vicuna's prompt, table. Weights are random; the brains are simulated."""
 
 import json, shutil
 from dataclasses import replace
 import pytest, torch
 from safetensors.torch import load_file, save_file
-from brainllm import evaluate
 from brainllm.evaluate.methods import METHODS, write_controls
 from brainllm.core import DataError, PartMissing, PresetError, read_jsonl, WallError, write_jsonl
 from brainllm.presets import PRESETS, get_preset
@@ -22,7 +23,8 @@ from brainllm.video.teachers import VideoLLaMATeacher
 from brainllm.video.clips import read_clip
 from brainllm.video.answers import answer_files, find_clips
 from test_measured import bare
-from test_teachers import QFORMER, VISION, checkpoint, files, load
+from test_teachers import QFORMER, VISION, checkpoint, load
+from test_teachers import files  # noqa: F401  a fixture: pytest finds it here by its name
 from brainllm.evaluate.pipeline import evaluate_experiment, reproduce
 
 TINY = PRESETS['tiny']
@@ -35,7 +37,7 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory, files):
+def weights(tmp_path_factory, files):  # noqa: F811  pytest hands the fixture over
     root = tmp_path_factory.mktemp('weights')
     d, llm, (eva, blip2, own) = files
     for k in ('scmbm', 'mindvideo', 'video-llama', 'blip2'):
@@ -177,10 +179,11 @@ def test_video_tokens_and_answers_are_the_published_models(done, weights):
             n_frames=2,
             how=replace(VideoLLaMATeacher(whole, {}, 2).how, max_new_tokens=8),
         )[0]
-        for t, q in zip(train, [r['question'] for r in rows])
+        for t, q in zip(train, [r['question'] for r in rows[:3]], strict=True)
     ]
     asked = answer_trials(run.study, run.models, video, train, [r['question'] for r in rows[:3]])
-    assert asked == [r['answer'] for r in rows[:3]] and sum(a == b for a, b in zip(asked, exact)) >= 2, (asked, exact)
+    assert asked == [r['answer'] for r in rows[:3]], (asked, exact)
+    assert sum(a == b for a, b in zip(asked, exact, strict=True)) >= 2, (asked, exact)
 
 
 def test_what_stage1_trains(done):

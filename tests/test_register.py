@@ -253,12 +253,11 @@ def test_what_moves_at_a_place_of_the_native_brain_moves_at_that_place_of_the_st
     store = RunStore(store_study(Study(), 'volume', tmp_path / 'out', 4, register=True))
     shape, affine = mni_grid(4)
     assert store.shape == shape and (tmp_path / 'out' / 'registration' / 'sub-01_registration.npz').is_file()
-    follows = lambda at: np.corrcoef(
-        store.series('01', 1)[
-            :, np.searchsorted(store.inside, voxel_of(np.array([at], float), shape, affine)[0])
-        ].astype(float),
-        course,
-    )[0, 1]
+
+    def follows(at):
+        voxel = np.searchsorted(store.inside, voxel_of(np.array([at], float), shape, affine)[0])
+        return np.corrcoef(store.series('01', 1)[:, voxel].astype(float), course)[0, 1]
+
     assert follows(place[0]) > 0.9 and abs(follows([28.0, -60.0, 20.0])) < 0.5, (
         follows(place[0]),
         follows([28.0, -60.0, 20.0]),

@@ -1,6 +1,7 @@
 """SC-MBM of MinD-Vis and the encoder of MinD-Video against references written with other means, and their published files.
 
-The references are plain functions over a state dict: attention is nn.functional.multi_head_attention_forward, norms and GELU are written out, positions come from numpy, masks from a loop."""
+The references are plain functions over a state dict: attention is nn.functional.multi_head_attention_forward, norms
+and GELU are written out, positions come from numpy, masks from a loop."""
 
 import builtins, json, os, pathlib, pickle, subprocess, sys, types
 from contextlib import nullcontext
@@ -138,7 +139,7 @@ def test_masked_model_equals_the_reference(g, ratio):
         found = model(x, ratio, noise)
         want = masked_model(model.state_dict(), x[:, 0], ratio, noise, 3, 4, 2, 8)
     assert want[1].std() > 0.3 and torch.equal(found[2], want[2]) and found[2].sum() == 3 * (10 - int(10 * (1 - ratio)))
-    for a, b in zip(found, want):
+    for a, b in zip(found, want, strict=True):
         assert (a - b).abs().max() < 1e-5
 
 
@@ -148,7 +149,7 @@ def test_masked_model_at_the_published_width(g):
     with torch.no_grad():
         found = model(x, 0.75, noise)
         want = masked_model(model.state_dict(), x[:, 0], 0.75, noise, 2, 16, 2, 16)
-    for a, b in zip(found, want):
+    for a, b in zip(found, want, strict=True):
         assert (a - b).abs().max() < 1e-5 * max(1, b.abs().max())
 
 
@@ -177,14 +178,19 @@ def test_trailing_voxels_have_no_influence(g):
     noise = torch.rand(2, 10, generator=g)
     other = x.clone()
     other[:, :, 160:] = 99.0
-    for a, b in zip(model(x, 0.75, noise), model(other, 0.75, noise)):
+    for a, b in zip(model(x, 0.75, noise), model(other, 0.75, noise), strict=True):
         assert torch.equal(a, b)
 
 
 def published_names(depth, decoder_depth, D=1024, d=512, p=16, L=250):
     names = dict(cls_token=(1, 1, D), mask_token=(1, 1, d), pos_embed=(1, L + 1, D), decoder_pos_embed=(1, L + 1, d))
-    lin = lambda k, o, i: names.update({f'{k}.weight': (o, i), f'{k}.bias': (o,)})
-    ln = lambda k, n: names.update({f'{k}.weight': (n,), f'{k}.bias': (n,)})
+
+    def lin(k, o, i):
+        names.update({f'{k}.weight': (o, i), f'{k}.bias': (o,)})
+
+    def ln(k, n):
+        names.update({f'{k}.weight': (n,), f'{k}.bias': (n,)})
+
     names.update({'patch_embed.proj.weight': (D, 1, p), 'patch_embed.proj.bias': (D,)})
     for where, n, w in (('blocks', depth, D), ('decoder_blocks', decoder_depth, d)):
         for i in range(n):
@@ -286,6 +292,7 @@ def test_a_published_file_gives_the_same_numbers(tmp_path, foreign, g, name, leg
         loaded(x, 0.75, noise),
         model(x, 0.75, noise),
         masked_model(model.state_dict(), x[:, 0], 0.75, noise, 3, 4, 2, 8),
+        strict=True,
     ):
         assert torch.equal(a, b) and (a - c).abs().max() < 1e-5
     assert (
@@ -330,7 +337,10 @@ def test_positions_are_resized_as_published(tmp_path, foreign, g):
 
 def test_every_key_is_accounted_for(tmp_path, foreign):
     state = small().state_dict()
-    load = lambda s: load_scmbm(checkpoint(tmp_path / 'wrong.pth', s, foreign(**settings())))
+
+    def load(s):
+        return load_scmbm(checkpoint(tmp_path / 'wrong.pth', s, foreign(**settings())))
+
     load(
         state
         | {'nature_img_mask_token': torch.zeros(1, 1, 32), 'nature_img_decoder_blocks.1.norm1.weight': torch.zeros(32)}

@@ -1,4 +1,6 @@
-"Statistics where the answer is known, against enumeration, and at the size of a real study. Run as a program, it prints the seconds of that size."
+"""Statistics where the answer is known, against enumeration, and at the size of a real study.
+
+Run as a program, it prints the seconds of that size."""
 
 import subprocess, sys, time
 from itertools import permutations, product
@@ -49,7 +51,7 @@ def nothing():  # 400 studies of 60 trials in 3 blocks, in which nothing is know
         )
         values = np.array([observed(t) for t in tests.values()])
         null = np.stack([t.paired(columns) for t in tests.values()])
-        for t, v, x in zip(tests, values, null):
+        for t, v, x in zip(tests, values, null, strict=True):
             out.setdefault(t, []).append(p_value(v, x))
         out.setdefault('family', []).append(max_t(values, null).min())
     return {t: np.array(p) for t, p in out.items()}
@@ -151,7 +153,10 @@ def test_intervals_cover_at_their_rate(covered):
 def test_with_eight_classes_percentiles_are_too_narrow_and_bca_less_so(covered):
     "The room gives these numbers: eight classes show too little of how classes differ."
     print(covered[8])
-    rate = lambda how: [r for (m, drawn, h), r in covered[8].items() if drawn == 'classes' and h == how]
+
+    def rate(how):
+        return [r for (m, drawn, h), r in covered[8].items() if drawn == 'classes' and h == how]
+
     assert (
         0.90 < min(rate('percentile')) <= max(rate('percentile')) < 0.935
         and 0.92 < min(rate('bca'))
@@ -271,7 +276,7 @@ def test_identification_with_distractors_counts_every_pool(n_way, top_k):
     acts = [0] * 6 + [1] * 6 + [2] * 2
     for stimuli, classes in ((films, None), (None, acts), (films, acts)):
 
-        def brute(i):
+        def brute(i, stimuli=stimuli, classes=classes):
             others = [
                 j
                 for j in range(14)
@@ -329,8 +334,11 @@ def test_torch_is_not_asked_for():
         import sys, brainllm.evaluate.scores, brainllm.statistics
         import numpy as np
         from brainllm.statistics import score
-        texts, refs = ['a man runs', 'a dog sits', 'two women sing', ''], ['a man is running', 'a dog sits', 'women sing', 'a cat']
-        found = score(texts, refs, subjects=['1', '1', '2', '2'], floors=dict(one=['a man']*4), ceiling=refs, similarity=(np.eye(4), np.eye(4)), bertscore=False, n=99, draws=50)
+        texts = ['a man runs', 'a dog sits', 'two women sing', '']
+        refs = ['a man is running', 'a dog sits', 'women sing', 'a cat']
+        lists = dict(subjects=['1', '1', '2', '2'], floors=dict(one=['a man']*4), ceiling=refs)
+        eyes = np.eye(4), np.eye(4)
+        found = score(texts, refs, **lists, similarity=eyes, bertscore=False, n=99, draws=50)
         print(found); found._repr_html_()
         assert 'torch' not in sys.modules and 'transformers' not in sys.modules, 'torch was imported'"""
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
@@ -434,10 +442,13 @@ def test_another_metric_as_a_matrix():
 
 
 def study_of_720(controls=True):
-    "Seconds of ten thousand pairings of 720 trials, as many as a person has in HAD, for every metric, with classes, and with two controls and a ceiling."
+    """Seconds of ten thousand pairings of 720 trials, as many as a person has in HAD.
+
+    For every metric, with classes, and with two controls and a ceiling."""
     texts, refs = (word_study(720, 0.3, 0)[k] for k in (0, 1))
     extra = word_study(720, 0.5, 1)[1]  # two sentences a text
-    texts, refs = ([f'{t} then {e}' for t, e in zip(x, y)] for x, y in ((texts, extra[1:] + extra[:1]), (refs, extra)))
+    texts = [f'{t} then {e}' for t, e in zip(texts, extra[1:] + extra[:1], strict=True)]
+    refs = [f'{t} then {e}' for t, e in zip(refs, extra, strict=True)]
     begin = time.perf_counter()
     found = score(
         texts,

@@ -42,7 +42,10 @@ def run_targets(run):
 def test_scrambled_targets_change_nothing(tmp_path):
     study = open_experiment('tiny', out=tmp_path / 'first').study.root
     (a_run, a), (b_run, b) = trained(study, tmp_path / 'a'), trained(study, tmp_path / 'b', scramble=True)
-    seen = lambda r: [(t.clip, t.classname) for t in r.study.trials if t.subject in r.study.split.targets]
+
+    def seen(r):
+        return [(t.clip, t.classname) for t in r.study.trials if t.subject in r.study.split.targets]
+
     assert a_run.study.split.targets == b_run.study.split.targets == run_targets(a_run) and seen(a_run) != seen(b_run)
     for x, y in (
         (a.stage1.learned(), b.stage1.learned()),
