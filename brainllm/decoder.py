@@ -18,6 +18,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing import Any
 from .core import BrainLLMError, DataError, PartMissing, project_root, whole_folder, write_json, write_text
 from .store import digest, file_hash, Store
 from .table import Table
@@ -33,6 +34,9 @@ from .weights import PARTS, load_llm, load_scmbm, mlp_ratio_of, prepare
 # %% ../nbs/02h_decoder.ipynb #361cf452
 class BrainLLM(nn.Module):
     "Tokenizer, encoder, projection, bridge and LLM: (B, T, X, Y, Z) -> text."
+
+    bridge: Any  # Bridge; None in a model of query tokens only, which cannot decode
+    llm: Any  # PromptedLLM; None likewise
 
     def __init__(
         self,
@@ -313,7 +317,7 @@ def build_decoder(
     state: dict,  # name -> tensor, as in model.safetensors
     base: BrainEncoder | None = None,  # the frozen encoder, where it is not among the tensors
     where='decoder',  # for messages
-) -> tuple:  # FMRITokenizer, BrainEncoder, Projection, Bridge
+) -> tuple[FMRITokenizer, BrainEncoder, Projection, Bridge]:
     "The parts of a decoder before the LLM. Raises `DataError` for tensors that do not fit and for another base."
     file = f'{where}: model.safetensors'
     tensors = {name: _part(state, name) for name in ('tokenizer', 'encoder', 'projection', 'bridge')}
@@ -325,8 +329,7 @@ def build_decoder(
         empty_encoder = _empty_encoder(config['encoder'])
         projection = Projection(**config['projection'])
         bridge = Bridge(**config['bridge'])
-    encoder = base
-    if base is None: encoder = _fill(empty_encoder, tensors['encoder'], file, 'encoder')
+    encoder = _fill(empty_encoder, tensors['encoder'], file, 'encoder') if base is None else base
     _check_encoder(encoder, config, where)
     encoder.pos = positions
     _adapt(encoder, config, state, file)

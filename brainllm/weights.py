@@ -70,7 +70,7 @@ def find_part(
     if path is not None or name not in PARTS: return _existing(Path(path or name), name)
     part = PARTS[name]
     try:
-        found = Path(importlib.metadata.distribution(part.package).locate_file(part.file))
+        found = Path(str(importlib.metadata.distribution(part.package).locate_file(part.file)))
     except importlib.metadata.PackageNotFoundError:
         found = None
     if found is None or not found.exists(): return _from_hub(name, part)

@@ -13,6 +13,7 @@ import re
 import torch
 from pathlib import Path
 from torch import Tensor
+from typing import Any
 from ..core import DataError, PartMissing, shorten
 from ..store import fingerprint
 from ..models.state import fill_state, read_safetensors
@@ -477,7 +478,7 @@ def published_video_llama(
             "Video-LLaMA's vision branch"
         )
     blip2, llm = published(root, 'blip2'), published(root, 'llm')
-    files = dict(checkpoint=found[0], blip2=blip2, llm=llm)
+    files: dict[str, Any] = dict(checkpoint=found[0], blip2=blip2, llm=llm)
     if not (blip2 / 'config.json').is_file():
         files |= dict(blip2=blip2 / 'blip2_pretrained_flant5xxl.pth', vit=blip2 / 'eva_vit_g.pth')
     lost = next((p for p in files.values() if not p.exists()), None)

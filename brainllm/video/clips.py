@@ -13,6 +13,7 @@ import torch
 from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import interpolate
+from typing import Any
 from ..core import DataError, progress, write_json
 from ..store import file_hash
 from ..presets import VideoConfig
@@ -107,7 +108,8 @@ def keep_features(
     batch: int = 16,  # clips at a time
 ) -> np.ndarray:  # (n, F, P, D) float16, on the disk
     "Frozen ViT tokens of the sampled frames of each clip, written batch by batch."
-    folder, kept = Path(folder), None
+    folder = Path(folder)
+    kept: Any = None  # opened when the first batch says what a clip's tokens measure
     for i in progress(range(0, len(paths), batch), 'frames through the ViT'):
         frames = np.stack([read_frames(p, cfg.n_frames, cfg.image_size) for p in paths[i : i + batch]])
         features = see(torch.from_numpy(frames)).float().cpu().numpy().astype(np.float16)

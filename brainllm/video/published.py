@@ -14,6 +14,7 @@ import torch
 from dataclasses import dataclass
 from pathlib import Path
 from torch import Tensor, nn
+from typing import Any
 from ..store import digest
 from ..models.llm import SYSTEM, drawing, PromptedLLM, render_prompt
 from .clips import clip_pixels, frame_index, read_clip, timing
@@ -50,6 +51,9 @@ class Decoding:
 class PublishedVideoLLaMA(nn.Module):
     "Video-LLaMA's vision branch (arXiv 2306.02858), frozen: pixels (B, 3, T, S, S) -> (B, 32, 768)."
 
+    size: Any  # S, edge of a frame, pixels: one number, though transformers would take two
+    files: dict[str, list[str]]  # name and fingerprint of each file, from `published_video_llama`
+
     def __init__(
         self,
         llm,  # a causal LM of transformers
@@ -68,8 +72,9 @@ class PublishedVideoLLaMA(nn.Module):
         vision = vision or Blip2VisionConfig()
         image = qformer or Blip2QFormerConfig()
         width = image.hidden_size
-        looks = dict(num_hidden_layers=2, cross_attention_frequency=1, encoder_hidden_size=width)
-        video = Blip2QFormerConfig(**{name: getattr(image, name) for name in _SHARED_SIZES}, **looks)
+        shared: dict[str, Any] = {name: getattr(image, name) for name in _SHARED_SIZES}
+        looks: dict[str, Any] = dict(num_hidden_layers=2, cross_attention_frequency=1, encoder_hidden_size=width)
+        video = Blip2QFormerConfig(**shared, **looks)
         self.vision_model = Blip2VisionModel(vision)
         self.qformer = Blip2QFormerModel(image)
         self.video_qformer = Blip2QFormerModel(video)

@@ -188,8 +188,10 @@ class SmallTeacher:
         file = folder / 'model.safetensors'
         state = read_safetensors(file)
         llm = PromptedLLM(*load_llm(prepare('llm', cfg.llm, parts), dtype))
-        video = VideoLLaMA(cfg, *state['mean'].shape, llm.dim)
-        video = fill_state(video, state, file, dtype=torch.float32).eval().requires_grad_(False)
+        n_tokens, vit_dim = state['mean'].shape
+        video = VideoLLaMA(cfg, n_tokens, vit_dim, llm.dim)
+        fill_state(video, state, file, dtype=torch.float32)
+        video.eval().requires_grad_(False)
         vit = load_vit(prepare('vit', cfg.vit, parts), dtype)
         return cls(video, vit, llm, cfg, dict(artifact=folder.name, dtype=inputs['dtype']))
 
