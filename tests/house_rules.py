@@ -60,9 +60,9 @@ def own_parts(node) -> list:  # a statement without the statements below it
     return [node]
 
 
-def is_table(node) -> bool:  # NAME = ..., in capitals
+def is_table(node) -> bool:  # NAME = ..., in capitals; and the list that nbdev writes
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
-    return all(isinstance(t, ast.Name) and t.id.isupper() for t in targets)
+    return all(isinstance(t, ast.Name) and (t.id.isupper() or t.id == '__all__') for t in targets)
 
 
 def dense_statements(text: str, most: int = 80) -> list:

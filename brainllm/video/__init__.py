@@ -11,8 +11,8 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     clips=(
-        'MEAN STD frame_index read_clip clip_times read_frames normalise dino_tokens keep_features ClipFeatures '
-        'KeptTokens CLIP_MEAN CLIP_STD squash clip_pixels timing'
+        'MEAN STD CLIP_MEAN CLIP_STD frame_index read_clip clip_times read_frames normalise dino_tokens '
+        'keep_features ClipFeatures KeptTokens squash clip_pixels timing'
     ),
     small='image_tokens video_tokens clip_tokens VideoLLaMA encode answer_clips',
     published=(
@@ -20,10 +20,12 @@ __getattr__, __dir__, __all__ = face(
         'prompt_embeddings write_answers answer_clip'
     ),
     checkpoints=(
-        'IGNORED IGNORED_BLIP2 IGNORED_HF IGNORED_EVA qformer_name vit_name drop_ignored SIZES '
+        'IGNORED IGNORED_BLIP2 IGNORED_HF IGNORED_EVA SIZES qformer_name vit_name drop_ignored '
         'read_video_llama check_projection read_blip2 check_llm check_vocabulary check_not_a_difference '
         'load_llama load_video_llama published_video_llama'
     ),
-    teachers='Teacher pooled_tokens TEACHERS make_teacher VideoLLaMATeacher SmallTeacher HFTeacher FileTeacher',
-    answers='AnswerFile FILMS find_clips read_questions answer_files answer_main',
+    teachers=(
+        'TEACHERS Teacher pooled_tokens VideoLLaMATeacher SmallTeacher HFTeacher FileTeacher make_teacher'
+    ),
+    answers='FILMS AnswerFile find_clips read_questions answer_files answer_main',
 )
