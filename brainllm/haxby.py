@@ -6,7 +6,7 @@
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
            'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment', 'open_haxby',
            'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'TextAligner', 'one_of_each', 'text_step',
-           'mixtures', 'description_words', 'description_sentences', 'Reader', 'new_reader', 'load_reader',
+           'mixtures', 'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader',
            'TrainedFold', 'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
            'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
            'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold',
@@ -289,22 +289,22 @@ def description_sentences(experiment: HaxbyExperiment) -> Tensor:  # (8, D_text)
     return torch.from_numpy(experiment.models.text([describe(c) for c in CATEGORIES]))
 
 
-class Reader(Stage2):
+class ReadingBridge(Stage2):
     "A bridge that reads descriptions, and these."
 
     words: Tensor  # (8, L, D_llm), in the order of CATEGORIES
 
 
-def new_reader(experiment: HaxbyExperiment, centre: Tensor) -> Reader:
+def new_reader(experiment: HaxbyExperiment, centre: Tensor) -> ReadingBridge:
     "A bridge that is the identity."
     identity = nn.Linear(experiment.preset.video.dim, experiment.models.llm.dim)
     nn.init.eye_(identity.weight)
     nn.init.zeros_(identity.bias)
     seed_all(experiment.seed)
-    return Reader(identity, len(CATEGORIES), centre)
+    return ReadingBridge(identity, len(CATEGORIES), centre)
 
 
-def load_reader(experiment: HaxbyExperiment) -> Reader:
+def load_reader(experiment: HaxbyExperiment) -> ReadingBridge:
     "The bridge after the reading lesson, given when that was not done before."
     p, seed = experiment.preset, experiment.seed
     words = description_words(experiment)
