@@ -34,6 +34,8 @@ export JUPYTER_PATH := $(CURDIR)/.venv/share/jupyter
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # Threads that wait sleep instead of spinning, so that another busy process on the machine slows this one little.
 export OMP_WAIT_POLICY := PASSIVE
+# Libraries are compiled once, whatever the shell says of it; every process would compile them anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 WHOLE := .venv/.whole
