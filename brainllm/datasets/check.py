@@ -40,6 +40,12 @@ def check_study(
 ) -> list:  # Finding
     "Everything wrong with a study that can be seen without changing it."
     check_choice(source, (*CHECKS, 'all'), '--source')
+    lacks = [name for name in ('root', 'stimuli', 'problems', 'found') if not hasattr(study, name)]
+    if lacks:
+        raise DataError(
+            f"{type(study).__name__}: found a reader without {', '.join(lacks)}, wanted one that keeps what it leaves "
+            'out, as HAD and Urgen do with skip=True; one of `datasets.Dataset` alone is trained on and not checked'
+        )
     root, trials = study.root, study.trials()
     found, whole = [], {}
 
