@@ -383,19 +383,14 @@ TEACHERS = Registry(
 
 def _find_teacher(name):  # one of TEACHERS, 'module:callable' or 'module:Class.method' -> what makes it
     if name in TEACHERS: return TEACHERS[name]
-    module, _, path = name.partition(':')
-    first, *members = path.split('.')
-    if not first:
+    if not name.partition(':')[2]:
         raise DataError(f"teacher {name!r}: found no such name, wanted {', '.join(TEACHERS)}, or module:callable")
     try:
-        make = TEACHERS[f'{module}:{first}']
-        for member in members:
-            make = getattr(make, member)
-    except (PresetError, AttributeError) as e:
+        return TEACHERS[name]
+    except PresetError as e:
         raise PartMissing(
             f"teacher {name!r}: cannot be found ({e.__context__ or e}); wanted module:callable that Python can import"
         ) from None
-    return make
 
 
 def make_teacher(
