@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'RunsFolder', 'TeacherSettings', 'DATA_PACKAGES', 'main', 'read_seeds',
            'read_names', 'reproduce_command', 'table_command', 'controls_command', 'ablation_command', 'real_command',
-           'read_setting', 'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines',
-           'device_line', 'info_command']
+           'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines', 'device_line',
+           'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
-import json
 import sys
 from typing import Annotated
 import typer
-from .core import BrainLLMError, DataError, PresetError
+from .core import BrainLLMError, PresetError
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -138,16 +137,6 @@ TeacherSettings = Annotated[
 ]
 
 
-def read_setting(text: str) -> tuple:  # name, value
-    "`'size=56'` as a name and a value, which is read as JSON where it is that. Raises `DataError`."
-    name, _, value = text.partition('=')
-    if not name.isidentifier() or not value: raise DataError(f'--set {text}: wanted name=value')
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
 @app.command('fetch')
 def fetch_command(
     root: Annotated[str, typer.Argument(metavar='ROOT', help='folder to fill')],
@@ -185,7 +174,7 @@ def answer_command(
     settings: TeacherSettings = None,
 ):
     "A teacher's answers about clips, as JSONL. Run it again and it goes on where it stopped."
-    from brainllm.video.answers import answer_files, find_clips, read_questions
+    from brainllm.video.answers import answer_files, find_clips, read_questions, read_setting
     from brainllm.video.teachers import make_teacher
 
     films, asked = find_clips(clips), read_questions(questions)
