@@ -52,6 +52,10 @@ __getattr__, __dir__, __all__ = face(
         'FLOORS ROW_LABELS in_full format_example normalise_row table full_table plot_rows '
         'plot_identification check_result read_result'
     ),
+    human=(
+        'HUMAN_SOURCE HUMAN_ROWS read_human_captions caption_counts PairDraw draw_pairs score_words '
+        'score_meaning human_ceiling human_table'
+    ),
     pipeline=(
         'RESULT_ROWS decode_rows text_lines phases settings_of score_texts what_was_run build_result '
         'evaluate_experiment reproduce print_result print_tables'
