@@ -13,7 +13,7 @@ import importlib.metadata
 import sys
 from typing import Annotated
 import typer
-from .core import BrainLLMError, PresetError
+from .core import BrainLLMError, check_choice, PresetError
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -140,19 +140,24 @@ TeacherSettings = Annotated[
 @app.command('fetch')
 def fetch_command(
     root: Annotated[str, typer.Argument(metavar='ROOT', help='folder to fill')],
-    what: Annotated[str, typer.Option(help='parts of HAD, parted by commas')] = 'text',
-    subjects: Annotated[str, typer.Option(help='as in 1-4,7')] = '1-30',
+    kind: Annotated[str, typer.Option(help='had or sherlock')] = 'had',
+    what: Annotated[str, typer.Option(help='of HAD: its parts, parted by commas')] = 'text',
+    subjects: Annotated[str, typer.Option(help='of HAD: whom, as in 1-4,7')] = '1-30',
 ):
-    "Fetch parts of HAD, OpenNeuro ds004488. Says first how many gigabytes."
-    from brainllm.datasets.fetch import fetch_had, read_range
+    "Fetch parts of HAD from OpenNeuro, or the Sherlock kit by git. Says first how much, or on what terms."
+    from brainllm.datasets.fetch import fetch_had, fetch_sherlock, read_range
 
-    fetch_had(what.split(','), read_range(subjects), root)
+    check_choice(kind, ('had', 'sherlock'), '--kind')
+    if kind == 'sherlock':
+        fetch_sherlock(root)
+    else:
+        fetch_had(what.split(','), read_range(subjects), root)
 
 
 @app.command('check')
 def check_command(
     root: Annotated[str, typer.Argument(metavar='ROOT', help='folder of the study')],
-    kind: Annotated[str, typer.Option(help='its reader: had, urgen, or module:name')] = 'had',
+    kind: Annotated[str, typer.Option(help='its reader: had, urgen, sherlock, or module:name')] = 'had',
     deep: Annotated[bool, typer.Option('--deep', help='also read every value and decode every film')] = False,
     source: Annotated[str, typer.Option(help='volume, ciftify, beta, or all of which there is anything')] = 'all',
     keep: Annotated[str, typer.Option('--json', metavar='FILE', help='keep the findings here too')] = '',
@@ -222,8 +227,9 @@ def device_line() -> str:
 
 @app.command('info')
 def info_command():
-    "Version, presets, packaged parts, device."
+    "Version, presets, data sets, packaged parts, device."
     import brainllm
+    from brainllm.datasets.films import DATASETS
     from brainllm.presets import PRESETS
     from brainllm.store import provenance
 
@@ -232,5 +238,7 @@ def info_command():
     print(device_line())
     print('\npresets')
     for preset in PRESETS.values(): print(f'  {preset_line(preset)}')
+    print('\ndata sets')
+    for name, reader in DATASETS.items(): print(f'  {name:<17} {reader.info}')
     print('\npackaged parts')
     for line in package_lines(): print(f'  {line}')

@@ -15,7 +15,7 @@ OPTIONS = {
     'controls': 'preset seed out names',
     'ablation': 'preset seeds out names',
     'real': 'seed out starts parts',
-    'fetch': 'what subjects',
+    'fetch': 'kind what subjects',
     'check': 'kind deep source json',
     'answer': 'clips questions out teacher set',
     'info': '',

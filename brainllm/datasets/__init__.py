@@ -22,9 +22,16 @@ __getattr__, __dir__, __all__ = face(
     films='DATASETS Urgen read_film_events read_films',
     haxby='CATEGORIES HaxbySlice read_attribute',
     hcp='HCP_NOTICE HCP_FILES ParcelRun hcp_parcels read_parcels',
-    fetch='HAD_PARTS read_range fetch_had had_patterns find_downloader',
+    fetch=(
+        'HAD_PARTS SHERLOCK_NOTICE SHERLOCK_PARTS read_range fetch_had had_patterns find_downloader GitPart '
+        'fetch_part fetch_sherlock'
+    ),
     check=(
         'CHECKS Finding check_study same_files annex_key check_volumes size_differs grey_files check_grey '
         'print_check check_main'
+    ),
+    sherlock=(
+        'SPELLINGS Segment Scene Recalled read_mat Annotation read_annotation Events read_scene_events '
+        'voxel_order still_volumes neighbour_correlation kit_folder Sherlock'
     ),
 )

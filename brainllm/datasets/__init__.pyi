@@ -7,3 +7,4 @@ from .had import *
 from .haxby import *
 from .hcp import *
 from .protocol import *
+from .sherlock import *

@@ -33,13 +33,14 @@ class Finding:
 
 
 def check_study(
-    study,  # HAD or Urgen with skip=True
+    study,  # made with skip=True
     deep: bool = False,  # also read every value and decode films
     source: str = 'all',  # 'volume', 'ciftify', 'beta', or 'all' of which there is anything
     tasks=('action', 'rest'),  # whose volumes are looked at
 ) -> list:  # Finding
     "Everything wrong with a study that can be seen without changing it."
     check_choice(source, (*CHECKS, 'all'), '--source')
+    if hasattr(study, 'faults'): return _ask_reader(study, deep)
     lacks = [name for name in ('root', 'stimuli', 'problems', 'found') if not hasattr(study, name)]
     if lacks:
         raise DataError(
@@ -66,6 +67,25 @@ def check_study(
             "both again",
         )
     if deep or study.stimuli.is_dir(): _look_at_films(study, trials, tell, deep)
+    return found
+
+
+def _ask_reader(study, deep):  # Finding, of a reader that looks through its own kind of files
+    found = []
+    for subject, path, what in study.faults(deep):
+        name = str(Path(path).relative_to(study.root)) if path else ''
+        what = what.replace(f'{study.root}/', '').removeprefix(f'{name}: ').removeprefix(f'{name}, ')
+        found.append(Finding(subject, name, what))
+    files = {}
+    for subject in study.subjects:
+        runs = study.runs(subject, 'film') + study.runs(subject, 'recall')
+        files |= {run.bold: subject for run in runs if run.bold.is_file()}
+    for first, other in same_files(files):
+        what = (
+            f"found the same bytes as {first.relative_to(study.root)}, wanted values of its own; one of the two was "
+            "copied by mistake, fetch both again"
+        )
+        found.append(Finding(files[other], str(other.relative_to(study.root)), what))
     return found
 
 
@@ -425,12 +445,21 @@ def print_check(
     findings = check_study(study, deep, source)
     _print_findings(findings)
     if file: write_json(file, [asdict(f) for f in findings])
+    if deep and not findings:
+        for note in getattr(study, 'notes', ()): print(f'note: {note}')
     looked = 'values and films looked into' if deep else 'headers and text alone'
     print(
-        f"{len(study.subjects)} subjects, {len(study.trials())} trials, {looked}: {len(findings) or 'no'} "
+        f"{len(study.subjects)} subjects, {_count_trials(study)} trials, {looked}: {len(findings) or 'no'} "
         f"finding{'s' if len(findings) != 1 else ''}"
     )
     return findings
+
+
+def _count_trials(study):  # of a study that may be too faulty to have any
+    try:
+        return len(study.trials())
+    except DataError:
+        return 0
 
 
 def check_main(

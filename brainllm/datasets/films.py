@@ -16,6 +16,7 @@ from ..data.files import read_table
 from .bids import EventRow, find_runs, index_sessions, leaves_folder, pick_space, run_seconds
 from .had import HAD
 from .protocol import Info
+from .sherlock import Sherlock
 
 # %% ../../nbs/09c_own_study.ipynb #6c126025
 class Urgen:
@@ -191,4 +192,4 @@ def _read_person(study, subject):  # {(subject, run): [EventRow]}
     return {(subject, k): read_film_events(path, seconds.get(k)) for k, path in enumerate(files, 1)}
 
 # %% ../../nbs/09c_own_study.ipynb #cde9a598
-DATASETS = Registry('dataset', had=HAD, urgen=Urgen)
+DATASETS = Registry('dataset', had=HAD, urgen=Urgen, sherlock=Sherlock)
