@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.io
@@ -10,7 +11,7 @@ from brainllm.core import DataError
 from brainllm.data.blocks import Blocks, RunStore
 from brainllm.datasets import DATASETS, Dataset, Sherlock, check_study, fetch_sherlock
 from brainllm.datasets.fetch import SHERLOCK_PARTS
-from made_sherlock import KIT, LOST, TABLE, change_events, change_series, change_table, kit_file, write_kit
+from made_sherlock import KIT, LOST, TABLE, change_events, change_series, change_table, kit_file, write_kit, write_repository
 
 SECONDS, VOLUMES = 'Start Time (s) ', 'Start Time (TRs, 1.5s)'
 
@@ -101,6 +102,7 @@ FAULTS = {  # what is spoiled -> how, and what is said
     'text for numbers': (series(lambda x: 'none'), 's1.mat, rdata: found str'),
     'turned': (series(lambda x: x.T), r'found \(64, 172\), wanted \(172, volumes\)'),
     'NaN': (series(spoil), 'found 1 voxels with values that are not finite'),
+    'a voxel not kept': (series(lambda x: x, keptvox=[[1]] * 171 + [[0]]), 'keptvox: found 171 voxels kept of 172'),
     'another film': (series(lambda x: x[:, :-4]), 'found 60 volumes, wanted 64, where segment 34'),
     'Git LFS': (write(movie, b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'), 'a pointer of Git LFS'),
     'git-annex': (write(movie, b'/annex/objects/SHA256E-s9--0.mat\n'), 'found a pointer of git-annex'),
@@ -272,6 +274,26 @@ def test_fetch_refuses_what_is_not_empty(tmp_path, capsys):
     assert ends(['fetch', str(tmp_path), '--kind', 'other']) == 2
     assert "--kind: found 'other', wanted one of had, sherlock" in capsys.readouterr().err
     assert (tmp_path / 'there').read_text() == 'mine'
+
+
+def test_fetch_fills_an_empty_folder_with_files_alone(made, tmp_path):
+    at = write_repository(made, tmp_path / 'repository')
+    parts = tuple(replace(part, address=f'file://{at}', commit='HEAD') for part in SHERLOCK_PARTS)
+    (tmp_path / 'to').mkdir()
+    fetch_sherlock(tmp_path / 'to', parts)
+    assert Sherlock(tmp_path / 'to').segments == Sherlock(made).segments
+    names = {p.name for p in (tmp_path / 'to').rglob('*')}
+    assert '.git' not in names and 'notes.m' not in names and 'NN1 transcript.txt' in names
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['repository', 'to']
+
+
+def test_fetch_keeps_nothing_of_pointers(kit, tmp_path):
+    FAULTS['Git LFS'][0](kit)
+    at = write_repository(kit, tmp_path / 'repository')
+    parts = tuple(replace(part, address=f'file://{at}', commit='HEAD') for part in SHERLOCK_PARTS)
+    with pytest.raises(DataError, match='not whole, so nothing was kept: .*a pointer of Git LFS'):
+        fetch_sherlock(tmp_path / 'to', parts)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['kit', 'repository']
 
 
 def test_fetch_asks_git_without_a_shell(tmp_path, monkeypatch):

@@ -212,7 +212,7 @@ def _git(*words, folder=None):  # runs git without a shell and without asking fo
 
 def fetch_part(
     part: GitPart,
-    folder,  # to fill; it must not be there
+    folder,  # to fill; it must not be there, what holds it must
 ) -> Path:  # the folder
     "Files of a repository, by `git`, and nothing else of it. Raises `DataError`."
     folder = Path(folder)
@@ -236,7 +236,9 @@ def fetch_part(
 def _clone(part, clone, wanted):
     try:
         _git('clone', '--quiet', '--no-checkout', '--filter=blob:none', '--', part.address, str(clone))
-        _git('sparse-checkout', 'set', '--no-cone', *wanted, folder=clone)
+        _git('config', 'core.sparseCheckout', 'true', folder=clone)
+        (clone / '.git' / 'info').mkdir(exist_ok=True)
+        (clone / '.git' / 'info' / 'sparse-checkout').write_text('\n'.join(wanted) + '\n')
         _git('checkout', '--quiet', '--detach', part.commit, folder=clone)
     except DataError as e:
         raise DataError(str(e).replace(str(clone), part.address)) from None

@@ -109,6 +109,7 @@ def _check_whole(path):  # that the parts of a MATLAB file, which say how long t
 def read_mat(
     path,  # .mat
     *names: str,  # variables that must be there
+    maybe: tuple = (),  # variables that are read where they are there
 ) -> dict:  # name -> array, or dict for a struct
     "Variables of a MATLAB file. Raises `DataError` for one that is missing, damaged, or of MATLAB 7.3."
     path = Path(path)
@@ -119,7 +120,7 @@ def read_mat(
             "it by save(..., '-v7')"
         )
     try:
-        held = scipy.io.loadmat(path, variable_names=list(names), simplify_cells=True)
+        held = scipy.io.loadmat(path, variable_names=[*names, *maybe], simplify_cells=True)
     except Exception as e:  # a damaged file ends in any of a dozen errors
         raise DataError(
             f"{path}: found no readable MATLAB file ({_short(e)}), wanted version 5, whole; it is "
@@ -129,7 +130,7 @@ def read_mat(
     if lacks:
         there = ', '.join(name for name, *_ in scipy.io.whosmat(path)) or 'nothing'
         raise DataError(f"{path}: found {there}, wanted the variable {lacks[0]!r}; is this the right file?")
-    return {name: held[name] for name in names}
+    return {name: held[name] for name in (*names, *maybe) if name in held}
 
 # %% ../../nbs/09i_sherlock.ipynb #c0d11418
 SPELLINGS = {
@@ -709,13 +710,19 @@ class Sherlock:
                 f"{self}: found no subject {subject!r}, wanted one of {', '.join(self.subjects)}; correct the name"
             )
         path = self._file(subject, task)
-        found = read_mat(path, 'rdata')['rdata']
+        held = read_mat(path, 'rdata', maybe=('keptvox',))
+        found = held['rdata']
         voxels = int(self.mask.sum())
         if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != 'f' or len(found) != voxels:
             shape = found.shape if isinstance(found, np.ndarray) else type(found).__name__
             raise DataError(
                 f"{path}, rdata: found {shape}, wanted ({voxels}, volumes) numbers, a row for each voxel of "
                 "pmc_nn.nii; mask and series are not of one kit"
+            )
+        kept = np.count_nonzero(held['keptvox']) if 'keptvox' in held else voxels
+        if kept != voxels:
+            raise DataError(
+                f"{path}, keptvox: found {kept} voxels kept of {voxels}, wanted all; rows and mask cannot be matched"
             )
         bad = int((~np.isfinite(found)).any(1).sum())
         if bad:
