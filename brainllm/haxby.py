@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
            'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment', 'open_haxby',
-           'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'TextAligner', 'one_of_each', 'text_step',
-           'mixtures', 'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader',
-           'TrainedFold', 'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
-           'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
-           'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold',
-           'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold', 'read_level',
-           'decode_folds', 'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy', 'is_of_brain',
-           'measure_tokens', 'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts', 'haxby_table',
-           'starts_table', 'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
+           'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each', 'mixtures', 'description_words',
+           'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader', 'TrainedFold', 'align_text',
+           'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences', 'matched_noise',
+           'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts', 'single_volumes',
+           'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold', 'exchange_labels',
+           'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold', 'read_level', 'decode_folds',
+           'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy', 'is_of_brain', 'measure_tokens',
+           'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts', 'haxby_table', 'starts_table',
+           'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
 
 # %% ../nbs/08_haxby.ipynb #73e731bb
 import argparse
@@ -36,14 +36,14 @@ from .data.trials import seal, Split, unseal
 from .data.blocks import Blocks, RunStore
 from .models.adaptors import adaptors_off
 from .models.ridge import centred_kernel, fit_ridge
-from .losses import clip_loss, l2l1_loss
 from .video.small import encode
 from .stages.experiment import Experiment, open_experiment
 from .stages.study import Study
 from .stages.teacher import word_targets
-from .stages.stage1 import align, Aligner, brain_tokens, encoder_tokens, finish_projection
+from .stages.stage1 import align, brain_tokens, encoder_tokens, finish_projection
 from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
+from .stages.text import text_step, TextAligner
 from .evaluate.intervals import p_value
 from .evaluate.ablation import ablate, ablation_table, VARIATIONS
 from .datasets.haxby import CATEGORIES, HaxbySlice
@@ -212,25 +212,6 @@ def choose_window(experiment: HaxbyExperiment, train: list) -> float:  # s from 
     return max(right, key=right.__getitem__)
 
 # %% ../nbs/08_haxby.ipynb #99b6c638
-class TextAligner(Aligner):
-    "The brain's side of Stage I and a linear map from brain tokens to sentence embeddings."
-
-    def __init__(
-        self,
-        tokenizer: nn.Module,  # (B, T, X, Y, Z) -> (B, N, D)
-        encoder: nn.Module,  # (B, N, D) -> (B, N, D), pretrained
-        preset: Preset,
-        seed: int,
-        dim_text: int,  # D_text, of a sentence embedding
-    ):
-        super().__init__(tokenizer, encoder, preset, seed)
-        v = preset.video
-        self.sentence = nn.Linear(v.n_query * v.dim, dim_text)
-
-    def trained(self) -> dict:
-        return super().trained() | dict(sentence=list(self.sentence.parameters()))
-
-
 def one_of_each(
     labels: list,  # of each record
     groups: int,  # in a batch
@@ -247,23 +228,6 @@ def one_of_each(
         starts = range(0, size // groups * groups, groups)
         batches += [torch.from_numpy(rows[i : i + groups].ravel()) for i in starts]
     return batches
-
-
-def text_step(
-    model: TextAligner,
-    bold: Tensor,  # (B, T, X, Y, Z), one of each category in turn
-    x: Tensor,  # (B, L, D_llm) words of the descriptions
-    sentences: Tensor,  # (B, D_text) their sentence embeddings
-    n: int,  # categories
-    cfg,  # Stage1Config
-) -> tuple:  # loss, {'clip', 'l2l1', 'tau'}
-    "Eq. 2 with text in the place of the video: contrast of sentences, reconstruction of words."
-    z = model.brain(bold)
-    tau = model.temperature()
-    groups = zip(model.sentence(z.flatten(1)).split(n), sentences.split(n), strict=True)
-    clip = torch.stack([clip_loss(said, meant, tau) for said, meant in groups]).mean()
-    recon = l2l1_loss(z, x, cfg.alpha)
-    return cfg.beta * clip + (1 - cfg.beta) * recon, dict(clip=clip.item(), l2l1=recon.item(), tau=tau.item())
 
 # %% ../nbs/08_haxby.ipynb #a9096c5a
 def mixtures(

@@ -243,6 +243,18 @@ PRESETS = {
         evaluate=EvaluateConfig(question='What is the person looking at?'),
         simulated=False,
     ),
+    'sherlock': Preset(
+        'sherlock',
+        study=StudyConfig('sherlock'),
+        data=DataConfig(in_frames=10, window_start=0.0),
+        brain=BrainConfig(patch=3),
+        video=VideoConfig(n_query=4, dim=384, llm_steps=150, llm_batch=8, max_new_tokens=40),
+        pretrain=PretrainConfig(source='hcp'),
+        stage1=Stage1Config(epochs=3, batch=32),
+        stage2=Stage2Config(steps=4, batch=8, lr=2e-4),
+        evaluate=EvaluateConfig(question='Describe what happens in the film.'),
+        simulated=False,
+    ),
     'tiny': Preset(
         'tiny',
         sim=SimConfig(

@@ -24,6 +24,7 @@ def write_kit(
     signal: float = 1.0,  # standard deviation of what everybody shares, that of the noise being 1
     own: float = 0.2,  # how much of the pattern is a person's own
     grid: tuple = (9, 10, 8),  # of the mask
+    distinct: bool = False,  # no two descriptions are the same
     seed: int = 0,
 ) -> Path:  # the folder, with the kit and the transcripts of the recall
     "Write a kit: the second scan restarts, the last person lacks volumes, the first tells one scene twice."
@@ -35,6 +36,9 @@ def write_kit(
     affine = np.diag([3.0, 3, 3, 1])
     nib.save(nib.Nifti1Image(mask.astype(np.float32), affine), kit / 'standard' / 'pmc_nn.nii')
     rows, marks = describe(lengths, scene_volumes, rng)
+    for one in rows if distinct else ():
+        words = one['Scene Details - A Level '].strip(' .')
+        one['Scene Details - A Level '] = f"{words}, for the {one['Segment Number']}th time. "
     film = [row for row in rows if row['Start Time (TRs, 1.5s)'] is not None]
     patterns = {name: pattern(mask, rng) for name in (*PLACES, *PEOPLE, *ACTS)}
     events = {}
