@@ -112,6 +112,6 @@ def film_strip(
         if k % max(1, moments // quoted) == 0:
             text = study.segments[main_segment(cut[firsts[at]])].text
             shown = textwrap.shorten(text, letters, placeholder=' …')
-        body.append((f'{int(seconds // 60)}:{int(seconds % 60):02d}', row['subject'], row['text']['brain'], shown))
+        body.append((f'{int(seconds // 60)}:{int(seconds % 60):02d}', row['subject'], row['text']['chosen'], shown))
     caption = 'Descriptions: Chen et al. 2017, a few words of some of them.'
     return Table(('minute', 'person', 'decoded', 'annotation'), tuple(body), caption)

@@ -97,7 +97,7 @@ def decode_recall(
     experiment = open_film(preset, seed, out, root, film)
     rows, centres = read_recall(experiment)
     scenes = scene_vectors(experiment)
-    said = np.asarray(embed_text([r['text'] for r in rows], experiment.models.text))
+    said = np.asarray(embed_text([r['chosen'] for r in rows], experiment.models.text))
     tokens = scene_ranks(np.array([r['vector'] for r in rows]), scenes, centres)
     people = len({r['subject'] for r in rows})
     result = dict(preset=experiment.preset.name, seed=seed, simulated=False, film=vars(film), scenes=len(scenes))

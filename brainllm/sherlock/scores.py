@@ -103,6 +103,7 @@ def identify_film(
     draws = np.random.default_rng(seed).random((shifts, n_folds))
     values: dict = dict(within=[], all=[])
     nulls: dict = dict(within=[], all=[])
+    by_fold = []
     for members in people.values():
         folds = [rows[i]['fold'] for i in members]
         sim = film_similarity(said[members], meant[members], centres[members])
@@ -111,7 +112,14 @@ def identify_film(
             statistic = TwoWay(sim, classes=classes)
             values[name].append(observed(statistic))
             nulls[name].append(statistic.paired(columns))
-    return {name: _over_people(np.array(values[name]), np.mean(nulls[name], 0), seed) for name in values}
+        by_fold.append([_fold_value(sim, np.array(folds) == fold) for fold in sorted(set(folds))])
+    found = {name: _over_people(np.array(values[name]), np.mean(nulls[name], 0), seed) for name in values}
+    found['within']['by_fold'] = np.mean(by_fold, 0).round(4).tolist()
+    return found
+
+
+def _fold_value(sim, members) -> float:  # 2-way among these alone
+    return observed(TwoWay(sim[members][:, members]))
 
 
 def _of_folds(draws, folds, rows):  # the columns of draws that are of these folds
@@ -268,8 +276,9 @@ def film_rows(experiment: FilmExperiment, rows: list, vectors: dict, centres: np
     "Every row identified and scored."
     _, references, meant = held_out_texts(experiment, rows)
     found, encoder, texts = {}, experiment.models.text, {}
-    for name in FILM_ROWS: texts[name] = [r['text'][name] for r in rows]
-    texts['other'] = [texts['brain'][i] for i in other_persons(rows)]
+    for name in FILM_ROWS:
+        if name in rows[0]['text']: texts[name] = [r['text'][name] for r in rows]
+    texts['other'] = [texts['chosen'][i] for i in other_persons(rows)]
     for name, said in texts.items():
         row = identify_film(embed_text(said, encoder), meant, centres, rows, shifts)
         found[name] = row | dict(scores=score_people(said, references, rows, encoder), distinct=len(set(said)))
@@ -281,18 +290,20 @@ def film_rows(experiment: FilmExperiment, rows: list, vectors: dict, centres: np
 BRAINLESS = ('noise', 'mean_brain', 'no_brain', 'ordinary')
 
 
-def compare_rows(found: dict) -> dict:  # of `film_rows`
+def compare_rows(found: dict, ours: str = 'chosen') -> dict:  # of `film_rows`
     "Ours minus ridge, and ours minus the best that no brain wrote, with intervals over people."
     apart: dict = {}
     for name in ('within', 'all'):
-        ours, ridge = found['brain'][name]['by_person'], found['ridge'][name]['by_person']
-        apart[f'two_way_{name}_ridge'] = difference(ours, ridge)
-        apart[f'two_way_{name}_tokens'] = difference(ours, found['tokens_vector'][name]['by_person'])
+        own = found[ours][name]['by_person']
+        for other in ('ridge', 'tokens_vector'):
+            apart[f'two_way_{name}_{other}'] = difference(own, found[other][name]['by_person'])
+    brainless = [name for name in BRAINLESS if name in found]
     for metric in FILM_METRICS:
-        ours = found['brain']['scores'][metric]
-        best = max(BRAINLESS, key=lambda name: np.mean(found[name]['scores'][metric]))
-        apart[metric] = difference(ours, found[best]['scores'][metric]) | dict(best=best)
-        apart[f'{metric}_ridge'] = difference(ours, found['ridge']['scores'][metric])
+        own, means = found[ours]['scores'][metric], {}
+        for name in brainless: means[name] = np.mean(found[name]['scores'][metric])
+        best = max(brainless, key=means.__getitem__)
+        apart[metric] = difference(own, found[best]['scores'][metric]) | dict(best=best)
+        apart[f'{metric}_ridge'] = difference(own, found['ridge']['scores'][metric])
     return apart
 
 
@@ -325,12 +336,12 @@ def decode_film(
     result |= dict(
         rows=found,
         differences=compare_rows(found),
-        questions=question_scores(experiment, rows, stretches, shifts),
+        questions=question_scores(experiment, rows, stretches, shifts) if film.speaks else {},
         folds=[_fold_facts(folder) for folder in folders],
         **_film_made_by(folders),
         **provenance(),
     )
-    name = f'film-{film.together}{"" if result["lam"] < 1 else "-unadapted"}'
+    name = f'film-{film.together}' + ('-unadapted' if film.speaks and result['lam'] == 1 else '')
     write_json(experiment.folder / f'{name}.json', result)
     (experiment.folder / f'{name}.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
     return result, rows
@@ -369,7 +380,8 @@ def film_table(result: dict) -> Table:
     "2-way identification of every row, with interval over people and the null of shifts."
     labels = FILM_ROWS | dict(other=OTHER_ROW)
     body = []
-    for name, label in labels.items(): body.append((label, *_two_way_cells(result['rows'][name])))
+    for name, label in labels.items():
+        if name in result['rows']: body.append((label, *_two_way_cells(result['rows'][name])))
     for name, label in VECTOR_ROWS.items(): body.append((label, *_two_way_cells(result['rows'][f'{name}_vector'])))
     header = ('Row', 'within fold', '95 %', '99.5 % of null', 'all film', '95 %', '99.5 % of null', 'above half', 'p')
     caption = (
@@ -384,6 +396,7 @@ def film_score_table(result: dict) -> Table:
     "BERTScore, BLEU and ROUGE-L of every text, mean over people."
     labels, body = FILM_ROWS | dict(other=OTHER_ROW), []
     for name, label in labels.items():
+        if name not in result['rows']: continue
         row = result['rows'][name]
         means = [float(np.mean(row['scores'][metric])) for metric in FILM_METRICS]
         body.append((label, *means, row['distinct']))
@@ -403,7 +416,7 @@ def question_table(result: dict) -> Table:
     return Table(header, tuple(body), caption, digits=1)
 
 
-def plot_people(result: dict, rows=('brain', 'ridge', 'noise')):
+def plot_people(result: dict, rows=('chosen', 'ridge', 'noise')):
     "Each person's identification within folds, beside what shifted film gives."
     ax = new_axes(None, 7, 3.2)
     for k, name in enumerate(rows):

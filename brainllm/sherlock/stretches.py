@@ -23,6 +23,7 @@ class FilmConfig:
     folds: int = 5  # pieces of film, each held out in turn
     gap: int = 10  # volumes between training and held-out film, on both sides
     together: str = 'procrustes'  # 'anatomy', 'procrustes' or 'linear', as in `together.TOGETHER`
+    speaks: bool = True  # Stage II, and an answer of the language model to each stretch; False: it only proposes
 
     def __post_init__(self):
         for name in ('volumes', 'stride', 'folds', 'gap'):
