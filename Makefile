@@ -5,6 +5,8 @@
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
 #   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
 #   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
+#   make film ROOT=folder                      seventeen people who watched a film (Chen et al. 2017); brainllm fetch folder --kind sherlock
+#   make captions ROOT=folder                  what one person's caption of a clip gets against another's
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
 #   make docs                                  the site, from the committed notebooks, in _docs
@@ -44,7 +46,7 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 .PHONY: $(WHOLE)
 endif
 
-.PHONY: help reproduce ablation controls real starts test docs notebooks readme clean pristine
+.PHONY: help reproduce ablation controls real film captions starts test docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -72,6 +74,9 @@ controls: $(WHOLE)
 
 real: $(WHOLE)
 	@$(BIN)/python -m brainllm real --seed $(SEED)
+
+film captions: $(WHOLE)
+	@$(BIN)/python -m brainllm real $@ --seed $(SEED) --root '$(ROOT)'
 
 starts: $(WHOLE)
 	@$(BIN)/python -m brainllm real --starts

@@ -12,5 +12,5 @@ __getattr__, __dir__, __all__ = face(
     evaluate='score score_text identification permutation_p reproduce',
     presets='get_preset PRESETS',
     **dict.fromkeys('captions code core data decoder optim paper pretrain'.split(), ''),
-    **dict.fromkeys('simulate sources stages store table video weights haxby cli'.split(), ''),
+    **dict.fromkeys('simulate sources stages store table video weights haxby sherlock cli'.split(), ''),
 )

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'RunsFolder', 'TeacherSettings', 'DATA_PACKAGES', 'main', 'read_seeds',
            'read_names', 'reproduce_command', 'table_command', 'controls_command', 'ablation_command', 'real_command',
-           'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines', 'device_line',
-           'info_command']
+           'real_film', 'real_captions', 'fetch_command', 'check_command', 'answer_command', 'preset_line',
+           'package_lines', 'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -114,15 +114,28 @@ def ablation_command(
 
 @app.command('real')
 def real_command(
+    what: Annotated[str, typer.Argument(metavar='WHAT', help='pictures, film, or captions')] = 'pictures',
     seed: Seed = 0,
     out: RunsFolder = '',
-    starts: Annotated[bool, typer.Option('--starts', help='compare what the encoder starts from instead')] = False,
-    parts: Annotated[str, typer.Option(metavar='SEEDS', help='change one part at a time, with these seeds')] = '',
+    root: Annotated[str, typer.Option(help='folder of the kit of the film, or of the human captions')] = '',
+    together: Annotated[str, typer.Option(help='film: procrustes, anatomy or linear')] = 'procrustes',
+    starts: Annotated[bool, typer.Option('--starts', help='pictures: compare what the encoder starts from')] = False,
+    parts: Annotated[str, typer.Option(metavar='SEEDS', help='pictures: change one part at a time, these seeds')] = '',
 ):
-    "Measured BOLD to text, all twelve folds. The preset is haxby."
-    from brainllm import haxby
+    """Measured brains. pictures: one slice of Haxby et al., all twelve folds.
 
-    if starts:
+    film: seventeen people who watched Sherlock, every person and every piece of film in turn; with anatomy or linear
+    only the language model's proposals are chosen from. captions: what one person's caption of a clip gets against
+    another's."""
+    from brainllm import haxby
+    from brainllm.core import check_choice
+
+    check_choice(what, ('pictures', 'film', 'captions'), 'WHAT', PresetError)
+    if what == 'film':
+        real_film(seed, out, root, together)
+    elif what == 'captions':
+        real_captions(seed, out, root)
+    elif starts:
         print(haxby.starts_table(haxby.starts(out=out)))
     elif parts:
         from brainllm.evaluate.ablation import ablation_table
@@ -130,6 +143,37 @@ def real_command(
         print(ablation_table(haxby.fold_parts(read_seeds(parts), out)))
     else:
         print(haxby.haxby_table(haxby.decode_folds('haxby', seed, out)[0]))
+
+
+def real_film(seed: int, out: str, root: str, together: str):
+    "Decode the film, and the recall where the language model speaks, and print the tables."
+    from brainllm.sherlock import decode_film, decode_recall, film_score_table, film_table, FilmConfig, question_table
+
+    film = FilmConfig(together=together, speaks=together == 'procrustes')
+    result, _ = decode_film('sherlock', seed, out, root, film)
+    print(film_table(result))
+    print(film_score_table(result))
+    if not film.speaks: return
+    print(question_table(result))
+    memory, _ = decode_recall('sherlock', seed, out, root, film)
+    two_way, top1 = (memory['text'][name]['value'] for name in ('two_way', 'top1'))
+    print(f'recalled scenes: 2-way {100 * two_way:.1f} %, right of {memory["scenes"]} {100 * top1:.1f} %')
+
+
+def real_captions(seed: int, out: str, root: str):
+    "Score human captions against each other and print the table. Raises `PresetError` where no folder is named."
+    from pathlib import Path
+
+    from brainllm.evaluate.human import human_ceiling, human_table
+
+    if not root:
+        raise PresetError(
+            '--root: found nothing, wanted the folder that holds MindCaptioning_caption_ck20.csv, which is not part of '
+            'this package'
+        )
+    path = Path(root)
+    file = path / 'MindCaptioning_caption_ck20.csv' if path.is_dir() else path
+    print(human_table(human_ceiling(file, seed, out)))
 
 # %% ../nbs/12_cli.ipynb #6db99ba6
 TeacherSettings = Annotated[
@@ -197,7 +241,8 @@ def preset_line(preset) -> str:  # of a `Preset`
     if preset.simulated:
         brains = f'{sim.n_train} + {sim.n_target} simulated people, {sim.films} films'
     else:
-        brains = 'measured brains, ' + (study.source if study.layout != 'haxby' else 'one slice of one person')
+        own = dict(haxby='one slice of one person', sherlock='17 people and one film')
+        brains = 'measured brains, ' + own.get(study.layout, study.source)
     model = 'Video-LLaMA 7B' if video.kind == 'video-llama' else f'{video.vit} and {video.llm}'
     return f'{preset.name:<17} {brains}; {model}; encoder of {brain.depth} blocks, width {brain.dim}; {preset.device}'
 

@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'FILM_ROWS', 'store_film', 'volumes_of', 'FilmStudy',
            'FilmExperiment', 'open_film', 'segment_vectors', 'training_numbers', 'FilmTargets', 'film_targets',
-           'FilmReader', 'new_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts', 'build_reader',
-           'load_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'film_ridge', 'draw_apart', 'apart_batches',
-           'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder', 'learn_stage1', 'learn_person', 'flat_means',
-           'nearest_number', 'ridge_vectors', 'chosen_proposals', 'brain_noise', 'FoldRivals', 'fold_rivals',
-           'scene_folds', 'recall_windows', 'recall_tokens', 'Decoded', 'most_like', 'rival_texts', 'decode_person',
-           'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_fold', 'load_film_fold']
+           'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts',
+           'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'film_ridge', 'draw_apart',
+           'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder', 'learn_stage1', 'learn_person',
+           'flat_means', 'nearest_number', 'ridge_vectors', 'chosen_proposals', 'brain_noise', 'FoldRivals',
+           'fold_rivals', 'scene_folds', 'recall_windows', 'recall_tokens', 'Decoded', 'most_like', 'rival_texts',
+           'decode_person', 'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold',
+           'load_film_fold']
 
 # %% ../../nbs/08d_decode.ipynb #d090008e
+import itertools
 import numpy as np
 import random
 import tempfile
@@ -193,7 +195,7 @@ def segment_vectors(
     study, video = experiment.study, experiment.preset.video
     numbers = sorted(numbers)
     sentences = [aspects(study.segments[k]) for k in numbers]
-    flat = experiment.models.text(sum(sentences, ()))
+    flat = experiment.models.text(list(itertools.chain.from_iterable(sentences)))
     vectors = np.asarray(flat, np.float32).reshape(len(numbers), -1, np.shape(flat)[-1])
     if vectors.shape[1:] != (video.n_query, video.dim):
         raise PresetError(
@@ -239,7 +241,7 @@ class FilmReader(Stage2):
         return self.bridge(z).unflatten(-1, (SPREAD, -1)).flatten(1, 2)
 
 
-def new_reader(
+def new_film_reader(
     experiment: FilmExperiment,
     classes: int,
     centre: Tensor,  # (A, D)
@@ -339,7 +341,7 @@ def build_reader(model: FilmReader, experiment: FilmExperiment, targets: FilmTar
     write_json(folder / 'log.json', log)
 
 
-def load_reader(
+def load_film_reader(
     experiment: FilmExperiment,
     fold: FilmFold,
     targets: FilmTargets,
@@ -347,7 +349,7 @@ def load_reader(
     "The bridge after the reading lesson of a fold of film, given when that was not done before."
     p, study = experiment.preset, experiment.study
     seed_all(experiment.seed)
-    model = new_reader(experiment, len(study.places), targets.centre)
+    model = new_film_reader(experiment, len(study.places), targets.centre)
     inputs = dict(
         said=[(k, study.segments[k]) for k in training_numbers(fold)],
         x=digest(targets.x.numpy().round(5).tolist()),
@@ -483,7 +485,7 @@ def load_parts(experiment: FilmExperiment, fold: FilmFold) -> FoldParts:
     "A fold's people brought together, its targets, its reader, and everybody's tokens."
     study = experiment.study
     store, targets = study.together(fold), film_targets(experiment, fold)
-    reader = load_reader(experiment, fold, targets)
+    reader = load_film_reader(experiment, fold, targets)
     model = text_aligner(experiment)
     blocks = [study.film_blocks(store, study.film_trials(fold.train, subject)) for subject in study.subjects]
     tokens = torch.stack([encoder_tokens(model, b) for b in blocks])
@@ -534,7 +536,7 @@ def learn_person(experiment: FilmExperiment, parts: FoldParts, target: str) -> P
     labels = torch.tensor([t.label - 1 for t in study.film_trials(stretches, target)] * len(z))
     adapt = study.split_for(parts.fold, target).adapt if config.lam < 1 and study.film.speaks else []
     own = brain_tokens(model, study.film_blocks(parts.store, adapt)) if adapt else z.flatten(0, 1)[:0]
-    reader = new_reader(experiment, len(parts.reader.class_weight), parts.targets.centre)
+    reader = new_film_reader(experiment, len(parts.reader.class_weight), parts.targets.centre)
     reader.load_state_dict(parts.reader.state_dict())
     if config.steps and study.film.speaks:
         answers = ask(study, numbers, seed)
@@ -777,7 +779,7 @@ def decode_film_fold(
     if study.film.speaks:
         put_in_words(experiment, list(decoded.values()))
         answers = answer_questions(experiment, list(decoded.values()), every)
-    save_fold(folder, number, decoded, answers, parts.targets.centre[0])
+    save_film_fold(folder, number, decoded, answers, parts.targets.centre[0])
 
 
 def put_in_words(
@@ -822,7 +824,7 @@ def recall_rows(decoded: dict) -> list:  # subject -> Decoded
     return rows
 
 
-def save_fold(folder: Path, number: int, decoded: dict, answers: list, centre: Tensor):
+def save_film_fold(folder: Path, number: int, decoded: dict, answers: list, centre: Tensor):
     "Rows of texts, and vectors in the order of the rows."
     rows, vectors = [], {name: [] for name in ('tokens', 'ridge', 'anatomy')}
     for (subject, d), answered in zip(decoded.items(), answers, strict=True):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NULL_QUANTILES', 'FILM_METRICS', 'VECTOR_ROWS', 'BRAINLESS', 'OTHER_ROW', 'about', 'film_similarity',
            'shifted_columns', 'sign_flip', 'person_rows', 'people_interval', 'identify_film', 'score_people',
-           'difference', 'tidy', 'question_scores', 'read_folds', 'held_out_texts', 'other_persons', 'film_rows',
+           'people_difference', 'tidy', 'question_scores', 'read_folds', 'held_out_texts', 'other_persons', 'film_rows',
            'compare_rows', 'decode_film', 'film_table', 'film_score_table', 'question_table', 'plot_people',
            'film_results']
 
@@ -143,7 +143,7 @@ def _over_people(values, null, seed) -> dict:
     )
 
 # %% ../../nbs/08e_film_scores.ipynb #190ea115
-FILM_METRICS = ('bertscore', 'bleu1', 'bleu2', 'rougeL_f')
+FILM_METRICS = ('bertscore_f', 'bleu1', 'bleu2', 'rougeL_f')
 
 
 def score_people(
@@ -162,7 +162,7 @@ def score_people(
     return found
 
 
-def difference(
+def people_difference(
     ours,  # (P,)
     theirs,  # (P,)
     seed: int = 0,
@@ -221,7 +221,7 @@ def _count_right(rows, said, true, base, shifts) -> dict:
     return dict(
         accuracy=float(np.mean(right)),
         base=float(np.mean(bases)),
-        over_base=difference(right, bases),
+        over_base=people_difference(right, bases),
         null=np.quantile(null, NULL_QUANTILES).round(4).tolist(),
         p=p_value(float(np.mean(right)), null),
         n=len(rows),
@@ -296,14 +296,14 @@ def compare_rows(found: dict, ours: str = 'chosen') -> dict:  # of `film_rows`
     for name in ('within', 'all'):
         own = found[ours][name]['by_person']
         for other in ('ridge', 'tokens_vector'):
-            apart[f'two_way_{name}_{other}'] = difference(own, found[other][name]['by_person'])
+            apart[f'two_way_{name}_{other}'] = people_difference(own, found[other][name]['by_person'])
     brainless = [name for name in BRAINLESS if name in found]
     for metric in FILM_METRICS:
         own, means = found[ours]['scores'][metric], {}
         for name in brainless: means[name] = np.mean(found[name]['scores'][metric])
         best = max(brainless, key=means.__getitem__)
-        apart[metric] = difference(own, found[best]['scores'][metric]) | dict(best=best)
-        apart[f'{metric}_ridge'] = difference(own, found['ridge']['scores'][metric])
+        apart[metric] = people_difference(own, found[best]['scores'][metric]) | dict(best=best)
+        apart[f'{metric}_ridge'] = people_difference(own, found['ridge']['scores'][metric])
     return apart
 
 

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     experiment='Experiment open_experiment',
     frozen='FrozenModels',
-    study='FILES by_clip simulate_study see_clips clean_study Study',
+    study='OWN_PAGES FILES by_clip simulate_study see_clips clean_study Study',
     teacher=(
         'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
         'load_video answers_origin answer_trials clip_timing'
@@ -29,5 +29,6 @@ __getattr__, __dir__, __all__ = face(
     stage2=(
         'draw_questions build_answers teacher_answers Stage2 Adaptation tune build_stage2 load_stage2'
     ),
+    text='TextAligner text_step',
     card='START VALUES CLIPS ENCODER_LICENCES NOTE card_scores find_scores card_facts assemble',
 )

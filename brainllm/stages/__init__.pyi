@@ -7,3 +7,4 @@ from .stage1 import *
 from .stage2 import *
 from .study import *
 from .teacher import *
+from .text import *
