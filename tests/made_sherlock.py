@@ -38,7 +38,7 @@ def write_kit(
     rows, marks = describe(lengths, scene_volumes, rng)
     for one in rows if distinct else ():
         words = one['Scene Details - A Level '].strip(' .')
-        one['Scene Details - A Level '] = f"{words}, for the {one['Segment Number']}th time. "
+        one['Scene Details - A Level '] = f"{words}, moment {one['Segment Number']}. "
     film = [row for row in rows if row['Start Time (TRs, 1.5s)'] is not None]
     patterns = {name: pattern(mask, rng) for name in (*PLACES, *PEOPLE, *ACTS)}
     events = {}
