@@ -1,14 +1,15 @@
-"""Run the notebooks in place with their own parameters and keep their outputs: `python tools/notebooks.py [names]`.
+"""Run the notebooks in place with their own parameters and keep their outputs: `python tools/notebooks.py [names] [--root FOLDER]`.
 
 The site shows these outputs, so they come from real runs. Results are copied to `data/results/`, ablations to `data/ablation/`."""
 
-import base64, re, shutil, sys, tempfile, time
+import argparse, base64, re, shutil, sys, tempfile, time
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 
 ROOT = Path(__file__).resolve().parent.parent
+NEEDS_ROOT = ('08a_sherlock',)  # pages of data that are not part of the project
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: nothing to see once it has run
 
 
@@ -38,12 +39,15 @@ def tidy_outputs(cell):
             if mime.startswith('text/'): out.data[mime] = tidy(data)
 
 
-def run(path: Path):
+def run(path: Path, root=''):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
+    named = [c for c in nb.cells if root and 'parameters' in c.metadata.get('tags', [])]
+    for cell in named: cell.source = cell.source.replace("root = ''", f'root = {root!r}')
     folder = {'metadata': {'path': str(path.parent)}}
     settings = dict(timeout=None, kernel_name='python3', coalesce_streams=True, store_widget_state=False)
     NotebookClient(nb, resources=folder, **settings).execute()
+    for cell in named: cell.source = cell.source.replace(f'root = {root!r}', "root = ''")
     for cell in nb.cells: tidy_outputs(cell)
     nb.metadata.pop('language_info', None)
     nbformat.write(nb, path)
@@ -55,13 +59,19 @@ def keep_results():
     files = dict(result='results/{}', ablation='ablation/{}', compare='compare/{}', starts='results/{}-starts')
     for preset in ('sim-had', 'sim-urgen', 'sim-urgen-unseen', 'haxby'):
         for name, place in files.items():
-            made, kept = ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json'
-            if not made.exists(): continue
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(made, kept)
+            keep(ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json')
+    film = {'film-procrustes': 'film', 'film-anatomy': 'film-anatomy', 'film-linear': 'film-linear', 'recall': 'recall'}
+    for name, place in film.items():
+        keep(ROOT / '_runs' / 'sherlock' / f'{name}.json', ROOT / 'data' / 'results' / f'sherlock-{place}.json')
 
 
-def main(names):
+def keep(made: Path, kept: Path):
+    if not made.exists(): return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(made, kept)
+
+
+def main(names, root=''):
     books = sorted((ROOT / 'nbs').glob('[!_.]*.ipynb'), key=lambda p: (p.stem == 'index', p.stem))
     unknown = set(names) - {p.stem for p in books}
     if unknown:
@@ -72,10 +82,17 @@ def main(names):
         begin = time.time()
         print(f'{path.stem}: running', flush=True)
         if path.stem in ('08_haxby', 'index'): keep_results()
-        run(path)
+        if path.stem in NEEDS_ROOT and not root:
+            print(f'{path.stem}: left as it is, since it reads a folder of yours; name it with --root')
+            continue
+        run(path, root if path.stem in NEEDS_ROOT else '')
         nbdev_clean(str(path))
         print(f'{path.stem}: {time.time() - begin:.0f} s', flush=True)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('names', nargs='*', help='of notebooks; all when not given')
+    parser.add_argument('--root', default='', help='folder of the kit of the film')
+    given = parser.parse_args()
+    main(given.names, given.root)
