@@ -14,7 +14,7 @@ OPTIONS = {
     'table': 'preset out',
     'controls': 'preset seed out names',
     'ablation': 'preset seeds out names',
-    'real': 'seed out starts parts',
+    'real': 'seed out root together starts parts',
     'fetch': 'kind what subjects',
     'check': 'kind deep source json',
     'answer': 'clips questions out teacher set',

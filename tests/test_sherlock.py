@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import pytest
+from brainllm.cli import main
 from brainllm.core import DataError, project_root, PresetError
 from brainllm.presets import get_preset
 from brainllm.sherlock.decode import open_film
@@ -105,6 +106,13 @@ def test_a_decoder_that_only_follows_time_is_not_above_its_null():
     other = np.cumsum(rng.standard_normal((90, 12)), 0)  # something else that wanders as slowly
     found = identify_film(np.tile(other, (4, 1)), meant, np.zeros_like(meant), rows, 300)
     assert found['within']['null'][0] <= found['within']['two_way'] <= found['within']['null'][-1]
+
+
+@pytest.mark.parametrize('words', ['real film', 'real captions', 'real nothing'])
+def test_the_command_says_what_it_needs(words, capsys):
+    with pytest.raises(SystemExit) as end: main(words.split())
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count('\n') == 1
 
 
 def words_in(value):  # every string in a JSON value, keys too
