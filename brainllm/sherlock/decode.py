@@ -6,12 +6,12 @@
 __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'FILM_ROWS', 'store_film', 'volumes_of', 'FilmStudy',
            'FilmExperiment', 'open_film', 'segment_vectors', 'training_numbers', 'FilmTargets', 'film_targets',
            'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts',
-           'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'film_ridge', 'draw_apart',
-           'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder', 'learn_stage1', 'learn_person',
-           'flat_means', 'nearest_number', 'ridge_vectors', 'chosen_proposals', 'brain_noise', 'FoldRivals',
-           'fold_rivals', 'scene_folds', 'recall_windows', 'recall_tokens', 'Decoded', 'most_like', 'rival_texts',
-           'decode_person', 'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold',
-           'load_film_fold']
+           'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'singles_left_out',
+           'film_penalty', 'draw_apart', 'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder',
+           'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'nearest_number', 'ridge_vectors',
+           'chosen_proposals', 'brain_noise', 'FoldRivals', 'fold_rivals', 'scene_folds', 'recall_windows',
+           'recall_tokens', 'Decoded', 'most_like', 'rival_texts', 'decode_person', 'decode_film_fold', 'put_in_words',
+           'answer_questions', 'recall_rows', 'save_film_fold', 'load_film_fold']
 
 # %% ../../nbs/08d_decode.ipynb #d090008e
 import itertools
@@ -411,23 +411,34 @@ def told_apart(
     return torch.cat(shares, 1).mean().item()
 
 
-def film_ridge(
+def singles_left_out(
     average: Tensor,  # (n, ...) the mean brain
     singles: Tensor,  # (p, m, ...) single training people
     moments: list,  # m: which of the n each is
     x: Tensor,  # (n, ...)
     pieces: list,  # n
-) -> tuple:  # penalty, (p, m, ...) left-out predictions for single people, their 2-way
-    "The penalty whose left-out predictions for single people tell the stretches of a piece apart best."
+    penalties: tuple,
+) -> dict:  # penalty -> (p, m, ...): what is said of single people on film that the fit has not seen
+    "Ridge on the mean brain, asked about single people, for several penalties."
     kernel, cross = centred_kernel(average.flatten(1), singles.flatten(0, 1).flatten(1))
-    of_single = [pieces[k] for k in moments]
-    found = {}
-    for penalty in FILM_PENALTIES:
-        said = unseen_pieces(kernel, cross, x, (pieces, of_single * len(singles)), penalty)
-        said = said.view(len(singles), len(moments), *x.shape[1:])
-        found[penalty] = told_apart(said, x[moments], x.mean(0), torch.tensor(of_single)), said
-    best = max(found, key=lambda penalty: found[penalty][0])
-    return best, found[best][1], found[best][0]
+    numbers = (pieces, [pieces[k] for k in moments] * len(singles))
+    shape = (len(singles), len(moments), *x.shape[1:])
+    return {penalty: unseen_pieces(kernel, cross, x, numbers, penalty).view(shape) for penalty in penalties}
+
+
+def film_penalty(
+    average: Tensor,  # (n, ...) the mean brain
+    singles: Tensor,  # (p, m, ...) single training people
+    moments: list,  # m: which of the n each is
+    x: Tensor,  # (n, D) what happens
+    pieces: list,  # n
+) -> tuple:  # penalty, its 2-way on left-out pieces
+    "The penalty whose left-out predictions for single people tell the stretches of a piece apart best."
+    said = singles_left_out(average, singles, moments, x, pieces, FILM_PENALTIES)
+    where, middle = torch.tensor([pieces[k] for k in moments]), x.mean(0)
+    found = {penalty: told_apart(z, x[moments], middle, where) for penalty, z in said.items()}
+    best = max(found, key=found.__getitem__)
+    return best, found[best]
 
 
 def draw_apart(
@@ -503,28 +514,39 @@ class PersonDecoder:
     log: dict
 
 
+@torch.no_grad()
+def start_from_mean_brain(
+    model: TextAligner,
+    parts: FoldParts,
+    people: list,  # indices of training people
+) -> tuple:  # (p, m, A, D) cross-fitted tokens of single people, {'penalty', 'gain', 'left_out'}
+    "The projection becomes the ridge regression of the mean brain, its gain the one that single people need."
+    pieces, moments, x = film_pieces(parts.fold.train), parts.moments, parts.targets.x
+    average, singles = parts.tokens[people].mean(0), parts.tokens[people][:, moments]
+    penalty, worth = film_penalty(average, singles, moments, x[:, 0], pieces)
+    said = singles_left_out(average, singles, moments, x, pieces, (penalty,))[penalty]
+    model.projection.start(average, x, penalty)
+    about = said - parts.targets.centre
+    gain = parts.targets.length / about.square().sum((2, 3)).mean().sqrt()
+    return parts.targets.centre + gain * about, dict(penalty=penalty, gain=gain.item(), left_out=worth)
+
+
 def learn_stage1(experiment: FilmExperiment, parts: FoldParts, target: str) -> tuple:  # TextAligner, z, log
     "Stage I from all people but the target, on the training film; z are cross-fitted tokens of single people (p, m, A, D)."
     study, config, seed = experiment.study, experiment.preset.stage1, experiment.seed
     people = [k for k, subject in enumerate(study.subjects) if subject != target]
-    average, singles = parts.tokens[people].mean(0), parts.tokens[people][:, parts.moments]
-    x, centre = parts.targets.x, parts.targets.centre
-    penalty, said, worth = film_ridge(average, singles, parts.moments, x, film_pieces(parts.fold.train))
-    model = text_aligner(experiment)
-    model.projection.start(average, x, penalty)
-    gain = parts.targets.length / (said - centre).square().sum((2, 3)).mean().sqrt()
-    train = study.split_for(parts.fold, target).train
-    blocks = study.film_blocks(parts.store, train)
+    model, x, centre = text_aligner(experiment), parts.targets.x, parts.targets.centre
+    z, log = start_from_mean_brain(model, parts, people)
+    blocks = study.film_blocks(parts.store, study.split_for(parts.fold, target).train)
 
     def step(bold, records):
         i = records % len(x)
         return text_step(model, bold, x[i], x[i, 0] - centre[0], len(i), config)
 
     order = apart_batches(parts.fold.train, len(people), config.batch, config.epochs, seed)
-    steps = align(model, blocks, step, order, config, seed)
-    model.projection.gain.copy_(gain)
-    log = dict(penalty=penalty, gain=gain.item(), left_out=worth, stage1=steps)
-    return model.eval().requires_grad_(False), centre + gain * (said - centre), log
+    log['stage1'] = align(model, blocks, step, order, config, seed)
+    model.projection.gain.fill_(log['gain'])
+    return model.eval().requires_grad_(False), z, log
 
 
 def learn_person(experiment: FilmExperiment, parts: FoldParts, target: str) -> PersonDecoder:
@@ -570,7 +592,7 @@ def ridge_vectors(
 ) -> tuple:  # (m, D) predicted vectors of what happens, penalty
     "Ridge from voxels, fitted and chosen as Stage I's start is."
     average, x = means[people].mean(0), targets.x[:, 0]
-    penalty, *_ = film_ridge(average, means[people][:, moments], moments, x, pieces)
+    penalty, _ = film_penalty(average, means[people][:, moments], moments, x, pieces)
     kernel, cross = centred_kernel(average, new)
     return ridge_predict(kernel, cross, x, penalty) + x.mean(0), penalty
 
