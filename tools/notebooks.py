@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 from nbdev.clean import nbdev_clean
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS_ROOT = ('08a_sherlock',)  # pages of data that are not part of the project
+NEEDS_ROOT = ('08a_film',)  # pages of data that are not part of the project
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: nothing to see once it has run
 
 

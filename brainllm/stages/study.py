@@ -25,7 +25,7 @@ from .frozen import FrozenModels
 # %% ../../nbs/03n_study.ipynb #f9670382
 OWN_PAGES = dict(  # layouts without clips, and where they are decoded
     haxby='nbs/08_haxby.ipynb or make real',
-    sherlock='nbs/08a_sherlock.ipynb with -p root FOLDER, or brainllm real film --root FOLDER',
+    sherlock='nbs/08a_film.ipynb with -p root FOLDER, or brainllm real film --root FOLDER',
 )
 FILES = dict(  # what a source reads
     volume=('*_desc-preproc_bold.nii*', '*_desc-confounds_timeseries.tsv'),
