@@ -128,7 +128,6 @@ def real_command(
     only the language model's proposals are chosen from. captions: what one person's caption of a clip gets against
     another's."""
     from brainllm import haxby
-    from brainllm.core import check_choice
 
     check_choice(what, ('pictures', 'film', 'captions'), 'WHAT', PresetError)
     if what == 'film':

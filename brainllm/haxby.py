@@ -29,11 +29,11 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl
-from .store import file_hash, provenance
+from .store import file_hash, made_by, provenance
 from .presets import get_preset, Preset
 from .table import Table
 from .data.trials import seal, Split, unseal
-from .data.blocks import Blocks, RunStore
+from .data.blocks import Blocks, plateau, RunStore
 from .models.adaptors import adaptors_off
 from .models.ridge import centred_kernel, fit_ridge
 from .video.small import encode
@@ -137,7 +137,7 @@ class HaxbyStudy(Study):
     @property
     def response(self) -> np.ndarray:  # (T,)
         "A picture block is longer than the window, so the expected response is a plateau."
-        return np.ones(self.preset.data.in_frames, np.float32) / self.preset.data.in_frames**0.5
+        return plateau(self.preset.data.in_frames)
 
     def windows(
         self,
@@ -717,16 +717,6 @@ def _fold_facts(folder: Path) -> dict:
     return {name: log[name] for name in FOLD_FACTS}
 
 
-def _made_by(folders: list) -> dict:  # seconds, trained_at, peak_gb
-    "What the folds took, and the commits that trained them."
-    manifests = [json.loads((folder / 'manifest.json').read_text()) for folder in folders]
-    return dict(
-        seconds=round(sum(m['seconds'] for m in manifests), 1),
-        trained_at=sorted({m['commit'] for m in manifests}),
-        peak_gb=max(m['peak_gb'] for m in manifests),
-    )
-
-
 def decode_folds(
     preset='haxby',  # name, or a Preset
     seed: int = 0,
@@ -757,7 +747,7 @@ def decode_folds(
         lean=sensitivity.round(6).tolist(),
         folds=[_fold_facts(folder) for folder in folders],
         inputs={name: path.name for name, _, path in experiment.store.shared.log + experiment.store.log},
-        **_made_by(folders),
+        **made_by(folders),
         **provenance(),
     )
     if source is None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHOLE_READ', 'END', 'VERSIONS', 'file_hash', 'digest', 'fingerprint', 'PeakMemory', 'provenance', 'Store',
-           'kept_json']
+           'kept_json', 'made_by']
 
 # %% ../nbs/00b_store.ipynb #5b20f4c7
 import dataclasses
@@ -184,3 +184,15 @@ def kept_json(
     for file in (runs / preset / f'{what}.json', project_root() / 'data' / what / f'{preset}.json'):
         if file.exists(): return json.loads(file.read_text())
     return None
+
+
+def made_by(
+    folders: list,  # of artifacts
+) -> dict:  # seconds, trained_at, peak_gb
+    "What artifacts took, and the commits that made them."
+    manifests = [json.loads((folder / 'manifest.json').read_text()) for folder in folders]
+    return dict(
+        seconds=round(sum(m['seconds'] for m in manifests), 1),
+        trained_at=sorted({m['commit'] for m in manifests}),
+        peak_gb=max(m['peak_gb'] for m in manifests),
+    )

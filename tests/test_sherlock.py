@@ -10,8 +10,9 @@ from brainllm.cli import main
 from brainllm.core import DataError, project_root, PresetError
 from brainllm.presets import get_preset
 from brainllm.sherlock.decode import open_film
-from brainllm.sherlock.scores import film_results, identify_film
+from brainllm.sherlock.scores import identify_film
 from brainllm.sherlock.stretches import FilmConfig
+from brainllm.store import kept_json
 
 made = runpy.run_path(str(Path(__file__).with_name('made_sherlock.py')))
 FILM = FilmConfig(folds=3)
@@ -129,7 +130,7 @@ def test_kept_results_hold_no_sentence_of_the_film(path):
 
 
 def test_controls_of_the_kept_film_are_inside_their_null():
-    kept = film_results('sherlock-film')
+    kept = kept_json('results', 'sherlock-film')
     if kept is None: pytest.skip('not run yet')
     assert not kept['simulated'] and kept['people'] == 17
     for name in ('noise', 'mean_brain', 'no_brain', 'ordinary'):

@@ -20,7 +20,8 @@ __getattr__, __dir__, __all__ = face(
     clean='FD_LIMIT DVARS_LIMIT MOTION read_confounds clean_series',
     grid='NATIVE check_space check_tr check_grid mni_grid trilinear subject_mask',
     blocks=(
-        'store_series save_series store_runs store_session RunStore Windows rest_windows first_volume '
-        'expected_response frames_for Blocks plot_run window_worth plot_window plot_block'
+        'store_series still_voxels write_series save_series store_runs store_session RunStore rewrite_store '
+        'Windows rest_windows first_volume expected_response plateau frames_for Blocks plot_run window_worth '
+        'plot_window plot_block'
     ),
 )

@@ -60,14 +60,16 @@ def check_study(
     for name, look in CHECKS.items():
         if source in (name, 'all'): whole |= look(study, trials, tell, deep, source == name, tasks)
     for first, other in same_files(whole):
-        tell(
-            whole[other],
-            other,
-            f"found the same bytes as {first}, wanted values of its own; one of the two was copied by mistake, fetch "
-            "both again",
-        )
+        tell(whole[other], other, _copied(first))
     if deep or study.stimuli.is_dir(): _look_at_films(study, trials, tell, deep)
     return found
+
+
+def _copied(first) -> str:  # the file whose bytes another one has
+    return (
+        f"found the same bytes as {first}, wanted values of its own; one of the two was copied by mistake, fetch "
+        "both again"
+    )
 
 
 def _ask_reader(study, deep):  # Finding, of a reader that looks through its own kind of files
@@ -81,11 +83,8 @@ def _ask_reader(study, deep):  # Finding, of a reader that looks through its own
         runs = study.runs(subject, 'film') + study.runs(subject, 'recall')
         files |= {run.bold: subject for run in runs if run.bold.is_file()}
     for first, other in same_files(files):
-        what = (
-            f"found the same bytes as {first.relative_to(study.root)}, wanted values of its own; one of the two was "
-            "copied by mistake, fetch both again"
-        )
-        found.append(Finding(files[other], str(other.relative_to(study.root)), what))
+        name, first_name = (str(path.relative_to(study.root)) for path in (other, first))
+        found.append(Finding(files[other], name, _copied(first_name)))
     return found
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from ..core import DataError, write_json
-from ..data.blocks import save_series
+from ..data.blocks import save_series, still_voxels, write_series
 from ..data.files import missing_file, Run
 from ..data.trials import Trial
 from .protocol import Info
@@ -820,7 +820,7 @@ class Sherlock:
                 f"found one value throughout volumes {first + 1} to {last + 1}, within a scan, wanted signal; fetch it "
                 "again or leave this person out"
             )
-        dead = int((np.ptp(series, axis=0) == 0).sum())
+        dead = still_voxels(series)
         if dead: faults.append(f"found {dead} voxels that never change, wanted signal; fetch it again")
         return [(subject, path, what) for what in faults]
 
@@ -883,7 +883,7 @@ class Sherlock:
             film = np.split(self.film(subject), [self.lengths[0]])
             runs = self.runs(subject) + self.runs(subject, 'recall')
             for run, series in zip(runs, [*film, self.recall(subject)], strict=True):
-                rows.append(_store_as_is(folder, run, series))
+                rows.append(write_series(run, series, folder, still_voxels(series)))
         voxels = int(self.mask.sum())
         meta = dict(
             kind='series',
@@ -921,21 +921,6 @@ def _check_shape(path, voxels, volumes):  # by the header alone; volumes: None w
     raise DataError(
         f"{path}, rdata: found shape {shape}, wanted ({voxels}, {volumes or 'volumes'}), a row for each voxel of "
         "pmc_nn.nii; the files are not of one kit"
-    )
-
-
-def _store_as_is(folder, run, series) -> dict:  # its row of meta.json
-    save_series(folder / f'{run.key}.npy', series.astype(np.float16))
-    return dict(
-        subject=run.subject,
-        run=run.run,
-        task=run.task,
-        file=f'{run.key}.npy',
-        volumes=len(series),
-        source=run.bold.name,
-        constant_voxels=int((np.ptp(series, axis=0) == 0).sum()),
-        outliers=0,
-        regressors=[],
     )
 
 

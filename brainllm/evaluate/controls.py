@@ -11,7 +11,6 @@ __all__ = ['SHARED', 'medoid', 'class_texts', 'say_medoid', 'class_oracle', 'maj
            'cut_rank']
 
 # %% ../../nbs/05g_controls.ipynb #fae6518a
-import json
 import math
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from torch import Tensor
-from ..core import DataError, progress, write_json
+from ..core import DataError, progress
 from ..store import Store, digest
-from ..data.blocks import RunStore
+from ..data.blocks import rewrite_store, RunStore
 from ..models.projection import Projection
 from ..decoder import BrainLLM
 from ..simulate.brains import REGIONS
@@ -294,11 +293,11 @@ def keep_voxels(
             "in mm?"
         )
     columns = keep[store.mask]
-    meta = json.loads((store.folder / 'meta.json').read_text())
-    for r in progress(store.runs, 'fewer voxels'):
-        np.save(folder / r['file'], store.series(r['subject'], r['run'], r['task'])[:, columns])
-    np.save(folder / 'mask.npy', keep)
-    write_json(folder / 'meta.json', meta | dict(voxels=int(keep.sum())))
+
+    def fewer(row, series):
+        return series[:, columns]
+
+    rewrite_store(store, folder, fewer, keep, voxels=int(keep.sum()))
 
 
 class AwayStudy(ChangedStudy):

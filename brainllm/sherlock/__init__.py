@@ -11,15 +11,15 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     stretches=(
-        'ASPECTS TENSE QUESTIONS_OF_FILM FilmConfig Stretch cut_stretches FilmFold film_fold training_volumes '
-        'is_tense aspects stretch_vectors main_segment true_answer stretch_class'
+        'ASPECTS TENSE QUESTIONS_OF_FILM FilmConfig Stretch cut_stretches FilmFold film_piece film_fold '
+        'training_volumes is_tense aspects stretch_vectors main_segment true_answer stretch_class'
     ),
     decode=(
         'SPREAD PROPOSALS FILM_PENALTIES PIECES FILM_ROWS store_film volumes_of FilmStudy FilmExperiment '
         'open_film segment_vectors training_numbers FilmTargets film_targets FilmReader new_film_reader short '
         'draw_question ask draw_lessons write_texts build_reader load_film_reader film_pieces unseen_pieces '
         'told_apart singles_left_out film_penalty draw_apart apart_batches FoldParts text_aligner load_parts '
-        'PersonDecoder start_from_mean_brain learn_stage1 learn_person flat_means nearest_number '
+        'PersonDecoder start_from_mean_brain learn_stage1 learn_person flat_means most_alike nearest_number '
         'ridge_vectors chosen_proposals brain_noise FoldRivals fold_rivals scene_folds recall_windows '
         'recall_tokens Decoded most_like rival_texts decode_person decode_film_fold put_in_words '
         'answer_questions recall_rows save_film_fold load_film_fold'
@@ -27,10 +27,10 @@ __getattr__, __dir__, __all__ = face(
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',
     recall='scene_vectors scene_ranks moved_scenes score_recall decode_recall read_recall',
     scores=(
-        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS CEILINGS about film_similarity shifted_columns '
-        'sign_flip person_rows people_interval identify_film score_people people_difference tidy '
-        'question_scores read_folds held_out_texts other_persons neighbours text_vectors film_rows '
-        'compare_rows decode_film film_table film_score_table question_table plot_people film_results'
+        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS CEILINGS about film_similarity draw_shifts '
+        'shifted_columns sign_flip person_rows people_interval identify_film over_people score_people '
+        'people_difference tidy question_scores read_folds held_out_texts other_persons neighbours film_rows '
+        'compare_rows decode_film film_table film_score_table question_table plot_people'
     ),
     together='TOGETHER box_store whole_film fit_together bring_together',
 )

@@ -8,10 +8,10 @@ __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'FILM_ROWS', 'stor
            'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts',
            'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'singles_left_out',
            'film_penalty', 'draw_apart', 'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder',
-           'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'nearest_number', 'ridge_vectors',
-           'chosen_proposals', 'brain_noise', 'FoldRivals', 'fold_rivals', 'scene_folds', 'recall_windows',
-           'recall_tokens', 'Decoded', 'most_like', 'rival_texts', 'decode_person', 'decode_film_fold', 'put_in_words',
-           'answer_questions', 'recall_rows', 'save_film_fold', 'load_film_fold']
+           'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'most_alike', 'nearest_number',
+           'ridge_vectors', 'chosen_proposals', 'brain_noise', 'FoldRivals', 'fold_rivals', 'scene_folds',
+           'recall_windows', 'recall_tokens', 'Decoded', 'most_like', 'rival_texts', 'decode_person',
+           'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold', 'load_film_fold']
 
 # %% ../../nbs/08d_decode.ipynb #d090008e
 import itertools
@@ -29,7 +29,7 @@ from ..core import PresetError, progress, read_jsonl, seed_all, write_json, writ
 from ..store import digest, file_hash
 from ..presets import choose_study, get_preset, Preset
 from ..data.trials import seal, Split, Trial
-from ..data.blocks import Blocks, RunStore, Windows
+from ..data.blocks import Blocks, plateau, RunStore, Windows
 from ..models.ridge import centred_kernel, ridge_predict
 from ..datasets.sherlock import Sherlock
 from ..stages.experiment import Experiment, open_experiment
@@ -37,9 +37,11 @@ from ..stages.study import Study
 from ..stages.stage1 import align, brain_tokens, encoder_tokens
 from ..stages.stage2 import Stage2, tune
 from ..stages.text import text_step, TextAligner
+from ..evaluate.bench import Given
 from ..evaluate.controls import medoid
-from .stretches import aspects, film_fold, FilmConfig, FilmFold, main_segment, QUESTIONS_OF_FILM
-from .stretches import Stretch, stretch_class, stretch_vectors, training_volumes, true_answer
+from ..haxby import matched_noise
+from .stretches import aspects, film_fold, film_piece, FilmConfig, FilmFold, main_segment
+from .stretches import QUESTIONS_OF_FILM, Stretch, stretch_class, stretch_vectors, training_volumes, true_answer
 from .together import box_store, bring_together
 
 # %% ../../nbs/08d_decode.ipynb #476d99b9
@@ -83,7 +85,7 @@ class FilmStudy(Study):
     @property
     def response(self) -> np.ndarray:  # (T,)
         "A stretch of film goes on all the time, so the expected response is a plateau."
-        return np.ones(self.preset.data.in_frames, np.float32) / self.preset.data.in_frames**0.5
+        return plateau(self.preset.data.in_frames)
 
     @property
     def subjects(self) -> list:
@@ -510,7 +512,6 @@ class PersonDecoder:
 
     stage1: TextAligner
     stage2: FilmReader
-    centre: Tensor  # (A, D)
     log: dict
 
 
@@ -563,11 +564,19 @@ def learn_person(experiment: FilmExperiment, parts: FoldParts, target: str) -> P
     if config.steps and study.film.speaks:
         answers = ask(study, numbers, seed)
         log['stage2'] = tune(reader, experiment.models.llm, z.flatten(0, 1), answers, labels, own, config, seed)
-    return PersonDecoder(model, reader.eval().requires_grad_(False), parts.targets.centre, log)
+    return PersonDecoder(model, reader.eval().requires_grad_(False), log)
 
 # %% ../../nbs/08d_decode.ipynb #bf62e51d
 def flat_means(blocks: Blocks) -> Tensor:  # n blocks -> (n, V), the mean over the volumes of each
     return torch.cat([blocks.voxels(i).mean(1) for i in torch.arange(len(blocks)).split(256)])
+
+
+def most_alike(
+    said: Tensor,  # (n, D)
+    known: Tensor,  # (k, D)
+) -> list:  # n numbers of known rows
+    "The known row that points most as each one does, by cosine."
+    return (F.normalize(said, dim=1) @ F.normalize(known, dim=1).T).argmax(1).tolist()
 
 
 def nearest_number(
@@ -578,8 +587,7 @@ def nearest_number(
     "The training description that points as the prediction does, by cosine about the centre."
     numbers = sorted(vectors)
     known = torch.from_numpy(np.stack([vectors[k][0] for k in numbers]))
-    similarity = F.normalize(said - centre, dim=1) @ F.normalize(known - centre, dim=1).T
-    return [numbers[k] for k in similarity.argmax(1).tolist()]
+    return [numbers[k] for k in most_alike(said - centre, known - centre)]
 
 
 def ridge_vectors(
@@ -608,23 +616,18 @@ def chosen_proposals(
     x = targets.x[:, 0]
     kernel, cross = centred_kernel(x, proposed)
     brains = ridge_predict(kernel, cross, average, penalty)
-    brains = brains - brains.mean(0)
-    return (F.normalize(new - average.mean(0), dim=1) @ F.normalize(brains, dim=1).T).argmax(1).tolist()
+    return most_alike(new - average.mean(0), brains - brains.mean(0))
 
 
 def brain_noise(
     blocks: Blocks,  # of the training film
     n: int,
     seed: int,
-) -> Tensor:  # (n, T, X, Y, Z)
-    "Gaussian noise with the covariance of real blocks."
-    g = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(blocks), generator=g)[:200].tolist()
-    x = blocks.voxels(chosen).flatten(1)
-    drawn = torch.randn(n, len(x), generator=g) @ (x - x.mean(0)) / len(x) ** 0.5
-    boxes = torch.zeros(n, blocks.in_frames, *blocks.store.shape)
-    boxes.flatten(2)[:, :, blocks.store.inside] = drawn.view(n, blocks.in_frames, -1)
-    return boxes
+) -> Given:  # item i is (T, X, Y, Z)
+    "Gaussian noise with the covariance of real blocks, of 200 of them."
+    chosen = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(seed))[:200].tolist()
+    drawn = matched_noise(blocks.voxels(chosen).flatten(1), n, seed)
+    return Given(blocks.store, drawn.view(n, blocks.in_frames, -1).numpy())
 
 # %% ../../nbs/08d_decode.ipynb #ac211d83
 FILM_ROWS = dict(  # name of a text -> what it is
@@ -667,7 +670,7 @@ def fold_rivals(experiment: FilmExperiment, parts: FoldParts) -> FoldRivals:
 
 def scene_folds(study: FilmStudy) -> dict:  # number of a scene -> fold
     "Which fold holds out the middle of each scene."
-    edges = np.array([study.fold(k).last for k in range(study.film.folds)])
+    edges = [film_piece(study.dataset, k, study.film)[1] for k in range(study.film.folds)]
     return {s.number: int(np.searchsorted(edges, (s.first + s.last) / 2)) for s in study.dataset.scenes}
 
 
@@ -722,8 +725,7 @@ def most_like(
     centre: Tensor,  # (D,)
 ) -> list:  # m texts
     "The proposal whose sentence vector points as the brain token does."
-    similarity = F.normalize(said - centre, dim=1) @ F.normalize(rivals.proposed - centre, dim=1).T
-    return [rivals.proposals[k] for k in similarity.argmax(1).tolist()]
+    return [rivals.proposals[k] for k in most_alike(said - centre, rivals.proposed - centre)]
 
 
 def rival_texts(
@@ -765,7 +767,7 @@ def decode_person(
     vectors, texts, log = rival_texts(experiment, parts, rivals, trials, target)
     train = study.film_blocks(parts.store, study.split_for(fold, target).train)
     shaped = brain_noise(train, len(trials), int(digest(['noise', target]), 16) % 2**31)
-    texts['noise'] = most_like(decoder.stage1.brain(shaped)[:, 0], rivals, targets.centre[0])
+    texts['noise'] = most_like(brain_tokens(decoder.stage1, shaped)[:, 0], rivals, targets.centre[0])
     mean_brain = decoder.stage2(targets.centre[None])
     texts['chosen'] = most_like(z[:, 0], rivals, targets.centre[0])
     told, memory = recall_tokens(experiment, parts, decoder.stage1, target)

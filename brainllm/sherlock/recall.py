@@ -10,11 +10,10 @@ import numpy as np
 from scipy.stats import rankdata
 from ..core import read_jsonl, write_json
 from ..store import provenance
-from ..evaluate.intervals import p_value
 from ..evaluate.scores import embed_text
 from .stretches import FilmConfig
 from .decode import FilmExperiment, load_film_fold, open_film
-from .scores import about, NULL_QUANTILES, people_interval, sign_flip
+from .scores import about, over_people
 
 # %% ../../nbs/08f_recall.ipynb #8b8616de
 def scene_vectors(experiment: FilmExperiment) -> np.ndarray:  # (S, D), the mean over a scene's descriptions
@@ -22,7 +21,7 @@ def scene_vectors(experiment: FilmExperiment) -> np.ndarray:  # (S, D), the mean
     study, vectors = experiment.study, []
     for scene in study.dataset.scenes:
         texts = [s.text for s in study.segments.values() if s.scene == scene.number]
-        vectors.append(np.asarray(embed_text(texts, experiment.models.text)).mean(0))
+        vectors.append(embed_text(texts, experiment.models.text).mean(0))
     return np.stack(vectors)
 
 
@@ -63,26 +62,17 @@ def score_recall(
         true = np.array([rows[i]['scene'] - 1 for i in members])
         values.append(own[at, true[:, None]].ravel())
         nulls.append(own[at, moved_scenes(true, shifts, rng)])
+    first = [v == 1 for v in values], [null == 1 for null in nulls]
     return dict(
-        two_way=_over_tellers(values, nulls, seed),
-        top1=_over_tellers([v == 1 for v in values], [null == 1 for null in nulls], seed, 1 / ranks.shape[1]),
+        two_way=_over_tellers(values, nulls, seed, 0.5),
+        top1=_over_tellers(*first, seed, 1 / ranks.shape[1]),
         n=len(rows),
     )
 
 
-def _over_tellers(values, nulls, seed, chance=0.5) -> dict:  # of each person: (k,), (k, shifts)
-    means = np.array([v.mean() for v in values])
-    null = np.mean([each.mean(0) for each in nulls], 0)
-    mean, spread = float(means.mean()), np.quantile(null, NULL_QUANTILES)
-    return dict(
-        value=mean,
-        interval=people_interval(means, seed),
-        by_person=means.round(4).tolist(),
-        null=spread.round(4).tolist(),
-        p=p_value(mean, null),
-        p_people=sign_flip(means - chance),
-        above=int((means > chance).sum()),
-    )
+def _over_tellers(values, nulls, seed, chance) -> dict:  # of each person: (k,), (k, shifts)
+    means, null = np.array([v.mean() for v in values]), np.mean([each.mean(0) for each in nulls], 0)
+    return over_people(means, null, seed, chance, 'value')
 
 # %% ../../nbs/08f_recall.ipynb #f9a5832a
 def decode_recall(
@@ -97,7 +87,7 @@ def decode_recall(
     experiment = open_film(preset, seed, out, root, film)
     rows, centres = read_recall(experiment)
     scenes = scene_vectors(experiment)
-    said = np.asarray(embed_text([r['chosen'] for r in rows], experiment.models.text))
+    said = embed_text([r['chosen'] for r in rows], experiment.models.text)
     tokens = scene_ranks(np.array([r['vector'] for r in rows]), scenes, centres)
     people = len({r['subject'] for r in rows})
     result = dict(preset=experiment.preset.name, seed=seed, simulated=False, film=vars(film), scenes=len(scenes))

@@ -6,12 +6,11 @@
 __all__ = ['TOGETHER', 'box_store', 'whole_film', 'fit_together', 'bring_together']
 
 # %% ../../nbs/08c_together.ipynb #2574966f
-import json
 import numpy as np
 from fmralign import GroupAlignment
 from pathlib import Path
-from ..core import check_choice, PresetError, progress, write_json
-from ..data.blocks import RunStore
+from ..core import check_choice, PresetError
+from ..data.blocks import rewrite_store, RunStore
 
 # %% ../../nbs/08c_together.ipynb #7fe7631a
 def box_store(
@@ -24,10 +23,11 @@ def box_store(
     mask = store.mask[tuple(slice(*ends) for ends in zip(low, high, strict=True))]
     affine = np.array(store.affine, float)
     affine[:3, 3] += affine[:3, :3] @ low
-    meta = json.loads((store.folder / 'meta.json').read_text())
-    for row in store.runs: np.save(folder / row['file'], store.series(row['subject'], row['run'], row['task']))
-    np.save(folder / 'mask.npy', mask)
-    write_json(folder / 'meta.json', meta | dict(shape=list(mask.shape), affine=affine.tolist()))
+
+    def same(row, series):
+        return series
+
+    rewrite_store(store, folder, same, mask, shape=list(mask.shape), affine=affine.tolist())
 
 # %% ../../nbs/08c_together.ipynb #09faa84f
 TOGETHER = dict(anatomy='identity', procrustes='procrustes', linear='ridge')  # fmralign's names
@@ -60,11 +60,11 @@ def bring_together(
     how: str,  # of TOGETHER
     folder: Path,  # to fill
 ):
-    "All series, the recall too, where the maps learned from these volumes of film put them; standardised voxel by voxel."
+    "All series, the recall too, where the maps learned from these volumes of film put them."
     maps = fit_together(store, keep, how)
-    for row in progress(store.runs, 'bringing people together'):
-        series = np.asarray(store.series(row['subject'], row['run'], row['task']), np.float32)
-        moved = maps.transform({row['subject']: series})[row['subject']]
-        np.save(folder / row['file'], np.asarray(moved, np.float16))
-    np.save(folder / 'mask.npy', store.mask)
-    write_json(folder / 'meta.json', json.loads((store.folder / 'meta.json').read_text()))
+
+    def moved(row, series):
+        found = maps.transform({row['subject']: np.asarray(series, np.float32)})
+        return np.asarray(found[row['subject']], np.float16)
+
+    rewrite_store(store, folder, moved)

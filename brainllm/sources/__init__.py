@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = face(
         'SURFACES CORTEX grayordinate_mm Placement StudyGrid voxel_of place to_voxels fetch_advice '
         'subject_surfaces ciftify_runs place_subjects one_tr fill_store store_grayordinates'
     ),
-    betas='beta_files match_maps check_labels read_betas store_betas store_maps',
+    betas='beta_files match_maps check_labels read_betas store_betas',
     mosaic=(
         'MOSAIC_TEST GRAYORDINATES clip_key open_mosaic mosaic_group match_betas read_map mosaic_mm '
         'store_mosaic'

@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from ..core import DataError, progress
 from ..data.files import missing_file, read_cifti, Run
+from ..data.blocks import write_series
 from ..data.grid import mni_grid
 from .grayordinates import CORTEX, fetch_advice, fill_store, grayordinate_mm, one_tr, place
 from .grayordinates import StudyGrid, subject_surfaces, to_voxels
-from .betas import store_maps
 
 # %% ../../nbs/10c_mosaic.ipynb #ca4d0e41
 MOSAIC_TEST = (10, 11, 12)  # runs that MOSAIC tests on
@@ -232,7 +232,7 @@ def _store_subject(had, subject, folder, names, placement, tr, out):  # rows of 
     rows = []
     for number, x in maps.items():
         run = Run(subject, number, 'action', Path(path), None, tr)
-        rows.append(store_maps(run, np.where(sd > 0, x / scale, 0), path, int((sd == 0).sum()), out))
+        rows.append(write_series(run, np.where(sd > 0, x / scale, 0), out, int((sd == 0).sum()), source=path))
     return rows
 
 
