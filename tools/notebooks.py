@@ -10,6 +10,7 @@ from nbdev.clean import nbdev_clean
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS_ROOT = ('08a_film',)  # pages of data that are not part of the project
+TAKES_ROOT = (*NEEDS_ROOT, '09i_sherlock')  # and one that shows what it found before
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: nothing to see once it has run
 
 
@@ -85,7 +86,7 @@ def main(names, root=''):
         if path.stem in NEEDS_ROOT and not root:
             print(f'{path.stem}: left as it is, since it reads a folder of yours; name it with --root')
             continue
-        run(path, root if path.stem in NEEDS_ROOT else '')
+        run(path, root if path.stem in TAKES_ROOT else '')
         nbdev_clean(str(path))
         print(f'{path.stem}: {time.time() - begin:.0f} s', flush=True)
 
