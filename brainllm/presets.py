@@ -248,7 +248,7 @@ PRESETS = {
         study=StudyConfig('sherlock'),
         data=DataConfig(in_frames=10, window_start=0.0),
         brain=BrainConfig(patch=3),
-        video=VideoConfig(n_query=4, dim=384, llm_steps=120, llm_batch=8, max_new_tokens=32),
+        video=VideoConfig(n_query=4, dim=384, llm_steps=100, llm_batch=8, max_new_tokens=32),
         pretrain=PretrainConfig(source='hcp'),
         stage1=Stage1Config(epochs=3, batch=32),
         stage2=Stage2Config(steps=3, batch=8, lr=2e-4),

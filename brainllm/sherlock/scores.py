@@ -318,10 +318,10 @@ BRAINLESS = ('noise', 'mean_brain', 'no_brain', 'ordinary')
 def compare_rows(found: dict, ours: str = 'chosen') -> dict:  # of `film_rows`
     "Ours minus ridge, and ours minus the best that no brain wrote, with intervals over people."
     apart: dict = {}
-    for name in ('within', 'all'):
-        own = found[ours][name]['by_person']
-        for other in ('ridge', 'tokens_vector'):
-            apart[f'two_way_{name}_{other}'] = people_difference(own, found[other][name]['by_person'])
+    pairs = [(ours, 'ridge'), (ours, 'ridge_chosen'), (ours, 'tokens_vector'), ('several', 'ridge_several')]
+    for name, (own, other) in itertools.product(('within', 'all'), [*pairs, ('tokens_vector', 'ridge_vector')]):
+        values = (found[row][name]['by_person'] for row in (own, other))
+        apart[f'two_way_{name}_{own}_{other}'] = people_difference(*values)
     brainless = [name for name in BRAINLESS if name in found]
     for metric in FILM_METRICS:
         own, means = found[ours]['scores'][metric], {}
@@ -339,7 +339,7 @@ def decode_film(
     root='',  # folder of the kit
     film: FilmConfig = FilmConfig(),
     shifts: int = 1000,
-    every: int = 3,  # of so many held-out stretches, one is asked the other questions
+    every: int = 4,  # of so many held-out stretches, one is asked the other questions
 ) -> tuple:  # result without a word of the data set, rows with texts
     """All folds of film and people, found or run, and scored.
 
