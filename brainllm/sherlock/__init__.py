@@ -17,11 +17,11 @@ __getattr__, __dir__, __all__ = face(
     decode=(
         'SPREAD PROPOSALS FILM_PENALTIES PIECES SENTENCES FILM_ROWS store_film volumes_of FilmStudy '
         'FilmExperiment open_film segment_vectors training_numbers FilmTargets film_targets FilmReader '
-        'new_film_reader short draw_question ask draw_lessons write_texts build_reader load_film_reader '
-        'film_pieces unseen_pieces told_apart singles_left_out film_penalty draw_apart apart_batches '
-        'FoldParts text_aligner load_parts PersonDecoder start_from_mean_brain learn_stage1 learn_person '
-        'flat_means Sayings most_alike most_like ridge_vectors chosen_proposals brain_noise FoldRivals '
-        'fold_rivals scene_folds recall_windows recall_tokens Decoded rival_texts decode_person '
+        'new_film_reader short draw_question ask draw_lessons write_texts lesson build_reader '
+        'load_film_reader film_pieces unseen_pieces told_apart singles_left_out film_penalty draw_apart '
+        'apart_batches FoldParts text_aligner load_parts PersonDecoder start_from_mean_brain learn_stage1 '
+        'learn_person flat_means Sayings most_alike most_like ridge_vectors chosen_proposals brain_noise '
+        'FoldRivals fold_rivals scene_folds recall_windows recall_tokens Decoded rival_texts decode_person '
         'decode_film_fold put_in_words answer_questions recall_rows save_film_fold load_film_fold'
     ),
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'SENTENCES', 'FILM_ROWS', 'store_film', 'volumes_of', 'FilmStudy',
            'FilmExperiment', 'open_film', 'segment_vectors', 'training_numbers', 'FilmTargets', 'film_targets',
-           'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts',
+           'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts', 'lesson',
            'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'singles_left_out',
            'film_penalty', 'draw_apart', 'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder',
            'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'Sayings', 'most_alike', 'most_like',
@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from ..core import PresetError, progress, read_jsonl, seed_all, write_json, write_jsonl
 from ..store import digest, file_hash
-from ..presets import choose_study, get_preset, Preset
+from ..presets import choose_study, get_preset, Preset, Stage2Config
 from ..data.trials import seal, Split, Trial
 from ..data.blocks import Blocks, plateau, RunStore, Windows
 from ..models.ridge import centred_kernel, ridge_predict
@@ -327,10 +327,15 @@ def write_texts(
     return texts
 
 
+def lesson(preset: Preset) -> Stage2Config:
+    "Stage II without adaptation, as long as the preset's lesson."
+    video = preset.video
+    return replace(preset.stage2, steps=video.llm_steps, batch=video.llm_batch, lr=video.llm_lr, lam=1.0)
+
+
 def build_reader(model: FilmReader, experiment: FilmExperiment, targets: FilmTargets, folder: Path):
     "Give the reading lesson; leaves the bridge and the log."
-    p, seed = experiment.preset, experiment.seed
-    config = replace(p.stage2, steps=p.video.llm_steps, batch=p.video.llm_batch, lr=p.video.llm_lr, lam=1.0)
+    p, seed, config = experiment.preset, experiment.seed, lesson(experiment.preset)
     z, numbers = draw_lessons(targets, config.steps * config.batch, seed)
     answers = ask(experiment.study, numbers, seed)
     nobody = z[:0]
@@ -356,7 +361,7 @@ def load_film_reader(
         said=[(k, study.segments[k]) for k in training_numbers(fold)],
         x=digest(targets.x.numpy().round(5).tolist()),
         video=p.video,
-        stage2=p.stage2,
+        stage2=lesson(p),
         llm=experiment.models.llm_name,
         dtype=p.dtype,
         seed=experiment.seed,
