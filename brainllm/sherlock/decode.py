@@ -335,7 +335,7 @@ def lesson(preset: Preset) -> Stage2Config:
 
 def build_reader(model: FilmReader, experiment: FilmExperiment, targets: FilmTargets, folder: Path):
     "Give the reading lesson; leaves the bridge and the log."
-    p, seed, config = experiment.preset, experiment.seed, lesson(experiment.preset)
+    seed, config = experiment.seed, lesson(experiment.preset)
     z, numbers = draw_lessons(targets, config.steps * config.batch, seed)
     answers = ask(experiment.study, numbers, seed)
     nobody = z[:0]
