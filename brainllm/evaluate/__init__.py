@@ -78,4 +78,8 @@ __getattr__, __dir__, __all__ = face(
         'memory_parts plot_memory Size trial_flops work_rows run_table host_rows host_table solve_flops '
         'ridge_flops'
     ),
+    words=(
+        'FILM_ATTRIBUTES WORD_CLASSES Attribute words_by_class content_words common_words attribute_marks '
+        'class_marks rarity word_f word_scores word_score_table'
+    ),
 )

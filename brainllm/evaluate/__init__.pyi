@@ -13,3 +13,4 @@ from .pipeline import *
 from .result import *
 from .scores import *
 from .statistics import *
+from .words import *

@@ -21,6 +21,7 @@ from .scores import score_signature
 from .statistics import score_rows
 from .bench import OpenBench, SealedBench
 from .methods import METHODS
+from .words import word_score_table, word_scores
 from .result import FLOORS, ROW_LABELS, check_result, full_table, in_full, normalise_row, read_result
 from .result import table
 
@@ -78,7 +79,7 @@ def score_texts(
     texts: dict,  # row -> N
     references: dict,  # 'teacher', 'caption' -> N
     key: list,  # N Trial
-) -> dict:  # rows, in_full, ceiling_row: fields of a result
+) -> dict:  # rows, in_full, ceiling_row, words: fields of a result
     "Scores of every row by subject and in total, and with intervals between floor and ceiling."
     config, seed, encoder = experiment.preset.evaluate, experiment.seed, experiment.models.text
     chance: dict = dict(n=config.permutations, seed=seed, model=encoder)
@@ -88,7 +89,8 @@ def score_texts(
     groups: dict = dict(subjects=subjects, blocks=runs)
     groups |= dict(classes=[t.classname for t in key], stimuli=[t.clip for t in key])
     full = in_full(texts, references, ceiling, **chance, **groups)
-    return dict(rows=rows, in_full=full, ceiling_row=ceiling, trials=len(key), clips=len({t.clip for t in key}))
+    sizes = dict(trials=len(key), clips=len({t.clip for t in key}))
+    return dict(rows=rows, in_full=full, ceiling_row=ceiling, words=word_scores(texts, references['caption']), **sizes)
 
 
 def what_was_run(experiment: Experiment) -> dict:  # fields of a result
@@ -160,6 +162,7 @@ def print_result(
         words = [f"{COLUMNS[m]} {'n/a' if v is None else format(v, '.2f')}" for m, v in shares.items()]
         print(f"(score - floor) / (ceiling - floor) of the brain: {', '.join(words)}", end='\n\n')
         print(full_table(result, reference), end='\n\n')
+    print(word_score_table(result), end='\n\n')
 
 
 def print_tables(argv=None):  # arguments; None: of the command line
