@@ -66,6 +66,8 @@ class DataConfig:
 
     in_frames: int = 5  # T, volumes in a block
     window_start: float = 2.0  # first volume of the block, s after trial onset
+    smooth_mm: float = 0.0  # FWHM of a Gaussian over every volume; 0 leaves them as they are
+    weigh: bool = False  # voxels times how well films predict them in left-out training people
     train_subjects: int = 0  # how many of the training subjects Stages I and II learn from; 0 is all
     adapt_take: float = 1.0  # share of the adaptation records that Stage II is given
     # share of each target subject's runs used unlabelled in Stage II; the rest is only evaluated

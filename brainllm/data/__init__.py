@@ -11,7 +11,8 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     trials=(
-        'Trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out split_runs'
+        'Trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out split_runs '
+        'folds'
     ),
     files=(
         'read_table missing_file Run read_header read_volumes read_series Cifti brain_models read_cifti '
@@ -21,7 +22,7 @@ __getattr__, __dir__, __all__ = face(
     grid='NATIVE check_space check_tr check_grid mni_grid trilinear subject_mask',
     blocks=(
         'store_series still_voxels write_series save_series store_runs store_session RunStore rewrite_store '
-        'Windows rest_windows first_volume expected_response plateau frames_for Blocks plot_run window_worth '
-        'plot_window plot_block'
+        'Windows rest_windows first_volume expected_response plateau frames_for Blocks response_maps plot_run '
+        'window_worth plot_window plot_block'
     ),
 )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['store_series', 'still_voxels', 'write_series', 'save_series', 'store_runs', 'store_session', 'RunStore',
            'rewrite_store', 'Windows', 'rest_windows', 'first_volume', 'expected_response', 'plateau', 'frames_for',
-           'Blocks', 'plot_run', 'window_worth', 'plot_window', 'plot_block']
+           'Blocks', 'response_maps', 'plot_run', 'window_worth', 'plot_window', 'plot_block']
 
 # %% ../../nbs/01e_blocks.ipynb #164c9c6c
 import json
@@ -516,6 +516,16 @@ class Blocks(Windows):
         if self.store.kind == 'series': return super()._cut(i)
         *run, index = self.starts[i]
         return self.response[:, None] * _widen(self.store.series(*run)[index])
+
+
+def response_maps(
+    blocks: Windows,
+    response: np.ndarray,  # (T,), how a responding voxel is expected to move through a block
+) -> torch.Tensor:  # (n, V)
+    "Each voxel of a block summed over time with the weights of the expected response."
+    weights = torch.tensor(response)
+    parts = np.array_split(np.arange(len(blocks)), 1 + len(blocks) // 64)
+    return torch.cat([torch.einsum('ntv,t->nv', blocks.voxels(i), weights) for i in parts])
 
 # %% ../../nbs/01e_blocks.ipynb #60e6cb81
 def plot_run(

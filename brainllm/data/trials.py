@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Trial', 'SealedTrial', 'seal', 'source_video', 'Split', 'split_subjects', 'unseal', 'target_choices', 'hold_out',
-           'split_runs']
+           'split_runs', 'folds']
 
 # %% ../../nbs/01a_trials.ipynb #f26eeb52
 import itertools
@@ -214,3 +214,14 @@ def split_runs(
         )
     train, dropped = _part_films(ours, {source_video(t.clip) for t in test})
     return Split(train, [], [seal(t) for t in test], everyone, everyone, dropped)
+
+# %% ../../nbs/01a_trials.ipynb #6cfb2ef5
+def folds(
+    trials: list,  # Trial of each record
+    most: int = 6,
+) -> list:  # the fold of each record
+    "Subjects dealt out to at most `most` folds, since every fold costs a decomposition; of one subject alone, runs."
+    groups = [t.subject for t in trials]
+    if len(set(groups)) < 2: groups = [t.run for t in trials]
+    names = {s: k % most for k, s in enumerate(sorted(set(groups)))}
+    return [names[s] for s in groups]

@@ -29,20 +29,19 @@ __getattr__, __dir__, __all__ = face(
         'word_study word_truth plot_known'
     ),
     bench=(
-        'KINDS Method build_known known_answers response_maps SealedBench OpenBench Given ridge_new '
-        'ridge_texts'
+        'KINDS GIVEN Method build_known known_answers SealedBench OpenBench Given ridge_new ridge_texts'
     ),
     controls=(
-        'SHARED medoid class_texts say_medoid class_oracle majority mix_blocks noise_weights build_noise '
-        'draw_noise read_noise no_brain say_blocks average_brain zero_brain noise shuffled_within '
-        'shuffled_subject shuffled_run shuffled_class random_tokens spread matched random_encoder '
-        'ChangedStudy ShuffledStudy NoiseStudy away_from_vision keep_voxels AwayStudy shuffled_labels '
-        'noise_trained non_visual retrained cut_tokens cut_rank'
+        'medoid class_texts say_medoid class_oracle majority mix_blocks noise_weights build_noise draw_noise '
+        'read_noise no_brain say_blocks average_brain zero_brain noise shuffled_within shuffled_subject '
+        'shuffled_run shuffled_class random_tokens spread matched random_encoder ShuffledStudy NoiseStudy '
+        'away_from_vision keep_voxels AwayStudy shuffled_labels noise_trained non_visual retrained cut_tokens '
+        'cut_rank'
     ),
     baselines=(
-        'DRAW write_nearest_caption write_nearest_answer unit_rows nearest_by_correlation image_features '
-        'write_by_features stretched write_by_tokens best_predicted weights_over_noise encoding_model '
-        'next_lines examples first_half continued write_by_proposals'
+        'DRAW write_nearest_caption write_nearest_answer ridge_says write_by_answers unit_rows '
+        'nearest_by_correlation write_by_features stretched write_by_tokens best_predicted weights_over_noise '
+        'encoding_model next_lines examples first_half continued write_by_proposals'
     ),
     methods=(
         'RANKS METHOD_ROWS METHODS write_reference write_from_clip write_again ideal_texts write_ideal '
@@ -81,5 +80,10 @@ __getattr__, __dir__, __all__ = face(
     words=(
         'FILM_ATTRIBUTES WORD_CLASSES Attribute words_by_class content_words common_words attribute_marks '
         'class_marks rarity word_f word_scores word_score_table'
+    ),
+    guided=(
+        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_drafts our_drafts '
+        'ridge_drafts said_by write_guided write_guided_answers write_weighed write_weighed_caption '
+        'write_weighed_answer write_refined_caption write_refined_answer'
     ),
 )

@@ -5,6 +5,7 @@ from .bench import *
 from .comparison import *
 from .controls import *
 from .costs import *
+from .guided import *
 from .human import *
 from .identify import *
 from .intervals import *

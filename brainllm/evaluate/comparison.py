@@ -17,13 +17,14 @@ from ..table import Table
 from ..stages.experiment import Experiment, open_experiment
 from .scores import score_signature
 from .statistics import group_limit, score
+from .bench import GIVEN
 from .methods import write_controls
 from .ablation import difference, names_given, over_subjects, SHOWN, subject_items, with_interval
 
 # %% ../../nbs/06b_comparison.ipynb #a8265c48
 OURS = 'brain'
 
-KEPT_FIELDS = ('name', 'label', 'kind', 'oracle', 'retrained', 'seconds')  # of controls.json, in a comparison
+KEPT_FIELDS = ('name', 'label', 'kind', 'given', 'oracle', 'retrained', 'seconds')  # of controls.json, in a comparison
 
 
 def scored(
@@ -144,15 +145,19 @@ def compared_row(method: dict) -> tuple:  # one of a result's decoders -> cells
     kind = method['kind']
     if kind == 'control' and method['oracle']: kind += ' (knows the class)'
     scores = [method['scores'][name] for name in SHOWN]
-    if method['name'] == OURS: return (kind, method['label'], *scores, None, None, None)
+    given = GIVEN[method['given']] if 'given' in method else None  # older results do not say
+    if method['name'] == OURS: return (kind, method['label'], given, *scores, None, None, None)
     two_way, text = (method['difference'][name] for name in ('two_way', 'teacher.bertscore_f'))
-    return (kind, method['label'], *scores, with_interval(two_way), with_interval(text), verdict(two_way))
+    return (kind, method['label'], given, *scores, with_interval(two_way), with_interval(text), verdict(two_way))
 
 
 def of_kinds(result: dict, kinds) -> list:  # of a result's decoders
-    "The methods of some kinds, kind after kind."
+    "The methods of some kinds, kind after kind, those that were given the same together."
+    order = list(GIVEN)
     found = []
-    for kind in kinds: found += [method for method in result['decoders'] if method['kind'] == kind]
+    for kind in kinds:
+        own = [method for method in result['decoders'] if method['kind'] == kind]
+        found += sorted(own, key=lambda method: order.index(method.get('given', 'answers')))
     return found
 
 
@@ -167,7 +172,7 @@ def compare_table(
         f"{result['trials']} trials, commit {result['commit']}. Percent; BLEU here is the mean of sentence scores. "
         'Δ: ours minus this decoder, 95 % interval over classes of films.'
     )
-    header = ('Kind', 'Decoder', *SHOWN.values(), 'Δ 2-way', 'Δ BERTScore, teacher', 'by 2-way')
+    header = ('Kind', 'Decoder', 'Given', *SHOWN.values(), 'Δ 2-way', 'Δ BERTScore, teacher', 'by 2-way')
     return Table(header, tuple(compared_row(method) for method in of_kinds(result, kinds)), caption)
 
 

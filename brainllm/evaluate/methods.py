@@ -21,7 +21,9 @@ from .controls import random_encoder, cut_rank, retrained, shuffled_class, shuff
 from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
-from .baselines import write_nearest_answer, write_nearest_caption
+from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
+from .guided import write_guided, write_guided_answers, write_refined_answer, write_refined_caption
+from .guided import write_weighed, write_weighed_answer, write_weighed_caption
 from ..simulate.observer import ideal_observer
 
 # %% ../../nbs/05i_methods.ipynb #e6b01a86
@@ -93,16 +95,46 @@ def rank_methods() -> list:  # of Method, one for each of RANKS
 
 METHOD_ROWS = (
     Method('brain', 'decoded from the brain', 'ours', write_ours),
+    Method('weighed', 'ours on weighed voxels', 'ours', write_weighed, retrained=True),
+    Method(
+        'guided_answers',
+        "ours on weighed voxels, words changed towards the brain with the teacher's answers",
+        'ours',
+        write_guided_answers,
+        retrained=True,
+    ),
+    Method(
+        'guided',
+        'the same with true captions',
+        'ours',
+        write_guided,
+        retrained=True,
+        given='captions',
+    ),
     Method('medoid', 'C0: the most ordinary training text', 'control', say_medoid),
-    Method('class_oracle', 'C1: told the class, its most ordinary text', 'control', class_oracle, oracle=True),
-    Method('majority', 'C1: the most frequent class, its most ordinary text', 'control', majority),
-    Method('no_brain', 'C2: no brain tokens', 'control', no_brain),
+    Method(
+        'class_oracle',
+        'C1: told the class, its most ordinary text',
+        'control',
+        class_oracle,
+        oracle=True,
+        given='classes',
+    ),
+    Method('majority', 'C1: the most frequent class, its most ordinary text', 'control', majority, given='classes'),
+    Method('no_brain', 'C2: no brain tokens', 'control', no_brain, given='nothing'),
     Method('mean_brain', "C3: the subject's mean block", 'control', average_brain),
     Method('zero_brain', 'C3: a block of zeros', 'control', zero_brain),
     Method('noise', 'C4: noise with the covariance of blocks', 'control', noise),
     Method('shuffled_subject', 'C5: our texts shuffled within subject', 'control', shuffled_subject),
     Method('shuffled_run', 'C5: our texts shuffled within run', 'control', shuffled_run),
-    Method('shuffled_class', 'C5: our texts shuffled within class', 'control', shuffled_class, oracle=True),
+    Method(
+        'shuffled_class',
+        'C5: our texts shuffled within class',
+        'control',
+        shuffled_class,
+        oracle=True,
+        given='classes',
+    ),
     Method('random_encoder', 'C6: untrained tokenizer, encoder and projection', 'control', random_encoder),
     Method(
         'shuffled_labels',
@@ -118,12 +150,40 @@ METHOD_ROWS = (
         partial(retrained, noise_trained),
         retrained=True,
     ),
-    Method('ridge', 'C9: ridge, nearest training caption', 'baseline', write_nearest_caption),
+    Method('ridge', 'C9: ridge, nearest training caption', 'baseline', write_nearest_caption, given='captions'),
     Method(
         'ridge_teacher',
         "C9: ridge, the teacher's answer about the nearest training clip",
         'baseline',
         write_nearest_answer,
+        given='captions',
+    ),
+    Method('ridge_answers', "ridge to the teacher's answers, the nearest of them", 'baseline', write_by_answers),
+    Method(
+        'ridge_weighed',
+        'the strongest ridge: weighed voxels, nearest training caption',
+        'baseline',
+        write_weighed_caption,
+        given='captions',
+    ),
+    Method(
+        'ridge_weighed_answers',
+        "the same to the teacher's answers, the nearest of them",
+        'baseline',
+        write_weighed_answer,
+    ),
+    Method(
+        'ridge_refined',
+        'the strongest ridge, words changed towards the brain',
+        'baseline',
+        write_refined_caption,
+        given='captions',
+    ),
+    Method(
+        'ridge_refined_answers',
+        "the same with the teacher's answers",
+        'baseline',
+        write_refined_answer,
     ),
     Method(
         'non_visual',
@@ -142,11 +202,18 @@ METHOD_ROWS = (
     ),
     Method('tokens', "ridge to the captioner's tokens (Ferrante et al. 2023)", 'baseline', write_by_tokens),
     Method('propose', 'an LLM proposes, an encoding model chooses (Tang et al. 2023)', 'baseline', write_by_proposals),
-    Method('video', 'the teacher, who saw the video', 'ceiling', write_reference, oracle=True),
-    Method('bridge', "the video's tokens through our bridge", 'ceiling', write_from_clip, oracle=True),
-    Method('again', 'the teacher again, draw 1', 'ceiling', partial(write_again, draw=1), oracle=True),
-    Method('again_2', 'the teacher again, draw 2', 'ceiling', partial(write_again, draw=2), oracle=True),
-    Method('ideal', 'an observer who knows the simulated tuning and noise', 'ceiling', write_ideal, oracle=True),
+    Method('video', 'the teacher, who saw the video', 'ceiling', write_reference, oracle=True, given='film'),
+    Method('bridge', "the video's tokens through our bridge", 'ceiling', write_from_clip, oracle=True, given='film'),
+    Method('again', 'the teacher again, draw 1', 'ceiling', partial(write_again, draw=1), oracle=True, given='film'),
+    Method('again_2', 'the teacher again, draw 2', 'ceiling', partial(write_again, draw=2), oracle=True, given='film'),
+    Method(
+        'ideal',
+        'an observer who knows the simulated tuning and noise',
+        'ceiling',
+        write_ideal,
+        oracle=True,
+        given='film',
+    ),
 )
 
 METHODS = Registry('method', **{method.name: method for method in METHOD_ROWS})
@@ -198,6 +265,7 @@ def method_row(method: Method, seconds: float) -> dict:
         retrained=method.retrained,
         oracle=method.oracle,
         brain=method.brain,
+        given=method.given,
         seconds=seconds,
     )
 

@@ -12,7 +12,9 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     experiment='Experiment open_experiment',
     frozen='FrozenModels',
-    study='OWN_PAGES FILES by_clip simulate_study see_clips clean_study Study',
+    study=(
+        'OWN_PAGES FILES SHARED by_clip simulate_study see_clips clean_study Study ChangedStudy WeighedStudy'
+    ),
     teacher=(
         'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
         'load_video answers_origin answer_trials clip_timing'
@@ -22,7 +24,7 @@ __getattr__, __dir__, __all__ = face(
         'load_published_blocks initialise_encoder build_pretrained load_pretrained'
     ),
     stage1=(
-        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens projection_on_host folds '
+        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens projection_on_host '
         'start_projection token_identification finish_projection brain_tokens train_stage1 build_stage1 '
         'new_stage1 load_stage1'
     ),
@@ -31,4 +33,5 @@ __getattr__, __dir__, __all__ = face(
     ),
     text='TextAligner text_step',
     card='START VALUES CLIPS ENCODER_LICENCES NOTE card_scores find_scores card_facts assemble',
+    weigh='smooth_series encoding_worth voxel_weights weigh_series smooth_store weigh_store',
 )

@@ -8,3 +8,4 @@ from .stage2 import *
 from .study import *
 from .teacher import *
 from .text import *
+from .weigh import *

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ADAPTORS', 'Aligner', 'VideoAligner', 'stage1_step', 'epochs', 'free', 'align', 'encoder_tokens',
-           'projection_on_host', 'folds', 'start_projection', 'token_identification', 'finish_projection',
-           'brain_tokens', 'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1']
+           'projection_on_host', 'start_projection', 'token_identification', 'finish_projection', 'brain_tokens',
+           'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1']
 
 # %% ../../nbs/04_stage1.ipynb #1e24cf89
 import torch
@@ -20,6 +20,7 @@ from typing import Any
 from ..core import PresetError, check_choice, progress, seed_all, write_json
 from ..store import Store
 from ..presets import Preset, Stage1Config
+from ..data.trials import folds
 from ..models.ridge import centred_kernel, choose_penalty, fit_ridge
 from ..models.projection import Projection
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, adaptor_parameters, add_adaptors
@@ -207,17 +208,6 @@ def projection_on_host(model: Aligner):
         yield
     finally:
         model.projection.to(device)
-
-
-def folds(
-    trials: list,  # Trial of each record
-    most: int = 6,
-) -> list:  # the fold of each record
-    "Subjects dealt out to at most `most` folds, since every fold costs a decomposition; of one subject alone, runs."
-    groups = [t.subject for t in trials]
-    if len(set(groups)) < 2: groups = [t.run for t in trials]
-    names = {s: k % most for k, s in enumerate(sorted(set(groups)))}
-    return [names[s] for s in groups]
 
 
 def start_projection(
