@@ -59,14 +59,20 @@ def test_every_decoder_gives_a_text_for_each_trial(worlds, texts):
 
 
 def test_order_and_kinds():
-    assert list(METHODS)[:2] == ['brain', 'medoid'] and list(METHODS)[-5:] == [
+    ours = ['brain', 'weighed', 'guided_answers', 'guided']
+    assert list(METHODS)[:5] == [*ours, 'medoid'] and list(METHODS)[-5:] == [
         'video',
         'bridge',
         'again',
         'again_2',
         'ideal',
     ]
-    assert [n for n, d in METHODS.items() if d.retrained] == ['shuffled_labels', 'noise_trained', 'non_visual']
+    anew = [*ours[1:], 'shuffled_labels', 'noise_trained', 'non_visual', 'guided_shuffled', 'misguided']
+    assert [n for n, d in METHODS.items() if d.retrained] == anew
+    given = {n: d.given for n, d in METHODS.items()}
+    assert {n for n, what in given.items() if what == 'film'} == {'video', 'bridge', 'again', 'again_2', 'ideal'}
+    captions = {'guided', 'guided_shuffled', 'misguided', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
+    assert {n for n, what in given.items() if what == 'captions'} == captions
     assert {n for n, d in METHODS.items() if d.oracle} == {
         'class_oracle',
         'shuffled_class',
@@ -78,6 +84,8 @@ def test_order_and_kinds():
     }
     with pytest.raises(DataError, match="kind: found 'guess'"):
         Method('x', 'x', 'guess', list)
+    with pytest.raises(DataError, match="given: found 'all'"):
+        Method('x', 'x', 'ours', list, given='all')
 
 
 def test_oracles_alone_need_the_key(worlds):

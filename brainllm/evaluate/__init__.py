@@ -82,8 +82,9 @@ __getattr__, __dir__, __all__ = face(
         'class_marks rarity word_f word_scores word_score_table'
     ),
     guided=(
-        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_drafts our_drafts '
-        'ridge_drafts said_by write_guided write_guided_answers write_weighed write_weighed_caption '
-        'write_weighed_answer write_refined_caption write_refined_answer'
+        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_drafts tokens_say '
+        'our_drafts ridge_drafts said_by write_guided write_guided_answers write_guided_shuffled '
+        'write_misguided write_weighed write_weighed_caption write_weighed_answer write_refined_caption '
+        'write_refined_answer'
     ),
 )

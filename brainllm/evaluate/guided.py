@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LENDERS', 'sentence_edits', 'Vectors', 'Draft', 'best_draft', 'refine', 'nearest_texts', 'guided_drafts',
-           'our_drafts', 'ridge_drafts', 'said_by', 'write_guided', 'write_guided_answers', 'write_weighed',
-           'write_weighed_caption', 'write_weighed_answer', 'write_refined_caption', 'write_refined_answer']
+           'tokens_say', 'our_drafts', 'ridge_drafts', 'said_by', 'write_guided', 'write_guided_answers',
+           'write_guided_shuffled', 'write_misguided', 'write_weighed', 'write_weighed_caption', 'write_weighed_answer',
+           'write_refined_caption', 'write_refined_answer']
 
 # %% ../../nbs/05m_guided.ipynb #6ce8b1b3
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from ..core import progress
 from .bench import ridge_new, SealedBench
+from .controls import shuffled_within
 from .baselines import ridge_says, write_by_answers, write_nearest_caption
 
 # %% ../../nbs/05m_guided.ipynb #b90dc395
@@ -114,13 +116,21 @@ def guided_drafts(
     return refine(starts, lenders, said, Vectors(embed, centre))
 
 
+def tokens_say(
+    bench: SealedBench,
+    meanings: Tensor,  # (n, D) of training records
+) -> Tensor:  # (m, D) about their mean
+    "What our brain tokens say of test trials, by ridge regression on those of training records."
+    return ridge_new(bench.stage2.stage1.tokens['train'], bench.tokens, meanings, bench.groups)[0]
+
+
 def our_drafts(
     bench: SealedBench,
     texts: list,  # n, of the training records: captions, or the teacher's answers
 ) -> list:  # m Draft
     "Our own answers and training texts, changed towards what our brain tokens say."
     meanings = bench.embed(texts)
-    said, _ = ridge_new(bench.stage2.stage1.tokens['train'], bench.tokens, meanings, bench.groups)
+    said = tokens_say(bench, meanings)
     return guided_drafts([[text] for text in bench.texts], said, meanings, texts, bench.embed)
 
 
@@ -145,6 +155,25 @@ def write_guided(bench: SealedBench) -> list:  # m texts
 def write_guided_answers(bench: SealedBench) -> list:  # m texts
     "Ours on weighed voxels, words changed towards the brain; the teacher's answers about training clips lend them."
     return said_by(our_drafts(bench.weighed, bench.answers))
+
+
+def write_guided_shuffled(bench: SealedBench) -> list:  # m texts
+    "Guided texts with captions, shuffled within run."
+    texts = write_guided(bench)
+    return [texts[i] for i in _other_trials(bench)]
+
+
+def write_misguided(bench: SealedBench) -> list:  # m texts
+    "Our own answers, their words changed towards what another trial's brain says."
+    other = bench.weighed
+    meanings = other.embed(other.captions)
+    moved = tokens_say(other, meanings)[torch.from_numpy(_other_trials(bench))]
+    own = [[text] for text in other.texts]
+    return said_by(guided_drafts(own, moved, meanings, other.captions, other.embed))
+
+
+def _other_trials(bench):  # (m,) another trial of the same run for each
+    return shuffled_within([(t.subject, t.run) for t in bench.test], bench.experiment.seed)
 
 
 def write_weighed(bench: SealedBench) -> list:  # m texts

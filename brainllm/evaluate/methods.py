@@ -22,7 +22,8 @@ from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
-from .guided import write_guided, write_guided_answers, write_refined_answer, write_refined_caption
+from .guided import write_guided, write_guided_answers, write_guided_shuffled, write_misguided
+from .guided import write_refined_answer, write_refined_caption
 from .guided import write_weighed, write_weighed_answer, write_weighed_caption
 from ..simulate.observer import ideal_observer
 
@@ -192,6 +193,23 @@ METHOD_ROWS = (
         partial(retrained, non_visual),
         retrained=True,
         brain=True,
+    ),
+    Method(
+        'guided_shuffled',
+        'C12: our guided texts shuffled within run',
+        'control',
+        write_guided_shuffled,
+        retrained=True,
+        given='captions',
+    ),
+    Method(
+        'misguided',
+        "C12: our texts, changed towards another trial's brain",
+        'control',
+        write_misguided,
+        retrained=True,
+        brain=True,
+        given='captions',
     ),
     *rank_methods(),
     Method(
