@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NULL_QUANTILES', 'FILM_METRICS', 'VECTOR_ROWS', 'BRAINLESS', 'CEILINGS', 'about', 'film_similarity', 'draw_shifts',
            'shifted_columns', 'sign_flip', 'person_rows', 'people_interval', 'identify_film', 'over_people',
-           'score_people', 'people_difference', 'tidy', 'question_scores', 'read_folds', 'held_out_texts',
+           'score_people', 'people_difference', 'read_answer', 'question_scores', 'read_folds', 'held_out_texts',
            'other_persons', 'neighbours', 'film_rows', 'compare_rows', 'decode_film', 'film_table', 'film_score_table',
            'question_table', 'plot_people']
 
@@ -13,6 +13,7 @@ __all__ = ['NULL_QUANTILES', 'FILM_METRICS', 'VECTOR_ROWS', 'BRAINLESS', 'CEILIN
 import itertools
 import json
 import numpy as np
+import re
 from ..core import new_axes, read_jsonl, write_json, write_jsonl
 from ..store import made_by, provenance
 from ..table import Table
@@ -20,6 +21,7 @@ from ..evaluate.intervals import interval, left_out, Mean, observed, p_value, re
 from ..evaluate.scores import embed_text
 from ..evaluate.statistics import measures
 from .stretches import cut_stretches, main_segment, QUESTIONS_OF_FILM, stretch_class, stretch_vectors
+from .stretches import true_answer
 from .decode import FILM_ROWS, FilmExperiment, load_film_fold, open_film
 from .stretches import FilmConfig
 
@@ -185,9 +187,16 @@ def people_difference(
     return dict(mean=float(apart.mean()), interval=people_interval(apart, seed), p_people=sign_flip(apart))
 
 # %% ../../nbs/08e_film_scores.ipynb #8fc306c0
-def tidy(answer: str) -> str:
-    "An answer without case and marks at its end."
-    return answer.strip().rstrip('.!').strip().lower()
+def read_answer(
+    answer: str,
+    classes,  # names
+) -> str | None:  # one of them; None where the answer names none, or several
+    """The rule: the one class whose name begins a word of the answer, in any case.
+
+    *It's indoors* says Indoor; *Is it calm or tense?* says nothing."""
+    found = [name for name in sorted(classes) if re.search(rf'\b{re.escape(name)}', answer, re.IGNORECASE)]
+    longest = [name for name in found if not any(name != other and name in other for other in found)]
+    return longest[0] if len(longest) == 1 else None
 
 
 def question_scores(
@@ -204,8 +213,9 @@ def question_scores(
     found = {}
     for name in QUESTIONS_OF_FILM:
         if name == 'what': continue
-        true = [tidy(stretch_class(stretches[r['first']], study.segments, name)) for r in asked]
-        said = [tidy(r['answers'][name]) for r in asked]
+        classes = {true_answer(segment, name) for segment in study.segments.values()}
+        true = [stretch_class(stretches[r['first']], study.segments, name) for r in asked]
+        said = [read_answer(r['answers'][name], classes) for r in asked]
         base = [bases[r['fold']][name] for r in asked]
         found[name] = _count_right(asked, said, true, base, shifts)
     return found
@@ -215,7 +225,7 @@ def _most_common(study, number) -> dict:  # question -> the class that most trai
     fold, common = study.fold(number), {}
     for name in QUESTIONS_OF_FILM:
         if name == 'what': continue
-        classes = [tidy(stretch_class(s, study.segments, name)) for s in fold.train]
+        classes = [stretch_class(s, study.segments, name) for s in fold.train]
         common[name] = max(sorted(set(classes)), key=classes.count)
     return common
 
