@@ -7,6 +7,7 @@ __all__ = ['WHOLE_READ', 'END', 'VERSIONS', 'file_hash', 'digest', 'fingerprint'
            'kept_json', 'made_by']
 
 # %% ../nbs/00b_store.ipynb #5b20f4c7
+import brainllm
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -91,8 +92,10 @@ VERSIONS = ('torch', 'transformers', 'peft', 'nilearn', 'nibabel', 'sacrebleu', 
 
 
 def _git(*words: str) -> str:  # '' where there is no git, or no checkout
+    checkout = Path(brainllm.__file__).parents[1]  # of the code that runs, whatever folder it is started in
+    if not (checkout / 'settings.ini').is_file(): return ''
     try:
-        done = subprocess.run(['git', *words], cwd=project_root(), capture_output=True, text=True, check=True)
+        done = subprocess.run(['git', *words], cwd=checkout, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ''
     return done.stdout.strip()

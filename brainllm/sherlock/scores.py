@@ -195,8 +195,8 @@ def read_answer(
 
     *It's indoors* says Indoor; *Is it calm or tense?* says nothing."""
     found = [name for name in sorted(classes) if re.search(rf'\b{re.escape(name)}', answer, re.IGNORECASE)]
-    longest = [name for name in found if not any(name != other and name in other for other in found)]
-    return longest[0] if len(longest) == 1 else None
+    fullest = max(found, key=len, default=None)  # 'Sherlock and John' names both of its parts
+    return fullest if all(name in fullest for name in found) else None
 
 
 def question_scores(
