@@ -195,8 +195,8 @@ def read_answer(
 
     *It's indoors* says Indoor; *Is it calm or tense?* says nothing."""
     found = [name for name in sorted(classes) if re.search(rf'\b{re.escape(name)}', answer, re.IGNORECASE)]
-    fullest = max(found, key=len, default=None)  # 'Sherlock and John' names both of its parts
-    return fullest if all(name in fullest for name in found) else None
+    fullest = max(found, key=len, default='')  # 'Sherlock and John' names both of its parts
+    return fullest or None if all(name in fullest for name in found) else None
 
 
 def question_scores(
