@@ -360,6 +360,8 @@ SETTING_SOURCES = {  # path of a field: who says so, and where
     'study.share_films': ('ours', 'not said; in Urgen everybody sees the same films'),
     'data.in_frames': ('ours', 'not said how long a block is'),
     'data.window_start': ('ours', 'the delay of the response is not mentioned'),
+    'data.smooth_mm': ('ours', 'not mentioned'),
+    'data.weigh': ('ours', 'not mentioned; every voxel counts alike'),
     'data.adapt_share': ('ours', '§3.2 says a proportion'),
     'data.train_subjects': ('paper', '§4.1: all 26, all 2'),
     'data.adapt_take': ('ours', 'all of the adaptation runs'),
