@@ -9,9 +9,9 @@ import pytest
 from brainllm.cli import main
 from brainllm.core import DataError, project_root, PresetError
 from brainllm.presets import get_preset
-from brainllm.sherlock.decode import open_film
-from brainllm.sherlock.scores import identify_film
-from brainllm.sherlock.stretches import FilmConfig
+from brainllm.sherlock.decode import FILM_ROWS, open_film
+from brainllm.sherlock.scores import CEILINGS, decode_film, identify_film, VECTOR_ROWS
+from brainllm.sherlock.stretches import FilmConfig, QUESTIONS_OF_FILM
 from brainllm.store import kept_json
 
 made = runpy.run_path(str(Path(__file__).with_name('made_sherlock.py')))
@@ -137,3 +137,20 @@ def test_controls_of_the_kept_film_are_inside_their_null():
         for kind in ('within', 'all'):
             found = kept['rows'][name][kind]
             assert found['null'][0] - 1e-4 <= found['two_way'] <= found['null'][-1] + 1e-4, (name, kind)
+
+
+def test_a_whole_film_is_decoded_scored_and_found_again(tmp_path):
+    preset = tiny()
+    preset = replace(preset, data=replace(preset.data, window_start=0.0))
+    preset = replace(preset, pretrain=replace(preset.pretrain, source='none'))
+    kit = made['write_kit'](tmp_path / 'kit', lengths=(150, 160), signal=2.0, distinct=True)
+    settings = (preset, 0, tmp_path / 'runs', kit, FILM)
+    result, rows = decode_film(*settings, shifts=99)
+    assert set(result['rows']) == {*FILM_ROWS, *CEILINGS, *(f'{name}_vector' for name in VECTOR_ROWS)}
+    assert result['rows']['tokens_vector']['within']['two_way'] > 0.6, 'signal in the made kit, and none found'
+    assert result['people'] == len({r['subject'] for r in rows}) and set(result['questions']) < set(QUESTIONS_OF_FILM)
+    folder = tmp_path / 'runs' / 'tiny'
+    before = {p: p.stat().st_mtime_ns for p in (folder / 'artifacts').iterdir()}
+    again, _ = decode_film(*settings, shifts=99)
+    assert again == result == json.loads((folder / 'film-procrustes.json').read_text())
+    assert {p: p.stat().st_mtime_ns for p in (folder / 'artifacts').iterdir()} == before

@@ -30,7 +30,8 @@ __getattr__, __dir__, __all__ = face(
         'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS CEILINGS about film_similarity draw_shifts '
         'shifted_columns sign_flip person_rows people_interval identify_film over_people score_people '
         'people_difference read_answer question_scores read_folds held_out_texts other_persons neighbours '
-        'film_rows compare_rows decode_film film_table film_score_table question_table plot_people'
+        'film_rows compare_rows build_film_scores decode_film film_table film_score_table question_table '
+        'plot_people'
     ),
     together='TOGETHER box_store whole_film fit_together bring_together',
 )

@@ -6,15 +6,17 @@
 __all__ = ['NULL_QUANTILES', 'FILM_METRICS', 'VECTOR_ROWS', 'BRAINLESS', 'CEILINGS', 'about', 'film_similarity', 'draw_shifts',
            'shifted_columns', 'sign_flip', 'person_rows', 'people_interval', 'identify_film', 'over_people',
            'score_people', 'people_difference', 'read_answer', 'question_scores', 'read_folds', 'held_out_texts',
-           'other_persons', 'neighbours', 'film_rows', 'compare_rows', 'decode_film', 'film_table', 'film_score_table',
-           'question_table', 'plot_people']
+           'other_persons', 'neighbours', 'film_rows', 'compare_rows', 'build_film_scores', 'decode_film', 'film_table',
+           'film_score_table', 'question_table', 'plot_people']
 
 # %% ../../nbs/08e_film_scores.ipynb #fcf26ace
 import itertools
 import json
 import numpy as np
 import re
-from ..core import new_axes, read_jsonl, write_json, write_jsonl
+from functools import partial
+from pathlib import Path
+from ..core import new_axes, read_jsonl, write_json, write_jsonl, write_text
 from ..store import made_by, provenance
 from ..table import Table
 from ..evaluate.intervals import interval, left_out, Mean, observed, p_value, resample, TwoWay
@@ -342,6 +344,38 @@ def compare_rows(found: dict, ours: str = 'chosen') -> dict:  # of `film_rows`
     return apart
 
 
+def build_film_scores(
+    experiment: FilmExperiment,
+    folders: list,  # of folds, as `load_film_fold` gives them
+    shifts: int,
+    folder: Path,
+):
+    "Score everything that was decoded; leaves result.json, without a word of the data set, and texts.jsonl."
+    study, preset = experiment.study, experiment.preset
+    rows, vectors, centres = read_folds(folders)
+    found = film_rows(experiment, rows, vectors, centres, shifts)
+    stretches, _, _ = held_out_texts(experiment, rows)
+    result = dict(
+        preset=preset.name,
+        seed=experiment.seed,
+        simulated=False,
+        film=vars(study.film),
+        lam=preset.stage2.lam,
+        people=len(study.subjects),
+        stretches=len(stretches),
+    )
+    result |= dict(
+        rows=found,
+        differences=compare_rows(found),
+        questions=question_scores(experiment, rows, stretches, shifts) if study.film.speaks else {},
+        folds=[_fold_facts(folder) for folder in folders],
+        **made_by(folders),
+        **provenance(),
+    )
+    write_json(folder / 'result.json', result)
+    write_jsonl(folder / 'texts.jsonl', rows)
+
+
 def decode_film(
     preset='sherlock',  # name, or a Preset
     seed: int = 0,
@@ -356,30 +390,14 @@ def decode_film(
     Writes `<out>/sherlock/film-<together>.json` and, beside it, `film-<together>.jsonl` with the texts."""
     experiment = open_film(preset, seed, out, root, film)
     folders = [load_film_fold(experiment, number, every) for number in range(film.folds)]
-    rows, vectors, centres = read_folds(folders)
-    found = film_rows(experiment, rows, vectors, centres, shifts)
-    stretches, _, _ = held_out_texts(experiment, rows)
-    result = dict(
-        preset=experiment.preset.name,
-        seed=seed,
-        simulated=False,
-        film=vars(film),
-        lam=experiment.preset.stage2.lam,
-        people=len(experiment.study.subjects),
-        stretches=len(stretches),
-    )
-    result |= dict(
-        rows=found,
-        differences=compare_rows(found),
-        questions=question_scores(experiment, rows, stretches, shifts) if film.speaks else {},
-        folds=[_fold_facts(folder) for folder in folders],
-        **made_by(folders),
-        **provenance(),
-    )
-    name = f'film-{film.together}' + ('-unadapted' if film.speaks and result['lam'] == 1 else '')
-    write_json(experiment.folder / f'{name}.json', result)
-    write_jsonl(experiment.folder / f'{name}.jsonl', rows)
-    return result, rows
+    inputs = dict(folds=[folder.name for folder in folders], shifts=shifts, seed=seed)
+    build = partial(build_film_scores, experiment, folders, shifts)
+    scores = experiment.store.get('film-scores', build, inputs)
+    unadapted = film.speaks and experiment.preset.stage2.lam == 1
+    name = f'film-{film.together}' + ('-unadapted' if unadapted else '')
+    for kept, written in (('result.json', f'{name}.json'), ('texts.jsonl', f'{name}.jsonl')):
+        write_text(experiment.folder / written, (scores / kept).read_text())
+    return json.loads((scores / 'result.json').read_text()), read_jsonl(scores / 'texts.jsonl')
 
 
 def _fold_facts(folder) -> dict:  # what a fold chose, mean over people
