@@ -19,7 +19,6 @@ __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIO
 import argparse
 import json
 import numpy as np
-import re
 import torch
 import torch.nn.functional as F
 from collections import Counter
@@ -45,6 +44,7 @@ from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
 from .stages.text import text_step, TextAligner
 from .evaluate.intervals import p_value
+from .evaluate.words import only_name
 from .evaluate.ablation import ablate, ablation_table, VARIATIONS
 from .datasets.haxby import CATEGORIES, HaxbySlice
 
@@ -101,8 +101,7 @@ def named(text: str) -> str | None:  # a category, or None
     """The rule: the one category whose word stands in the text, as a whole word in any case.
 
     None where there is none or more than one."""
-    found = [c for c, p in PICTURES.items() if re.search(rf'\b(?:{p.names})\b', text.lower())]
-    return found[0] if len(found) == 1 else None
+    return only_name(text, {c: rf'(?:{p.names})\b' for c, p in PICTURES.items()})
 
 
 def instruct(categories: list, seed: int) -> list:  # {'question', 'answer'} for each

@@ -29,7 +29,8 @@ __getattr__, __dir__, __all__ = face(
         'word_study word_truth plot_known'
     ),
     bench=(
-        'KINDS GIVEN Method build_known known_answers SealedBench OpenBench Given ridge_new ridge_texts'
+        'KINDS GIVEN Method build_known known_answers SealedBench OpenBench Given ridge_new most_alike '
+        'ridge_texts'
     ),
     controls=(
         'medoid class_texts say_medoid class_oracle majority mix_blocks noise_weights build_noise draw_noise '
@@ -39,9 +40,9 @@ __getattr__, __dir__, __all__ = face(
         'cut_rank'
     ),
     baselines=(
-        'DRAW write_nearest_caption write_nearest_answer ridge_says write_by_answers unit_rows '
-        'nearest_by_correlation write_by_features stretched write_by_tokens best_predicted weights_over_noise '
-        'encoding_model next_lines examples first_half continued write_by_proposals'
+        'DRAW write_nearest_caption write_nearest_answer write_by_answers unit_rows nearest_by_correlation '
+        'write_by_features stretched write_by_tokens best_predicted weights_over_noise encoding_model '
+        'next_lines examples first_half continued write_by_proposals'
     ),
     methods=(
         'RANKS METHOD_ROWS METHODS write_reference write_from_clip write_again ideal_texts write_ideal '
@@ -78,13 +79,11 @@ __getattr__, __dir__, __all__ = face(
         'ridge_flops'
     ),
     words=(
-        'FILM_ATTRIBUTES WORD_CLASSES Attribute words_by_class content_words common_words attribute_marks '
-        'class_marks rarity word_f word_scores word_score_table'
+        'FILM_ATTRIBUTES WORD_CLASSES names_in only_name Attribute words_by_class content_words common_words '
+        'attribute_marks class_marks rarity word_f word_scores word_score_table'
     ),
     guided=(
-        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_drafts tokens_say '
-        'our_drafts ridge_drafts said_by write_guided write_guided_answers write_guided_shuffled '
-        'write_misguided write_weighed write_weighed_caption write_weighed_answer write_refined_caption '
-        'write_refined_answer'
+        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_texts tokens_say '
+        'write_guided write_refined other_trials write_guided_shuffled write_misguided on_weighed'
     ),
 )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'GIVEN', 'Method', 'build_known', 'known_answers', 'SealedBench', 'OpenBench', 'Given', 'ridge_new',
-           'ridge_texts']
+           'most_alike', 'ridge_texts']
 
 # %% ../../nbs/05f_bench.ipynb #0c0ba6c2
 import numpy as np
@@ -259,6 +259,16 @@ def ridge_new(
     return ridge.predict(cross), ridge
 
 
+def most_alike(
+    said: Tensor,  # (n, D)
+    known: Tensor,  # (k, D)
+    most: int = 1,
+) -> list:  # n lists of `most` numbers of known rows, the likeliest first
+    "The known rows that point most as each one does, by cosine; of equals the first."
+    alike = normalize(said.float(), dim=1) @ normalize(known.float(), dim=1).T
+    return alike.argsort(dim=1, descending=True, stable=True)[:, :most].tolist()
+
+
 def ridge_texts(
     train: Blocks,  # of n records
     test: Blocks,  # of m trials
@@ -270,6 +280,5 @@ def ridge_texts(
     meanings = torch.as_tensor(embeddings)
     seen, new = (response_maps(b, response) for b in (train, test))
     found, ridge = ridge_new(seen, new, meanings, folds(train.trials))
-    known = normalize((meanings - meanings.mean(0)).float(), dim=1)
-    nearest = (normalize(found.float(), dim=1) @ known.T).argmax(1)
-    return [captions[i] for i in nearest], ridge.penalty
+    nearest = most_alike(found, meanings - meanings.mean(0))
+    return [captions[i] for i, in nearest], ridge.penalty

@@ -22,9 +22,7 @@ from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
-from .guided import write_guided, write_guided_answers, write_guided_shuffled, write_misguided
-from .guided import write_refined_answer, write_refined_caption
-from .guided import write_weighed, write_weighed_answer, write_weighed_caption
+from .guided import on_weighed, write_guided, write_guided_shuffled, write_misguided, write_refined
 from ..simulate.observer import ideal_observer
 
 # %% ../../nbs/05i_methods.ipynb #e6b01a86
@@ -96,19 +94,19 @@ def rank_methods() -> list:  # of Method, one for each of RANKS
 
 METHOD_ROWS = (
     Method('brain', 'decoded from the brain', 'ours', write_ours),
-    Method('weighed', 'ours on weighed voxels', 'ours', write_weighed, retrained=True),
+    Method('weighed', 'ours on weighed voxels', 'ours', partial(on_weighed, write_ours), retrained=True),
     Method(
         'guided_answers',
         "ours on weighed voxels, words changed towards the brain with the teacher's answers",
         'ours',
-        write_guided_answers,
+        partial(on_weighed, partial(write_guided, 'answers')),
         retrained=True,
     ),
     Method(
         'guided',
         'the same with true captions',
         'ours',
-        write_guided,
+        partial(on_weighed, partial(write_guided, 'captions')),
         retrained=True,
         given='captions',
     ),
@@ -164,27 +162,27 @@ METHOD_ROWS = (
         'ridge_weighed',
         'the strongest ridge: weighed voxels, nearest training caption',
         'baseline',
-        write_weighed_caption,
+        partial(on_weighed, write_nearest_caption),
         given='captions',
     ),
     Method(
         'ridge_weighed_answers',
         "the same to the teacher's answers, the nearest of them",
         'baseline',
-        write_weighed_answer,
+        partial(on_weighed, write_by_answers),
     ),
     Method(
         'ridge_refined',
         'the strongest ridge, words changed towards the brain',
         'baseline',
-        write_refined_caption,
+        partial(on_weighed, partial(write_refined, 'captions')),
         given='captions',
     ),
     Method(
         'ridge_refined_answers',
         "the same with the teacher's answers",
         'baseline',
-        write_refined_answer,
+        partial(on_weighed, partial(write_refined, 'answers')),
     ),
     Method(
         'non_visual',
@@ -198,7 +196,7 @@ METHOD_ROWS = (
         'guided_shuffled',
         'C12: our guided texts shuffled within run',
         'control',
-        write_guided_shuffled,
+        partial(on_weighed, write_guided_shuffled),
         retrained=True,
         given='captions',
     ),
@@ -206,7 +204,7 @@ METHOD_ROWS = (
         'misguided',
         "C12: our texts, changed towards another trial's brain",
         'control',
-        write_misguided,
+        partial(on_weighed, write_misguided),
         retrained=True,
         brain=True,
         given='captions',

@@ -8,7 +8,7 @@ __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'SENTENCES', 'FILM
            'FilmReader', 'new_film_reader', 'short', 'draw_question', 'ask', 'draw_lessons', 'write_texts', 'lesson',
            'build_reader', 'load_film_reader', 'film_pieces', 'unseen_pieces', 'told_apart', 'singles_left_out',
            'film_penalty', 'draw_apart', 'apart_batches', 'FoldParts', 'text_aligner', 'load_parts', 'PersonDecoder',
-           'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'Sayings', 'most_alike', 'most_like',
+           'start_from_mean_brain', 'learn_stage1', 'learn_person', 'flat_means', 'Sayings', 'most_like',
            'ridge_vectors', 'chosen_proposals', 'brain_noise', 'FoldRivals', 'fold_rivals', 'scene_folds',
            'recall_windows', 'recall_tokens', 'Decoded', 'rival_texts', 'decode_person', 'decode_film_fold',
            'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold', 'load_film_fold']
@@ -37,7 +37,7 @@ from ..stages.study import Study
 from ..stages.stage1 import align, brain_tokens, encoder_tokens
 from ..stages.stage2 import Stage2, tune
 from ..stages.text import text_step, TextAligner
-from ..evaluate.bench import Given
+from ..evaluate.bench import Given, most_alike
 from ..evaluate.controls import medoid
 from ..haxby import matched_noise
 from .stretches import aspects, film_fold, film_piece, FilmConfig, FilmFold, main_segment
@@ -585,16 +585,6 @@ class Sayings:
 
     texts: list  # k
     vectors: Tensor  # (k, D)
-
-
-def most_alike(
-    said: Tensor,  # (n, D)
-    known: Tensor,  # (k, D)
-    most: int = 1,
-) -> list:  # n lists of `most` numbers of known rows, the likeliest first
-    "The known rows that point most as each one does, by cosine."
-    alike = F.normalize(said, dim=1) @ F.normalize(known, dim=1).T
-    return alike.topk(min(most, len(known)), dim=1).indices.tolist()
 
 
 def most_like(

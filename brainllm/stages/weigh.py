@@ -20,11 +20,11 @@ from ..models.ridge import centred_kernel, choose_penalty, Ridge
 def smooth_series(
     store: RunStore,
     fwhm: float,  # mm
+    inside: np.ndarray,  # (1, V), how much of the Gaussian about each voxel lies in the mask
     row: dict,  # of meta.json
     series: np.ndarray,  # (T, V)
 ) -> np.ndarray:  # (T, V) float16
     "One run, smoothed within the mask and z-scored again."
-    inside = _smooth_boxes(store, fwhm, np.ones((1, store.n_voxels)))
     smooth = _smooth_boxes(store, fwhm, np.asarray(series, np.float32)) / inside
     return ((smooth - smooth.mean(0)) / (smooth.std(0) + 1e-6)).astype(np.float16)
 
@@ -68,7 +68,8 @@ def weigh_series(
 
 def smooth_store(store: RunStore, fwhm: float, folder: Path):
     "All stored runs, smoothed."
-    rewrite_store(store, folder, partial(smooth_series, store, fwhm))
+    inside = _smooth_boxes(store, fwhm, np.ones((1, store.n_voxels)))
+    rewrite_store(store, folder, partial(smooth_series, store, fwhm, inside))
 
 
 def weigh_store(
