@@ -100,16 +100,17 @@ def nearest_texts(
 
 def guided_texts(
     own: list,  # m lists of texts to begin with
-    said: Tensor,  # (m, D) predicted sentence vectors about the mean of `meanings`
-    meanings: Tensor,  # (n, D) of training texts
+    said: Tensor,  # (m, D) predicted sentence vectors, about the centre
+    known: Tensor,  # (n, D) vectors of training texts, about the centre
     texts: list,  # n
-    embed: Callable,
+    vectors: Vectors,
+    lent: int = LENDERS,  # training texts that lend their words to a sentence
+    rounds: int = 8,  # changes of a sentence, at most
 ) -> list:  # m texts
     "The best of one's own texts and the nearest training text, changed towards what the brain says."
-    centre = meanings.mean(0)
-    lenders = nearest_texts(said, meanings - centre, texts)
-    starts = [[*mine, *lent[:1]] for mine, lent in zip(own, lenders, strict=True)]
-    return [draft.text for draft in refine(starts, lenders, said, Vectors(embed, centre))]
+    lenders = nearest_texts(said, known, texts, lent)
+    starts = [[*mine, *nearest[:1]] for mine, nearest in zip(own, lenders, strict=True)]
+    return [draft.text for draft in refine(starts, lenders, said, vectors, rounds)]
 
 
 def tokens_say(
@@ -130,7 +131,7 @@ def write_guided(
     meanings = bench.embed(texts)
     said = tokens_say(bench, meanings)
     if order is not None: said = said[torch.from_numpy(order)]
-    return guided_texts([[text] for text in bench.texts], said, meanings, texts, bench.embed)
+    return _changed([[text] for text in bench.texts], said, meanings, texts, bench)
 
 
 def write_refined(
@@ -142,7 +143,12 @@ def write_refined(
     meanings = bench.embed(texts)
     seen, new = bench.maps
     said, _ = ridge_new(seen, new, meanings, bench.groups)
-    return guided_texts([[]] * len(bench.test), said, meanings, texts, bench.embed)
+    return _changed([[]] * len(bench.test), said, meanings, texts, bench)
+
+
+def _changed(own, said, meanings, texts, bench) -> list:
+    centre = meanings.mean(0)
+    return guided_texts(own, said, meanings - centre, texts, Vectors(bench.embed, centre))
 
 
 def other_trials(bench: SealedBench) -> np.ndarray:  # (m,) numbers

@@ -15,23 +15,25 @@ __getattr__, __dir__, __all__ = face(
         'training_volumes is_tense aspects stretch_vectors main_segment true_answer stretch_class'
     ),
     decode=(
-        'SPREAD PROPOSALS FILM_PENALTIES PIECES SENTENCES FILM_ROWS store_film volumes_of FilmStudy '
+        'SPREAD PROPOSALS FILM_PENALTIES PIECES WINDOW_PENALTY FILM_ROWS store_film volumes_of FilmStudy '
         'FilmExperiment open_film segment_vectors training_numbers FilmTargets film_targets FilmReader '
-        'new_film_reader short draw_question ask draw_lessons write_texts lesson build_reader '
-        'load_film_reader film_pieces unseen_pieces told_apart singles_left_out film_penalty draw_apart '
-        'apart_batches FoldParts text_aligner load_parts PersonDecoder start_from_mean_brain learn_stage1 '
-        'learn_person flat_means Sayings most_like ridge_vectors chosen_proposals brain_noise FoldRivals '
-        'fold_rivals scene_folds recall_windows recall_tokens Decoded rival_texts decode_person '
-        'decode_film_fold put_in_words answer_questions recall_rows save_film_fold load_film_fold'
+        'new_film_reader draw_question ask draw_lessons write_texts lesson build_reader load_film_reader '
+        'film_pieces unseen_pieces told_apart singles_left_out film_penalty film_window draw_apart '
+        'apart_batches FoldParts text_aligner load_parts flat_means training_means training_tokens '
+        'training_people PersonDecoder start_from_mean_brain learn_stage1 learn_person ridge_vectors '
+        'chosen_proposals brain_noise FoldRivals text_vectors fold_rivals scene_folds recall_windows '
+        'recall_tokens Decoded rival_texts token_texts decode_person decode_film_fold put_in_words '
+        'answer_questions recall_rows save_film_fold load_film_fold'
     ),
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',
     recall='scene_vectors scene_ranks moved_scenes score_recall decode_recall read_recall',
     scores=(
-        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS FILM_PAIRS CEILINGS about film_similarity '
-        'draw_shifts shifted_columns sign_flip person_rows people_interval identify_film over_people '
-        'score_people people_difference read_answer question_scores read_folds held_out_texts other_persons '
-        'neighbours film_rows compare_rows build_film_scores decode_film film_table film_score_table '
-        'question_table plot_people'
+        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS FILM_PAIRS OURS CEILINGS about film_similarity '
+        'draw_shifts shifted_columns sign_flip person_rows people_interval identify identify_film '
+        'identify_words over_people score_people people_difference read_answer question_scores read_folds '
+        'held_out_texts what_others_said neighbours film_rows compare_rows build_film_scores decode_film '
+        'film_table film_score_table question_table plot_people'
     ),
     together='TOGETHER box_store whole_film fit_together bring_together',
+    sayings='SENTENCES LENT CHANGES Sayings most_like short with_words_changed',
 )

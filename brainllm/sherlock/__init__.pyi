@@ -2,6 +2,7 @@
 from .decode import *
 from .pictures import *
 from .recall import *
+from .sayings import *
 from .scores import *
 from .stretches import *
 from .together import *

@@ -23,13 +23,14 @@ class FilmConfig:
     stride: int = 2  # volumes from one training stretch to the next; held-out ones do not overlap
     folds: int = 5  # pieces of film, each held out in turn
     gap: int = 10  # volumes between training and held-out film, on both sides
+    latest: int = 3  # volumes that a block may begin after its stretch; chosen on training film
     together: str = 'procrustes'  # 'anatomy', 'procrustes' or 'linear', as in `together.TOGETHER`
     speaks: bool = True  # Stage II, and an answer of the language model to each stretch; False: it only proposes
 
     def __post_init__(self):
-        for name in ('volumes', 'stride', 'folds', 'gap'):
+        for name in ('volumes', 'stride', 'folds', 'gap', 'latest'):
             value = getattr(self, name)
-            least = 0 if name == 'gap' else 1
+            least = 0 if name in ('gap', 'latest') else 1
             if value < least: raise PresetError(f'film.{name}: found {value}, wanted {least} or more')
 
 # %% ../../nbs/08b_stretches.ipynb #80ea44b5

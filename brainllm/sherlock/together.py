@@ -58,13 +58,16 @@ def bring_together(
     store: RunStore,
     keep: np.ndarray,  # (T,) bool
     how: str,  # of TOGETHER
+    exchanged: bool,  # a control: everybody by the map of the next person
     folder: Path,  # to fill
 ):
     "All series, the recall too, where the maps learned from these volumes of film put them."
     maps = fit_together(store, keep, how)
+    subjects = sorted({r['subject'] for r in store.runs})
+    mapped_as = dict(zip(subjects, np.roll(subjects, -1 if exchanged else 0).tolist(), strict=True))
 
     def moved(row, series):
-        found = maps.transform({row['subject']: np.asarray(series, np.float32)})
-        return np.asarray(found[row['subject']], np.float16)
+        name = mapped_as[row['subject']]
+        return np.asarray(maps.transform({name: np.asarray(series, np.float32)})[name], np.float16)
 
     rewrite_store(store, folder, moved)
