@@ -25,6 +25,7 @@ from .table import Table
 from .models.tokenizer import FMRITokenizer, ShapeError
 from .models.encoder import BrainEncoder, encoder_from, TemporalBlock
 from .models.projection import Bridge, Projection
+from .models.judge import Judge, read_judge, text_signs
 from .models.llm import PromptedLLM
 from .models.adaptors import ADAPTOR_FIELDS, adaptor_layers, adaptor_settings, adaptor_state, AdaptorConfig
 from .models.adaptors import AdaptorError, AdaptorTuner, add_adaptors, base_digest, load_adaptor_state
@@ -70,10 +71,38 @@ class BrainLLM(nn.Module):
     ) -> list[str]:  # B
         """What the brain saw, in words.
         Raises `ShapeError`, and `DataError` for values that are not finite and for a question that asks nothing."""
+        return self._answers(self._checked(bold, question), question, max_new_tokens)[0]
+
+    @torch.no_grad()
+    def decode_if_sure(
+        self,
+        bold: Tensor,  # (B, T, X, Y, Z), z-scored per voxel; an array will do
+        question: str,  # asked of every record
+        least: float = 0.5,  # probability below which nothing is said; 0 says everything
+        max_new_tokens: int | None = None,  # None: the model's own
+    ) -> list[tuple]:  # B of (text, or None where the decoder abstains; how probable it is to beat the no-brain answer)
+        """What the brain saw, and how sure that is. Raises as `decode` does, and `DataError` without a judge."""
+        judge = self.judge
+        if judge is None:
+            raise DataError(
+                'judge: found none, wanted one that has learned how far this decoder can be trusted: '
+                "model.about['judge'] = vars(learn_judge(bench)), of brainllm.evaluate"
+            )
         bold = self._checked(bold, question)
+        texts, tokens = self._answers(bold, question, max_new_tokens)
+        sure = judge(text_signs(self.llm, tokens, [question] * len(bold), texts)).tolist()
+        return [(text if p >= least else None, p) for text, p in zip(texts, sure, strict=True)]
+
+    @property
+    def judge(self) -> Judge | None:
+        "What this decoder knows of its own reliability; None where nobody has taught it."
+        found = (self.about or {}).get('judge')
+        return None if found is None else read_judge(found, 'about, judge')
+
+    def _answers(self, bold, question, max_new_tokens):  # -> B texts, (B, L, D_llm)
         tokens = self.bridge(self.query_tokens(bold))
         most = self.max_new_tokens if max_new_tokens is None else max_new_tokens
-        return self.llm.answer(tokens, [question] * len(bold), most)
+        return self.llm.answer(tokens, [question] * len(bold), most), tokens
 
     def _checked(self, bold, question):  # -> (B, T, X, Y, Z) in the type and on the device of the model
         bold = torch.as_tensor(bold).to(self.tokenizer.conv.weight)
@@ -130,6 +159,7 @@ CARD_FIELDS = dict(
     terms=list,  # sentences: under which terms the data stand that went into the weights
     input=dict,  # 'tr' in s, 'window_start' in s after onset, 'space', 'values': what a block holds
     notes=list,  # sentences: what a reader of the scores should know
+    judge=dict,  # `models.judge.Judge`: how far the decoder can be trusted, for `decode_if_sure`
     scores=list,  # dicts with SCORE_FIELDS; the decoder's first, then its controls
 )
 
@@ -150,6 +180,7 @@ def _check_card(about, whole):  # -> the same as plain JSON values; raises DataE
             raise DataError(f"about, {name}: found {value!r}, wanted {CARD_FIELDS[name].__name__}")
     _check_licences(about, whole)
     _check_scores(about.get('scores', []))
+    if 'judge' in about: read_judge(about['judge'], 'about, judge')
     try:
         return json.loads(json.dumps(about, allow_nan=False))
     except (TypeError, ValueError) as e:

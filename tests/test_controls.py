@@ -71,7 +71,7 @@ def test_order_and_kinds():
     assert [n for n, d in METHODS.items() if d.retrained] == anew
     given = {n: d.given for n, d in METHODS.items()}
     assert {n for n, what in given.items() if what == 'film'} == {'video', 'bridge', 'again', 'again_2', 'ideal'}
-    captions = {'guided', 'guided_shuffled', 'misguided', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
+    captions = {'guided', 'guided_shuffled', 'misguided', 'mind', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
     assert {n for n, what in given.items() if what == 'captions'} == captions
     assert {n for n, d in METHODS.items() if d.oracle} == {
         'class_oracle',

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from brainllm.core import read_jsonl, WallError, write_jsonl
+from brainllm.evaluate.bench import SealedBench
+from brainllm.evaluate.confidence import learn_judge, score_confidence
 from brainllm.stages.experiment import open_experiment
 
 
@@ -54,6 +56,16 @@ def test_scrambled_targets_change_nothing(tmp_path):
     ):
         assert x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x)
     assert a.answers.read_text() == b.answers.read_text()
+    assert learn_judge(SealedBench(a_run)) == learn_judge(SealedBench(b_run))
+
+
+def test_a_decoder_says_how_sure_it_is(tmp_path):
+    result = score_confidence('tiny', out=tmp_path)
+    assert (tmp_path / 'tiny' / 'confidence.json').exists()
+    for reference in ('teacher', 'caption'):
+        found = result[reference]
+        assert sum(b['trials'] for b in found['reliability']) == found['coverage'][0]['trials']
+        assert 0 <= found['calibration_error'] <= 1
 
 
 def test_a_sealed_trial_has_nothing_to_give(tmp_path):

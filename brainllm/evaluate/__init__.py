@@ -83,7 +83,16 @@ __getattr__, __dir__, __all__ = face(
         'attribute_marks class_marks rarity word_f word_scores word_score_table'
     ),
     guided=(
-        'LENDERS sentence_edits Vectors Draft best_draft refine nearest_texts guided_texts tokens_say '
-        'write_guided write_refined other_trials write_guided_shuffled write_misguided on_weighed'
+        'LENDERS sentence_edits Vectors Draft best_draft lent_words refine nearest_texts guided_texts '
+        'tokens_say write_guided write_refined other_trials write_guided_shuffled write_misguided on_weighed'
+    ),
+    confidence=(
+        'COVERAGE InnerStudy keep_answers InnerExperiment inner_bench bench_signs beats_no_brain learn_judge '
+        'reliability calibration_error surest coverage score_confidence judged coverage_table '
+        'plot_reliability'
+    ),
+    mind=(
+        'PROPOSED SPACES BATCH NOTHING ROUNDS whole_words word_places next_words word_edits llm_words '
+        'write_mind proposer'
     ),
 )

@@ -3,6 +3,7 @@ from .ablation import *
 from .baselines import *
 from .bench import *
 from .comparison import *
+from .confidence import *
 from .controls import *
 from .costs import *
 from .guided import *
@@ -10,6 +11,7 @@ from .human import *
 from .identify import *
 from .intervals import *
 from .methods import *
+from .mind import *
 from .pipeline import *
 from .result import *
 from .scores import *

@@ -23,6 +23,7 @@ from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
 from .guided import on_weighed, write_guided, write_guided_shuffled, write_misguided, write_refined
+from .mind import write_mind
 from ..simulate.observer import ideal_observer
 
 # %% ../../nbs/05i_methods.ipynb #e6b01a86
@@ -217,6 +218,19 @@ METHOD_ROWS = (
         write_by_features,
     ),
     Method('tokens', "ridge to the captioner's tokens (Ferrante et al. 2023)", 'baseline', write_by_tokens),
+    Method(
+        'mind',
+        'Mind Captioning, weighed voxels: ridge to sentence vectors, words that an LLM proposes (Horikawa 2025)',
+        'baseline',
+        partial(on_weighed, partial(write_mind, 'captions')),
+        given='captions',
+    ),
+    Method(
+        'mind_answers',
+        "the same with the teacher's answers",
+        'baseline',
+        partial(on_weighed, partial(write_mind, 'answers')),
+    ),
     Method('propose', 'an LLM proposes, an encoding model chooses (Tang et al. 2023)', 'baseline', write_by_proposals),
     Method('video', 'the teacher, who saw the video', 'ceiling', write_reference, oracle=True, given='film'),
     Method('bridge', "the video's tokens through our bridge", 'ceiling', write_from_clip, oracle=True, given='film'),

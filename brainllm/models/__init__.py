@@ -30,6 +30,7 @@ open_room, __dir__, public = face(
         'load_adaptors'
     ),
     state='read_safetensors fill_state',
+    judge='SIGNS text_signs Judge fit_judge read_judge',
 )
 
 

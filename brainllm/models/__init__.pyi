@@ -2,6 +2,7 @@
 from brainllm.decoder import BrainLLM as BrainLLM
 from .adaptors import *
 from .encoder import *
+from .judge import *
 from .llm import *
 from .projection import *
 from .ridge import *

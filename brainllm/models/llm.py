@@ -169,6 +169,20 @@ class PromptedLLM(nn.Module):
         return self.llm.lm_head(torch.cat(spoken)), torch.cat(labels)
 
     @torch.no_grad()
+    def likelihood(
+        self,
+        tokens,  # (B, L, D_llm), or None
+        questions: list[str],  # B
+        answers: list[str],  # B
+    ) -> Tensor:  # (B,) mean log-probability of each answer's tokens, natural logarithm
+        "How likely the LLM finds answers, the closing mark included."
+        logits, labels = self.answer_logits(tokens, questions, answers)
+        each = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
+        end = len(self.ids(ENDS[self.prompt]))
+        parts = each.split([len(self.ids(answer)) + end for answer in answers])
+        return torch.stack([part.mean() for part in parts])
+
+    @torch.no_grad()
     def write(
         self,
         rows: list[Tensor],  # embedded prompts, (P_i, D_llm) each
