@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'RunsFolder', 'TeacherSettings', 'DATA_PACKAGES', 'main', 'read_seeds',
-           'read_names', 'reproduce_command', 'table_command', 'controls_command', 'ablation_command', 'real_command',
-           'real_film', 'real_captions', 'fetch_command', 'check_command', 'answer_command', 'preset_line',
-           'package_lines', 'device_line', 'info_command']
+           'read_names', 'reproduce_command', 'table_command', 'controls_command', 'confidence_command',
+           'ablation_command', 'real_command', 'real_film', 'real_captions', 'fetch_command', 'check_command',
+           'answer_command', 'preset_line', 'package_lines', 'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -97,6 +97,15 @@ def controls_command(
     result, ours = compare(preset, seed, out, read_names(names))
     print(compare_table(result))
     print(ours)
+
+
+@app.command('confidence')
+def confidence_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolder = ''):
+    "How well the decoder knows what it knows: trains an inner decoder on some of the training people."
+    from brainllm.evaluate.confidence import coverage_table, score_confidence
+
+    result = score_confidence(preset, seed, out)
+    for reference in ('teacher', 'caption'): print(coverage_table(result, reference))
 
 
 @app.command('ablation')

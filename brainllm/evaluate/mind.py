@@ -97,7 +97,8 @@ def write_mind(
 ) -> list:  # m texts
     "Mind Captioning on a bench."
     meanings = bench.embed(getattr(bench, given))
-    said, _ = ridge_new(*bench.maps, meanings, bench.groups)
+    seen, new = bench.maps
+    said, _ = ridge_new(seen, new, meanings, bench.groups)
     propose = proposer(bench)
     drafts = refine([[NOTHING]] * len(said), propose, said, Vectors(bench.embed, meanings.mean(0)), ROUNDS)
     return [draft.text for draft in drafts]

@@ -22,8 +22,8 @@ __getattr__, __dir__, __all__ = face(
         'apart_batches FoldParts text_aligner load_parts flat_means training_means training_tokens '
         'training_people PersonDecoder start_from_mean_brain learn_stage1 learn_person ridge_vectors '
         'chosen_proposals brain_noise FoldRivals text_vectors fold_rivals scene_folds recall_windows '
-        'recall_tokens Decoded rival_texts token_texts decode_person decode_film_fold put_in_words '
-        'answer_questions recall_rows save_film_fold load_film_fold'
+        'recall_tokens Decoded rival_texts encoding_texts token_texts decode_person decode_film_fold '
+        'put_in_words answer_questions recall_rows save_film_fold load_film_fold'
     ),
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',
     recall='scene_vectors scene_ranks moved_scenes score_recall decode_recall read_recall',

@@ -11,8 +11,9 @@ __all__ = ['SPREAD', 'PROPOSALS', 'FILM_PENALTIES', 'PIECES', 'WINDOW_PENALTY', 
            'text_aligner', 'load_parts', 'flat_means', 'training_means', 'training_tokens', 'training_people',
            'PersonDecoder', 'start_from_mean_brain', 'learn_stage1', 'learn_person', 'ridge_vectors',
            'chosen_proposals', 'brain_noise', 'FoldRivals', 'text_vectors', 'fold_rivals', 'scene_folds',
-           'recall_windows', 'recall_tokens', 'Decoded', 'rival_texts', 'token_texts', 'decode_person',
-           'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold', 'load_film_fold']
+           'recall_windows', 'recall_tokens', 'Decoded', 'rival_texts', 'encoding_texts', 'token_texts',
+           'decode_person', 'decode_film_fold', 'put_in_words', 'answer_questions', 'recall_rows', 'save_film_fold',
+           'load_film_fold']
 
 # %% ../../nbs/08d_decode.ipynb #d090008e
 import itertools
@@ -781,10 +782,22 @@ def rival_texts(
     texts['ridge_several'] = most_like(said, rivals.descriptions, centre, SENTENCES)
     texts['ridge_chosen'] = most_like(said, rivals.proposals, centre)
     texts['ridge_guided'] = with_words_changed([[]] * len(trials), said, rivals.descriptions, rivals.vectors)
+    return vectors, texts, log
+
+
+def encoding_texts(
+    experiment: FilmExperiment,
+    parts: FoldParts,
+    rivals: FoldRivals,
+    late: int,
+    target: str,
+) -> list:  # m texts
+    "What an encoding model of the training people chooses."
+    study = experiment.study
+    people, trials = training_people(study, target), study.split_for(parts.fold, target).test
     new = flat_means(study.film_blocks(parts.store, trials, late))
     chosen = chosen_proposals(parts.means[late][people].mean(0), parts.targets, rivals.proposals.vectors, new)
-    texts['encoding'] = [rivals.proposals.texts[k] for k in chosen]
-    return vectors, texts, log
+    return [rivals.proposals.texts[k] for k in chosen]
 
 
 def token_texts(
@@ -827,14 +840,16 @@ def decode_person(
     vectors, others, log = rival_texts(experiment, parts, rivals, decoder.late, target)
     told, memory = recall_tokens(experiment, parts, decoder.stage1, target)
     texts['recall_chosen'] = most_like(memory[:, 0], rivals.proposals, centre[0])
+    texts['encoding'] = encoding_texts(experiment, parts, rivals, decoder.late, target)
+    embedded, mean_brain, recalled = map(decoder.stage2, (z, centre[None], memory))
     return Decoded(
         trials=experiment.study.split_for(parts.fold, target).test,
-        embedded=decoder.stage2(z),
-        mean_brain=decoder.stage2(centre[None]),
+        embedded=embedded,
+        mean_brain=mean_brain,
         vectors=dict(tokens=z[:, 0]) | vectors,
         texts=texts | others,
         recall=told,
-        recalled=decoder.stage2(memory),
+        recalled=recalled,
         recall_vectors=memory[:, 0],
         log=decoder.log | log,
     )

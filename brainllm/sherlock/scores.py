@@ -316,9 +316,13 @@ def what_others_said(
     said: np.ndarray,  # (N, D)
 ) -> np.ndarray:  # (N, D)
     "The mean of what the other people's brains said of the same stretch."
-    same: dict = {}
-    for i, r in enumerate(rows): same.setdefault(r['first'], []).append(i)
-    return np.stack([said[[j for j in same[r['first']] if j != i]].mean(0) for i, r in enumerate(rows)])
+    first = np.array([r['first'] for r in rows])
+    found = []
+    for i, volume in enumerate(first):
+        same = first == volume
+        same[i] = False
+        found.append(said[same].mean(0))
+    return np.stack(found)
 
 
 def neighbours(rows: list) -> list:  # N indices of rows of the same person and fold
