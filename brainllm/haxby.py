@@ -28,16 +28,17 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl
-from .store import file_hash, made_by, provenance
+from .store import digest, file_hash, made_by, provenance
 from .presets import get_preset, Preset
 from .table import Table
 from .data.trials import seal, Split, unseal
-from .data.blocks import Blocks, plateau, RunStore
+from .data.blocks import Blocks, plateau, response_maps, RunStore
 from .models.adaptors import adaptors_off
 from .models.ridge import centred_kernel, fit_ridge
 from .video.small import encode
 from .stages.experiment import Experiment, open_experiment
 from .stages.study import Study
+from .stages.weigh import weigh_store
 from .stages.teacher import word_targets
 from .stages.stage1 import align, brain_tokens, encoder_tokens, finish_projection
 from .stages.stage1 import start_projection, token_identification
@@ -137,6 +138,19 @@ class HaxbyStudy(Study):
     def response(self) -> np.ndarray:  # (T,)
         "A picture block is longer than the window, so the expected response is a plateau."
         return plateau(self.preset.data.in_frames)
+
+    def weighed(self, split: Split) -> 'HaxbyStudy':
+        "The same slice, each voxel times how well the category shown predicts it in left-out training runs."
+        shown = F.one_hot(torch.tensor(category_numbers(split.train)), len(CATEGORIES)).float()
+
+        def build(folder):
+            maps = response_maps(self.windows(split.train, 0.0), self.response)
+            weigh_store(self.series, shown, maps, [t.run for t in split.train], folder)
+
+        study = HaxbyStudy(self.preset, self.models, self.store, self.seed)
+        inputs = dict(series=self.series.folder.name, trials=digest(split.train), window=self.preset.data.in_frames)
+        vars(study)['series'] = RunStore(self.store.get('weighed', build, inputs))
+        return study
 
     def windows(
         self,
@@ -585,6 +599,7 @@ def decode_fold(
 
     Writes volumes.jsonl, blocks.jsonl, lean.npy, log.json and the trained part."""
     split = experiment.study.fold(left_out)
+    if experiment.preset.data.weigh: experiment = replace(experiment, study=experiment.study.weighed(split))
     decoder = train_fold(experiment, split)
     windows = fold_windows(experiment, split, decoder.window_start)
     z = brain_tokens(decoder.stage1, windows.test)
