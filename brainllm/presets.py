@@ -34,6 +34,8 @@ class SimConfig:
     n_vit: int = 24  # ViT components that drive voxels
     n_text: int = 24  # caption-embedding components that drive voxels
     n_motion: int = 8  # motion-energy and contrast components that drive voxels
+    # what voxels weigh: 'linear' features, their 'energy', 'normalised' by the group's, or 'mixed' with another's
+    code: str = 'linear'
     shift_mm: float = 6.0  # largest displacement between subjects, mm
     private: float = 0.2  # share of the tuning variance that is a subject's own
     ncsnr: float = 0.5  # median noise-ceiling SNR of responsive voxels, single trials (0.4 to 0.6 at 3T/7T)
