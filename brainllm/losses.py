@@ -10,7 +10,7 @@ __all__ = ['VARIANTS', 'LossError', 'cosine', 'clip_loss', 'Temperature', 'l2l1_
 import math
 import torch
 import torch.nn.functional as F
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from .core import BrainLLMError, check_choice
 
@@ -218,10 +218,11 @@ def nc_loss(
     tau: float | Tensor,  # temperature, > 0
     in_batch: bool = False,  # add DANCE's columns for the other members of the batch
     eps: float = 0.0,  # inside the logarithm; DANCE has 1e-5
+    as_code: bool = False,  # hide as DANCE's code does: the rows of the whole batch, by a logit of -1/tau
 ) -> Tensor:  # scalar
     """Neighbourhood clustering, Eq. 4: mean entropy over [memory, classes], all normalised.
 
-    The own row is excluded exactly. Raises `LossError`."""
+    The own row is excluded exactly, unless `as_code`. Raises `LossError`."""
     _positive('tau', tau)
     _matrix('f', f)
     _matrix('memory', memory, f.shape[1])
@@ -232,11 +233,13 @@ def nc_loss(
         raise LossError(
             f"f, memory: found {len(f)} samples and {n_columns} columns, wanted at least one sample and two columns"
         )
-    own = torch.arange(len(memory), device=f.device) == index.to(f.device)[:, None]
-    columns = [cosine(f, memory.detach()).masked_fill(own, -math.inf), cosine(f, class_weight)]
+    hidden = torch.arange(len(memory), device=f.device) == index.to(f.device)[:, None]
+    if as_code: hidden = hidden.any(0).expand_as(hidden)
+    nothing = -1.0 if as_code else -math.inf  # a cosine, before the temperature
+    columns = [cosine(f, memory.detach()).masked_fill(hidden, nothing), cosine(f, class_weight)]
     if in_batch:
         itself = torch.eye(len(f), dtype=torch.bool, device=f.device)
-        columns.append(cosine(f, f).masked_fill(itself, -math.inf))
+        columns.append(cosine(f, f).masked_fill(itself, nothing))
     return entropy(torch.cat(columns, 1) / tau, eps).mean()
 
 # %% ../nbs/03_losses.ipynb #58432bd5
@@ -257,13 +260,16 @@ def es_loss(
     logits: Tensor,  # class logits of target samples, (B, K)
     rho: float,  # entropy between sure and unsure, nats; DANCE has log(K)/2, see half_log
     m: float,  # margin, nats
+    eps: float = 0.0,  # inside the logarithm; DANCE has 1e-5
+    as_code: bool = False,  # -m inside the margin, as DANCE's code has it: the same gradient
 ) -> Tensor:  # scalar
     "Entropy separation, Eq. 5: mean of -|H-rho| where that exceeds the margin, 0 inside it. Raises `LossError`."
     _matrix('logits', logits)
     if not float(m) >= 0:
         raise LossError(f"m: found {m}, wanted a margin >= 0")
-    distance = (entropy(logits) - rho).abs()
-    return torch.where(distance > m, -distance, torch.zeros_like(distance)).mean()
+    distance = (entropy(logits, eps) - rho).abs()
+    inside = -m if as_code else 0.0
+    return torch.where(distance > m, -distance, torch.full_like(distance, inside)).mean()
 
 
 def half_log(
@@ -282,13 +288,15 @@ class Variant:
     source_ce: bool  # class cross-entropy on labelled source samples
     cosine_head: bool  # class logits are cosines / tau; else the plain linear layer
     eta: float  # weight of NC + ES beside the source cross-entropy
-    eps: float = 0.0  # inside Eq. 4's logarithm; 1e-5 for parity with DANCE's code
+    eps: float = 0.0  # inside the logarithm of an entropy; DANCE's code has 1e-5
+    as_code: bool = False  # what is hidden, and the value inside the margin, as DANCE's code has them
 
 
 VARIANTS = {
     'paper': Variant(tau=0.5, in_batch=False, source_ce=False, cosine_head=False, eta=1.0),
     'dance': Variant(tau=0.05, in_batch=True, source_ce=True, cosine_head=True, eta=0.05),
 }
+VARIANTS['dance-code'] = replace(VARIANTS['dance'], eps=1e-5, as_code=True)
 
 # %% ../nbs/03_losses.ipynb #5f965ab3
 def adaptation_loss(
@@ -307,8 +315,8 @@ def adaptation_loss(
     Raises `LossError`."""
     if rho is None: rho = half_log(len(class_weight))
     head_tau = variant.tau if variant.cosine_head else None
-    nc = nc_loss(f, memory, class_weight, index, variant.tau, variant.in_batch, variant.eps)
-    es = es_loss(class_logits(f, class_weight, head_tau), rho, m)
+    nc = nc_loss(f, memory, class_weight, index, variant.tau, variant.in_batch, variant.eps, variant.as_code)
+    es = es_loss(class_logits(f, class_weight, head_tau), rho, m, variant.eps, variant.as_code)
     total = variant.eta * (nc + es)
     parts = dict(nc=nc.detach(), es=es.detach())
     if not variant.source_ce: return total, parts

@@ -58,7 +58,8 @@ def run(path: Path, root=''):
 def keep_results():
     "Copy what runs left under _runs to data/, where pages read it."
     files = dict(result='results/{}', ablation='ablation/{}', compare='compare/{}', starts='results/{}-starts')
-    for preset in ('sim-had', 'sim-urgen', 'sim-urgen-unseen', 'haxby'):
+    files['confidence'] = 'results/{}-confidence'
+    for preset in ('sim-had', 'sim-had-seeing', 'sim-urgen', 'sim-urgen-unseen', 'haxby', 'haxby-weighed'):
         for name, place in files.items():
             keep(ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json')
     film = {'film-procrustes': 'film', 'film-anatomy': 'film-anatomy', 'film-linear': 'film-linear', 'recall': 'recall'}
