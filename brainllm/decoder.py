@@ -68,9 +68,14 @@ class BrainLLM(nn.Module):
         bold: Tensor,  # (B, T, X, Y, Z), z-scored per voxel; an array will do
         question: str,  # asked of every record
         max_new_tokens: int | None = None,  # None: the model's own
+        affine=None,  # (4, 4) voxel to mm, of the bold; None: not known
+        tr: float | None = None,  # s, of the bold; None: not known
     ) -> list[str]:  # B
         """What the brain saw, in words.
-        Raises `ShapeError`, and `DataError` for values that are not finite and for a question that asks nothing."""
+        Raises `ShapeError`, and `DataError` for values that are not finite or unlike what the decoder was trained on,
+        for another affine or tr than its own, and for a question that asks nothing."""
+        _same_place(self.tokenizer.affine, affine)
+        _same_tr((self.about or {}).get('input', {}).get('tr'), tr)
         return self._answers(self._checked(bold, question), question, max_new_tokens)[0]
 
     @torch.no_grad()
@@ -115,6 +120,7 @@ class BrainLLM(nn.Module):
                 f"bold: found {int(wrong.sum())} values in the brain mask that are not finite, first in record "
                 f"{record}, volume {volume}; wanted z-scored series; set voxels without signal to 0"
             )
+        _like_training(bold[:, :, self.tokenizer.mask])
         if not isinstance(question, str) or not question.strip():
             raise DataError(f"question: found {question!r}, wanted a sentence such as 'What is happening?'")
         return bold
@@ -139,6 +145,44 @@ class BrainLLM(nn.Module):
     ) -> 'BrainLLM':  # frozen, in evaluation mode
         "A decoder as it was saved, to the last bit; see `decoder.load_decoder`. Raises `PartMissing`, `DataError`."
         return load_decoder(where, llm, encoder, revision, device)
+
+
+def _like_training(inside):  # (B, T, V) in the mask; raises DataError for what z-scored BOLD never is
+    still = (inside[:, 1:] == inside[:, :1]).flatten(1).all(1) & (inside.shape[1] > 1)
+    empty = (inside == 0).flatten(1).all(1)
+    level, size = inside.mean((1, 2)), inside.square().mean((1, 2)).sqrt()
+    odd = (level.abs() > 3) | (size > 10) | (size < 0.05)
+    for wrong, found in ((empty, 'zeros in every voxel'), (still, 'volumes that are all the same')):
+        if wrong.any():
+            raise DataError(
+                f'bold: found {found} in record {int(wrong.nonzero()[0])}, wanted z-scored series; is this the volume '
+                'of the mask, and were the right volumes cut?'
+            )
+    if odd.any():
+        k = int(odd.nonzero()[0])
+        raise DataError(
+            f'bold: found a mean of {level[k]:.3g} and a root mean square of {size[k]:.3g} in record {k}, wanted about '
+            '0 and 1, since the decoder was trained on series z-scored per voxel within their run; clean them the same '
+            'way (brainllm.data.clean)'
+        )
+
+
+def _same_place(own, affine):  # raises DataError for volumes that lie elsewhere, or mirrored
+    if affine is None or own is None: return
+    own, affine = np.asarray(own, float), np.asarray(affine, float)
+    if affine.shape == (4, 4) and np.allclose(own, affine, atol=0.01): return
+    raise DataError(
+        f'affine: found {affine.tolist()}, wanted {own.tolist()}, the grid that the decoder was trained on; resample '
+        'the volumes to it (nilearn.image.resample_img), or reorder their axes where left and right are exchanged'
+    )
+
+
+def _same_tr(own, tr):  # raises DataError for another repetition time, s
+    if own is None or tr is None or abs(own - tr) < 0.01: return
+    raise DataError(
+        f'tr: found {tr:g} s, wanted {own:g} s, of the series that the decoder was trained on; resample the series in '
+        'time, since a block would hold another stretch of the response'
+    )
 
 # %% ../nbs/02h_decoder.ipynb #b7f9ee0c
 CARD_FIELDS = dict(

@@ -176,7 +176,8 @@ class Stage2Config:
     adapt_batch: int = 32  # unlabelled target records a step
     lr: float = 5e-4
     lam: float = 0.9  # Eq. 6, cross-entropy against domain adaptation
-    variant: str = "dance"  # 'dance' (tau 0.05, source cross-entropy), 'dance-code' (to its last digit), 'paper' (tau 0.5)
+    # 'dance' (tau 0.05, source cross-entropy), 'dance-code' (its code, to the last digit) or 'paper' (tau 0.5)
+    variant: str = "dance"
     m: float = 0.5  # Eq. 5, margin
 
 
