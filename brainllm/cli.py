@@ -92,11 +92,11 @@ def controls_command(
     names: Annotated[str, typer.Option(help='of decoders, parted by commas; all when not given')] = '',
 ):
     "Every control and decoder on the same trials. Goes on where it stopped."
-    from brainllm.evaluate.comparison import compare, compare_table
+    from brainllm.evaluate.comparison import compare, compare_table, pair_table
+    from brainllm.evaluate.words import word_score_table
 
     result, ours = compare(preset, seed, out, read_names(names))
-    print(compare_table(result))
-    print(ours)
+    for each in (compare_table(result), pair_table(result), word_score_table(result), ours): print(each)
 
 
 @app.command('confidence')

@@ -126,18 +126,21 @@ def test_reproduce_hands_every_option_on(monkeypatch):
 
 
 def test_ablation_and_controls_hand_every_option_on(monkeypatch, capsys):
-    from brainllm.evaluate import ablation, comparison
+    from brainllm.evaluate import ablation, comparison, words as right_words
 
     made = []
     monkeypatch.setattr(ablation, 'ablate', noted(made, 'changed'))
     monkeypatch.setattr(ablation, 'ablation_table', lambda result: f'table of {result}')
     monkeypatch.setattr(comparison, 'compare', noted(made, ('compared', 'ours')))
     monkeypatch.setattr(comparison, 'compare_table', lambda result: f'table of {result}')
+    monkeypatch.setattr(comparison, 'pair_table', lambda result: f'pairs of {result}')
+    monkeypatch.setattr(right_words, 'word_score_table', lambda result: f'words of {result}')
     words = ['--preset', 'tiny', '--out', 'o', '--names', 'as it is, none']
     assert called(['ablation', '--seeds', '1,2', *words]) == called(['controls', '--seed', '4', *words]) == 0
     names = ['as it is', 'none']
     assert made == [(('tiny', [1, 2], 'o', names), {}), (('tiny', 4, 'o', names), {})]
-    assert capsys.readouterr().out == 'table of changed\ntable of compared\nours\n'
+    printed = ['table of changed', 'table of compared', 'pairs of compared', 'words of compared', 'ours', '']
+    assert capsys.readouterr().out.split('\n') == printed
 
 
 def test_real_chooses_what_is_run(monkeypatch, capsys):

@@ -67,8 +67,9 @@ __getattr__, __dir__, __all__ = face(
         'ablation_table difference_colour plot_ablation plot_subjects names_given ablation_main'
     ),
     comparison=(
-        'OURS KEPT_FIELDS KIND_COLOURS scored floors verdict choose_ceiling score_ours plain_cells compare '
-        'compared_row of_kinds compare_table ours_table plot_compare plot_ranks comparison_main'
+        'OURS KEPT_FIELDS PAIRS KIND_COLOURS method_items method_texts pair_differences scored floors verdict '
+        'choose_ceiling score_ours plain_cells compare compared_row of_kinds compare_table pair_table '
+        'ours_table plot_compare plot_ranks comparison_main'
     ),
     costs=(
         'TRAINED_IN PROMPT STEPS RESIDENT PHASE_LABELS CARDS PARTS_SHOWN HAD_SIZE template_mask Components '
@@ -80,7 +81,7 @@ __getattr__, __dir__, __all__ = face(
     ),
     words=(
         'FILM_ATTRIBUTES WORD_CLASSES names_in only_name Attribute words_by_class content_words common_words '
-        'attribute_marks class_marks rarity word_f word_scores word_score_table'
+        'attribute_marks class_marks rarity word_f word_scores new_texts word_score_table'
     ),
     guided=(
         'LENDERS sentence_edits Vectors Draft best_draft lent_words refine nearest_texts guided_texts '

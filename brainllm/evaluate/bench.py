@@ -133,6 +133,11 @@ class SealedBench:
         folder = known_answers(self.study, self.models, self.experiment.store)
         return [r['answer'] for r in read_jsonl(folder / 'answers.jsonl')]
 
+    @property
+    def known(self) -> set:
+        "Texts of training: captions, and the teacher's answers that Stage II was taught."
+        return {*self.captions, *(row['answer'] for row in read_jsonl(self.stage2.answers))}
+
     @cached_property
     def meanings(self) -> Tensor:  # (n, D), of the answers
         return self.embed(self.answers)

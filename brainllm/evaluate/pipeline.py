@@ -79,6 +79,7 @@ def score_texts(
     texts: dict,  # row -> N
     references: dict,  # 'teacher', 'caption' -> N
     key: list,  # N Trial
+    known: set,  # texts that training had
 ) -> dict:  # rows, in_full, ceiling_row, words: fields of a result
     "Scores of every row by subject and in total, and with intervals between floor and ceiling."
     config, seed, encoder = experiment.preset.evaluate, experiment.seed, experiment.models.text
@@ -90,7 +91,8 @@ def score_texts(
     groups |= dict(classes=[t.classname for t in key], stimuli=[t.clip for t in key])
     full = in_full(texts, references, ceiling, **chance, **groups)
     sizes = dict(trials=len(key), clips=len({t.clip for t in key}))
-    return dict(rows=rows, in_full=full, ceiling_row=ceiling, words=word_scores(texts, references['caption']), **sizes)
+    words = word_scores(texts, references['caption'], known=known)
+    return dict(rows=rows, in_full=full, ceiling_row=ceiling, words=words, **sizes)
 
 
 def what_was_run(experiment: Experiment) -> dict:  # fields of a result
@@ -116,7 +118,7 @@ def build_result(experiment: Experiment, folder: Path):
         trials, key = opened.rows(), opened.key
         texts = decode_rows(bench, opened)
         references = dict(teacher=[t['teacher'] for t in trials], caption=[t['caption'] for t in trials])
-        result = score_texts(experiment, texts, references, key)
+        result = score_texts(experiment, texts, references, key, bench.known)
     result |= dict(row_order=list(texts), labels={row: ROW_LABELS[row] for row in texts}, floor_row=FLOORS)
     result |= dict(ridge_penalty=bench.nearest[1], **what_was_run(experiment), **provenance())
     decoding = dict(name='decode and score', seconds=round(time.time() - start, 2), peak_gb=memory.gb)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILM_ATTRIBUTES', 'WORD_CLASSES', 'names_in', 'only_name', 'Attribute', 'words_by_class', 'content_words',
-           'common_words', 'attribute_marks', 'class_marks', 'rarity', 'word_f', 'word_scores', 'word_score_table']
+           'common_words', 'attribute_marks', 'class_marks', 'rarity', 'word_f', 'word_scores', 'new_texts',
+           'word_score_table']
 
 # %% ../../nbs/05l_words.ipynb #3f64a095
 import numpy as np
@@ -135,8 +136,9 @@ def word_scores(
     captions: list,  # N
     first: str = 'brain',  # the row whose words, paired with other captions, are chance
     attributes=FILM_ATTRIBUTES,
+    known=None,  # texts that training had; None: not counted
 ) -> dict:  # 'names': what is counted; 'rows': row -> {name: share, 'two_way': share}; 'chance': {name: share}
-    """The share of right words of every row.
+    """The share of right words of every row, and of texts that are new.
 
     The attributes where most captions name them, else the classes of words."""
     has_attributes = all(_mostly_named(a, captions) for a in attributes)
@@ -146,9 +148,22 @@ def word_scores(
         texts, captions = check_pairs(texts, captions)
         marks = marks_of(texts, captions)
         found[row] = {name: float(np.nanmean(m.diagonal())) for name, m in marks.items()}
-        found[row]['two_way'] = observed(TwoWay(word_f(texts, captions)))
+        beaten = TwoWay(word_f(texts, captions))
+        found[row]['two_way'] = observed(beaten)
+        if known is not None: found[row] |= new_texts(texts, known, beaten)
         if row == first: chance = {name: float(np.nanmean(m)) for name, m in marks.items()}
     return dict(names=list(marks), rows=found, chance=chance | dict(two_way=0.5))
+
+
+def new_texts(
+    texts: list,  # N
+    known: set,  # texts that training had
+    beaten: TwoWay,  # of the N texts
+) -> dict:  # 'new': share of texts; 'new_two_way': theirs, among all films; None where there are none
+    "How many texts nobody has written before, and what they are worth."
+    new = np.array([text not in known for text in texts], float)
+    each = beaten.beaten.sum(1) / beaten.other.sum(1)
+    return dict(new=float(new.mean()), new_two_way=float(new @ each / new.sum()) if new.any() else None)
 
 
 def _mostly_named(attribute, captions) -> bool:
@@ -172,13 +187,20 @@ def word_score_table(
         return Table(('Decoder',), (), 'This result was made before words were counted; run it again.')
     words = result['words']
     names, body = [*words['names'], 'two_way'], []
+    counted = any('new' in row for row in words['rows'].values())
+    if counted: names += ['new', 'new_two_way']
     for label, row in [('chance: our texts, paired at random', words['chance']), *_labelled(result)]:
-        body.append((label, *(100 * row[name] for name in names)))
+        shares = [row.get(name) for name in names]
+        body.append((label, *(None if share is None else 100 * share for share in shares)))
     caption = (
         'Sentences with the right word, in percent of held-out trials; at the right, 2-way identification by words '
         'alone, weighted by rarity, without any encoder.'
     )
-    return Table(('Decoder', *words['names'], '2-way by words'), tuple(body), caption, digits=1)
+    header = ['Decoder', *words['names'], '2-way by words']
+    if counted:
+        header += ['new sentences', '2-way of new']
+        caption += ' New: word for word in no caption and no answer of the teacher that training had.'
+    return Table(tuple(header), tuple(body), caption, digits=1)
 
 
 def _labelled(result) -> list:

@@ -16,8 +16,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     design='TAIL LAYOUTS study_file subjects slots run_volumes design_study',
     brains=(
-        'REGIONS NOISE FWHM NETWORK_RHO ESTIMATORS workers components drives brain_grid smooth_field '
-        'region_profiles displacement networks tuning hrf design_matrix ar1 kernel_sd core_noise '
+        'CODES REGIONS NOISE FWHM NETWORK_RHO ESTIMATORS workers components coded drives brain_grid '
+        'smooth_field region_profiles displacement networks tuning hrf design_matrix ar1 kernel_sd core_noise '
         'drift_cosines head_motion framewise_displacement artefacts single_trial ncsnr'
     ),
     write=(
