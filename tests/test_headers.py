@@ -6,10 +6,12 @@ import gzip
 import json
 import re
 import struct
+import zipfile
 import zlib
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from pathlib import Path
 from brainllm.core import DataError
 from brainllm.data.blocks import Blocks, RunStore, rest_windows, store_runs
@@ -18,6 +20,7 @@ from brainllm.data.grid import check_grid, check_space, subject_mask
 from brainllm.data.trials import Trial
 from brainllm.datasets.bids import find_runs, pick_space
 from brainllm.sources.grayordinates import grayordinate_mm, one_tr
+from brainllm.weights import read_pickle
 
 SHAPE, T, TR = (6, 7, 5), 30, 2.0
 AFFINE = np.array([[4.0, 0, 0, -10], [0, 3, 0, -8], [0, 0, 5, -6], [0, 0, 0, 1]])
@@ -415,3 +418,23 @@ def test_surface_that_unpacks_to_more_than_it_says(tmp_path):
 def test_surface_of_nonsense(tmp_path, points):
     with pytest.raises(DataError, match='found 1 sets of points|no readable surface'):
         read_surface(surface(tmp_path / 's.surf.gii', points))
+
+
+# weights
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_weights_that_claim_terabytes(tmp_path, new):
+    path = tmp_path / 'w.pth'
+    torch.save(dict(w=torch.zeros(70000), steps=2**40), path, _use_new_zipfile_serialization=new)
+    assert read_pickle(path)['w'].shape == (70000,) and read_pickle(path)['steps'] == 2**40
+    own, claimed = b'J' + struct.pack('<i', 70000), b'\x8a\x06' + (2**44).to_bytes(6, 'little')
+    if new:
+        with zipfile.ZipFile(path) as whole:
+            parts = {name: whole.read(name) for name in whole.namelist()}
+        with zipfile.ZipFile(path, 'w') as forged:
+            for name, part in parts.items(): forged.writestr(name, part.replace(own, claimed))
+    else:
+        path.write_bytes(path.read_bytes().replace(own, claimed))
+    with pytest.raises(DataError, match=f'w.pth: refused: it claims a tensor of {2**44} numbers'):
+        read_pickle(path)
