@@ -345,6 +345,7 @@ def read_pickle(
 ):  # what it holds; a config of MinD-Vis as an object with attributes
     "Tensors and plain values of a pickled file; nothing in it can run. Raises `DataError` with the names it would call."
     known = [(_Settings, name) for name in STAND_INS]
+    _check_storages(file)
     try:
         with torch.serialization.safe_globals(known):
             return torch.load(file, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(file))
@@ -373,6 +374,37 @@ def _pickled(file):  # -> bytes of the pickle in a file of torch.save
     if not zipfile.is_zipfile(file): return Path(file).read_bytes()
     archive = zipfile.ZipFile(file)
     return archive.read(next(n for n in archive.namelist() if n.endswith('data.pkl')))
+
+
+def _check_storages(file):  # before memory is taken: no tensor claims more numbers than the file has bytes
+    try:
+        size, most = Path(file).stat().st_size, _most_numbers(file)
+    except Exception:
+        return  # no such file, or none of torch's: read_pickle says which
+    if most <= size: return
+    raise DataError(
+        f"{file}: refused: it claims a tensor of {most} numbers, and is {size} bytes long; it may be cut short or "
+        "forged: get the file from its authors"
+    )
+
+
+def _most_numbers(file) -> int:  # in one storage; the last whole number before torch asks for it says how many
+    last = most = 0
+    with _open_pickle(file) as packed:
+        try:
+            for _ in range(1 if zipfile.is_zipfile(file) else 4):  # the old form has three small ones before it
+                for op, arg, _ in pickletools.genops(packed):
+                    if op.name.startswith(('BININT', 'LONG', 'INT')): last = arg
+                    if op.name == 'BINPERSID': most = max(most, last)
+        except ValueError:
+            pass  # damaged from here on; what was claimed before it stands
+    return most
+
+
+def _open_pickle(file):  # the pickle in a file of torch.save, to be read bit by bit
+    if not zipfile.is_zipfile(file): return open(file, 'rb')
+    archive = zipfile.ZipFile(file)
+    return archive.open(next(n for n in archive.namelist() if n.endswith('data.pkl')))
 
 
 def _foreign_names(file):  # -> names in a pickle that are not torch's own; looked at, not run

@@ -666,7 +666,7 @@ def test_two_spaces(whole):
         ('shape', r'desc-brain_mask.nii.gz: found shape \(6, 8, 6\)'),
         ('affine', r'origin \[8.0, 0.0, 0.0\] mm; wanted'),
         ('empty', 'found an empty mask'),
-        ('cut', 'found a damaged mask'),
+        ('cut', 'found no NIfTI-1 header'),
         ('dangling', 'found a link'),
     ],
 )

@@ -15,11 +15,11 @@ __getattr__, __dir__, __all__ = face(
         'folds'
     ),
     files=(
-        'read_table missing_file Run read_header read_volumes read_series Cifti brain_models read_cifti '
-        'read_rows series_tr read_surface'
+        'MEMORY read_table missing_file Run read_header same_tr read_image read_volumes turned turned_grid '
+        'read_series check_change mean_volume Cifti brain_models read_cifti read_rows series_tr read_surface'
     ),
     clean='FD_LIMIT DVARS_LIMIT MOTION read_confounds clean_series',
-    grid='NATIVE check_space check_tr check_grid mni_grid trilinear subject_mask',
+    grid='NATIVE check_space check_tr run_grid check_grid mni_grid trilinear subject_mask',
     blocks=(
         'store_series still_voxels write_series save_series store_runs store_session RunStore rewrite_store '
         'Windows rest_windows first_volume expected_response plateau frames_for Blocks response_maps plot_run '

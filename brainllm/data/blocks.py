@@ -13,6 +13,7 @@ import math
 import nibabel as nib
 import numpy as np
 import torch
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from joblib import Parallel, delayed
@@ -20,9 +21,9 @@ from matplotlib.patches import Rectangle
 from nilearn.datasets import load_mni152_brain_mask
 from pathlib import Path
 from torch.utils.data import Dataset
-from ..core import ArtifactError, DataError, new_axes, progress, whole_file, write_json
+from ..core import ArtifactError, DataError, new_axes, progress, shorten, whole_file, write_json
 from ..presets import DataConfig
-from .files import read_series, Run
+from .files import check_change, read_series, Run, same_tr
 from .clean import clean_series, read_confounds
 from .grid import check_grid, check_space, check_tr, mni_grid, subject_mask, trilinear
 
@@ -31,10 +32,11 @@ def _store_run(
     run,
     reads,  # (X, Y, Z) bool, which of its voxels are read
     weights,  # (V, voxels of reads), or None where the voxels are taken as they are
+    affine,  # (4, 4) of reads
     out,
     derivatives,
 ):  # its row of meta.json
-    series = read_series(run, reads)
+    series = read_series(run, reads, affine)
     if weights is not None:
         series = np.stack([weights @ volume for volume in series])
     confounds = None if run.confounds is None else read_confounds(run.confounds, len(series), derivatives)
@@ -48,7 +50,8 @@ def store_series(
     out: Path,  # folder of the store
     **cleaning,  # for `clean_series`
 ) -> dict:  # its row of meta.json
-    "Clean one run and write it into the store, as float16."
+    "Clean one run and write it into the store, as float16. Raises `DataError` for volumes that are all alike."
+    check_change(run.bold, series)
     constant = still_voxels(series)
     columns = [] if confounds is None else list(confounds.columns)
     return write_series(run, clean_series(series, confounds, run.tr, **cleaning), out, constant, columns)
@@ -69,7 +72,7 @@ def write_series(
 ) -> dict:  # its row of meta.json
     "Write one run into a store as it is, as float16."
     save_series(out / f'{run.key}.npy', series.astype(np.float16))
-    return dict(
+    row = dict(
         subject=run.subject,
         run=run.run,
         task=run.task,
@@ -80,6 +83,7 @@ def write_series(
         outliers=sum(name.startswith('motion_outlier') for name in regressors),
         regressors=list(regressors),
     )
+    return row | (dict(start=run.start) if run.start else {})
 
 
 def save_series(
@@ -99,7 +103,7 @@ class _Layout:
     affine: np.ndarray  # (4, 4)
     masks: dict  # subject -> (X, Y, Z) bool, the subject's brain on this grid
     mask: np.ndarray  # (X, Y, Z) bool, what all subjects have
-    reads: dict  # subject -> voxels to read of the subject's own volumes, weights (V, those voxels) or None
+    reads: dict  # subject -> voxels to read of the own volumes, weights (V, those voxels) or None, their affine (4, 4)
 
 
 def _native_masks(first, grids):  # {subject: run}, {subject: (shape, affine)} -> {subject: mask on its own grid}
@@ -120,7 +124,7 @@ def _own_layout(first, grids) -> _Layout:  # the volumes' own grid, which all sh
     shape, affine = next(iter(grids.values()))
     masks = _native_masks(first, grids)
     mask = _common_mask(masks)
-    return _Layout(shape, affine, masks, mask, {s: (mask, None) for s in first})
+    return _Layout(shape, affine, masks, mask, {s: (mask, None, affine) for s in first})
 
 
 def _mni_layout(first, grids, voxel_mm, to_native) -> _Layout:  # the MNI grid, onto which everybody is resampled
@@ -133,7 +137,7 @@ def _mni_layout(first, grids, voxel_mm, to_native) -> _Layout:  # the MNI grid, 
         masks[s] = brain.copy()
         masks[s][brain] = weights[s] @ own.ravel().astype(np.float32) >= 0.5
     mask = _common_mask(masks)
-    reads = {s: _needed_voxels(weights[s][mask[brain]], grids[s][0]) for s in first}
+    reads = {s: (*_needed_voxels(weights[s][mask[brain]], grids[s][0]), grids[s][1]) for s in first}
     return _Layout(shape, affine, masks, mask, reads)
 
 
@@ -154,13 +158,27 @@ def _check_grids(runs, resampled):  # {subject: (shape, affine)}; the subject's 
     return {subject: check_grid(same)[:2] for subject, same in own.items()}
 
 
+def _part_tr(runs, tasks):  # runs to be stored, and those of a further task with a TR of their own
+    there = {run.task for run in runs}
+    main = next(task for task in tasks if task in there)
+    tr = next(run.tr for run in runs if run.task == main)
+    left_out = [run for run in runs if run.task != main and not same_tr(run.tr, tr)]
+    if left_out:
+        warnings.warn(
+            f"{left_out[0].bold}: found a repetition time of {left_out[0].tr:g} s, wanted {tr:g} s as task {main} has; "
+            f"{len(left_out)} such runs are left out of the store",
+            stacklevel=3,
+        )
+    return [run for run in runs if run not in left_out], left_out
+
+
 def _start_store(out, mask):  # without meta.json until all is there
     out.mkdir(parents=True, exist_ok=True)
     (out / 'meta.json').unlink(missing_ok=True)
     save_series(out / 'mask.npy', mask)
 
 
-def _finish_store(out, first, layout, rows):  # last of all: a folder without meta.json is not whole
+def _finish_store(out, first, layout, rows, left_out=()):  # last of all: a folder without meta.json is not whole
     masks = dict(
         rule='intersection over subjects',
         voxels={subject: int(m.sum()) for subject, m in layout.masks.items()},
@@ -174,6 +192,7 @@ def _finish_store(out, first, layout, rows):  # last of all: a folder without me
         voxels=int(layout.mask.sum()),
         runs=rows,
         mask=masks,
+        **(dict(left_out=[run.key for run in left_out]) if left_out else {}),
     )
     write_json(out / 'meta.json', meta)
 
@@ -182,7 +201,7 @@ def store_runs(
     dataset,  # has .subjects and .runs(subject, task) -> list[Run]
     out_dir,  # folder to fill; meta.json comes last, so a folder without it is not whole
     subjects: list | None = None,  # whom; None: everybody
-    tasks=('action', 'rest'),  # a subject without runs of a task is passed over, unless nothing at all is found
+    tasks=('action', 'rest'),  # the first says the TR; runs of another task with another TR, or none, are passed over
     derivatives: bool = True,  # regress out the motion parameters' derivatives too
     workers: int = 2,  # threads; unpacking and linear algebra run outside Python's lock
     voxel_mm: int | None = None,  # resample every run onto `mni_grid(voxel_mm)`; None: the one grid that all share
@@ -203,6 +222,7 @@ def store_runs(
             "voxel_mm: found None with to_native, wanted the edge of a voxel in mm; native volumes are brought onto "
             "the MNI grid by resampling"
         )
+    runs, left_out = _part_tr(runs, tasks)
     check_space(runs, to_native, bool(voxel_mm))
     first = {run.subject: run for run in reversed(runs)}  # of each subject
     grids = _check_grids(runs, bool(voxel_mm))
@@ -211,7 +231,7 @@ def store_runs(
     jobs = [delayed(_store_run)(run, *layout.reads[run.subject], out, derivatives) for run in runs]
     done = Parallel(n_jobs=workers, return_as='generator', prefer='threads')(jobs)
     rows = list(progress(done, 'cleaning runs', len(runs)))
-    _finish_store(out, first, layout, rows)
+    _finish_store(out, first, layout, rows, left_out)
     return out
 
 # %% ../../nbs/01e_blocks.ipynb #ded99728
@@ -223,7 +243,7 @@ def store_session(
 ) -> Path:  # the folder
     "Clean every run of a file by itself and keep it inside the mask. Raises `DataError`."
     out = Path(out_dir)
-    shape, affine, lengths = check_grid([session])
+    shape, affine, lengths = check_grid([session], turn=False)
     if len(numbers) != lengths[session.key]:
         raise DataError(
             f"{session.bold}: found {lengths[session.key]} volumes and the run numbers of {len(numbers)}, wanted one "
@@ -245,7 +265,8 @@ class RunStore:
     """A folder that `store_runs` filled.
 
     `.mask` (X, Y, Z) bool, `.affine` (4, 4), `.tr` s, `.n_voxels`, `.runs` rows of meta.json, `.kind` 'series' (rows
-    are volumes) or 'beta' (rows are trials). Raises `ArtifactError` when the folder is not whole.
+    are volumes) or 'beta' (rows are trials), `.left_out` names of runs with another TR. Raises `ArtifactError` when the
+    folder is not whole.
     """
 
     def __init__(
@@ -263,6 +284,7 @@ class RunStore:
         self.tr = meta['tr']
         self.shape = tuple(meta['shape'])
         self.runs = meta['runs']
+        self.left_out = meta.get('left_out', [])
         self.n_voxels = meta['voxels']
         self.affine = np.array(meta['affine'])
         self.inside = np.flatnonzero(self.mask)
@@ -427,9 +449,10 @@ def rest_windows(
         for first in range(0, row['volumes'] - in_frames + 1, stride):
             starts.append((row['subject'], row['run'], task, first))
     if not starts:
+        left = f", left out for another repetition time {shorten(store.left_out)}" if store.left_out else ''
         raise DataError(
             f"{store.folder}: found no {task} run of {in_frames} volumes or more; stored are "
-            f"{', '.join(sorted({r['task'] for r in store.runs}))}; store runs of that task first"
+            f"{', '.join(sorted({r['task'] for r in store.runs}))}{left}; store runs of that task first"
         )
     return Windows(store, starts, in_frames)
 
@@ -438,9 +461,10 @@ def first_volume(
     onset: float,  # s from the first volume of the run
     window_start: float,  # s after onset
     tr: float,  # s
+    start: float = 0.0,  # s, the moment that the first volume is of
 ) -> int:  # index of the volume
-    "The volume that starts nearest to `onset+window_start`, halves going up."
-    return math.floor((onset + window_start) / tr + 0.5)
+    "The volume that is of the moment nearest to `onset+window_start`, halves going up."
+    return math.floor((onset + window_start - start) / tr + 0.5)
 
 
 def expected_response(
@@ -496,7 +520,10 @@ class Blocks(Windows):
         if store.kind == 'beta':
             self._use_maps(store, task, in_frames)
             return
-        starts = [(t.subject, t.run, task, first_volume(t.onset, window_start, store.tr)) for t in trials]
+        starts = []
+        for t in trials:
+            begin = store.row(t.subject, t.run, task).get('start', 0.0)
+            starts.append((t.subject, t.run, task, first_volume(t.onset, window_start, store.tr, begin)))
         super().__init__(store, starts, in_frames)
 
     def _use_maps(self, store, task, in_frames):

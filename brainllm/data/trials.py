@@ -38,7 +38,7 @@ class SealedTrial:
     subject: str  # '01'
     run: int  # counted from 1
     onset: float  # s from the first volume of the run, lead-in included
-    duration: float  # s
+    duration: float  # whole s, at least 1: to the millisecond it would name the clip
     index: int = 0  # place within the run, counted from 0
 
     def __getattr__(self, name):  # only what is no field comes here
@@ -52,7 +52,7 @@ class SealedTrial:
 
 def seal(trial: Trial) -> SealedTrial:  # the same moment, without the stimulus
     "Leave the stimulus behind."
-    return SealedTrial(trial.subject, trial.run, trial.onset, trial.duration, trial.index)
+    return SealedTrial(trial.subject, trial.run, trial.onset, float(max(1, round(trial.duration))), trial.index)
 
 # %% ../../nbs/01a_trials.ipynb #dd477603
 def source_video(

@@ -10,6 +10,7 @@ __all__ = ['entity', 'EventRow', 'leaves_folder', 'index_runs', 'index_sessions'
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from ..core import DataError
@@ -94,7 +95,16 @@ def find_runs(
     folder = fmriprep / f'sub-{subject}'
     shared_mask = folder / f'sub-{subject}_desc-brain_mask.nii.gz'
     stems = _preprocessed_stems(folder, subject, task)
-    return [_describe_run(stem, subject, task, root, shared_mask) for stem in stems]
+    found = [_describe_run(stem, subject, task, root, shared_mask) for stem in stems]
+    return _name_boldref(found) if any(entity(run.bold, 'space') == 'T1w' for _, _, run in found) else found
+
+
+def _name_boldref(found):  # what has no space in its name, beside files in T1w, is in BOLD reference space
+    named = []
+    for session, space, run in found:
+        unnamed = not run.space
+        named.append((session, 'boldref', replace(run, space='boldref')) if unnamed else (session, space, run))
+    return named
 
 
 def _preprocessed_stems(folder, subject, task):  # paths without their ending, sorted, each run and space once
@@ -130,8 +140,19 @@ def _describe_run(stem, subject, task, root, shared_mask):  # (session, space wi
     resolution = entity(stem, 'res')
     full_space = f'{space or "T1w"}:res-{resolution}' if resolution else space or 'T1w'
     mask = _mask_of(stem, shared_mask)
-    run = Run(subject, _run_number(stem), task, _volumes_of(stem), _confounds_of(stem), float(tr), mask, space)
+    begin = _start_time(sidecars[0])
+    run = Run(subject, _run_number(stem), task, _volumes_of(stem), _confounds_of(stem), float(tr), mask, space, begin)
     return entity(stem, 'ses'), full_space, run
+
+
+def _start_time(sidecar) -> float:  # s, the moment that the first volume's values are of; 0 where nothing says so
+    found = read_sidecar('StartTime', sidecar)
+    if found is None: return 0.0
+    if isinstance(found, (int, float)) and 0 <= found <= 600: return float(found)
+    raise DataError(
+        f"{sidecar}, field StartTime: found {found!r}, wanted 0 to 600 s from the beginning of the scan to the first "
+        "volume's values; correct the file"
+    )
 
 
 def _volumes_of(stem):  # the .nii where it is there, else the .nii.gz, there or not

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..core import check_choice, DataError, write_json
 from ..store import file_hash
 from ..data.files import missing_file, read_cifti, read_header, read_surface, read_volumes
+from ..data.grid import run_grid
 from .bids import entity, run_seconds
 from .had import cycle_of, surface_path
 from .films import DATASETS
@@ -201,7 +202,8 @@ def _list_runs(study, trials, tell, named, tasks):  # of everybody; tells of run
 
 
 def _grid(header):  # shape and place of a volume
-    return header.get_data_shape()[:3], header.get_best_affine().round(3).tolist()
+    shape, affine = run_grid(header)
+    return shape, affine.round(3).tolist()
 
 
 def _check_grid(run, grids, tell):  # in native space each person has a grid of their own

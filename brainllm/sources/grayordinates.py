@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine
 from pathlib import Path
 from scipy import sparse
 from ..core import DataError, progress, write_json
-from ..data.files import Cifti, missing_file, read_cifti, read_rows, read_surface, series_tr
+from ..data.files import Cifti, missing_file, read_cifti, read_rows, read_surface, same_tr, series_tr
 from ..data.clean import read_confounds
 from ..data.grid import mni_grid
 from ..data.blocks import save_series, store_series
@@ -27,7 +27,7 @@ def grayordinate_mm(
     file: Cifti,
     surfaces: dict,  # {'CIFTI_STRUCTURE_CORTEX_LEFT': .surf.gii in MNI space, 'CIFTI_STRUCTURE_CORTEX_RIGHT': ...}
 ) -> np.ndarray:  # (G, 3), mm
-    "Where each grayordinate lies. Raises `DataError` for a surface that is missing or has too few vertices."
+    "Where each grayordinate lies. Raises `DataError` for a surface that is missing or of another mesh."
     models = file.models
     mm = np.full((len(models), 3), np.nan)
     for name, rows, part in models.iter_structures():
@@ -40,7 +40,7 @@ def grayordinate_mm(
                 f"surfaces of {', '.join(surfaces) or 'nothing'}"
             )
         points = read_surface(surfaces[name])
-        if part.vertex.max() >= len(points):
+        if part.nvertices[name] != len(points):
             raise DataError(
                 f"{surfaces[name]}: found {len(points)} vertices, wanted {part.nvertices[name]} as in {file.path}; "
                 "these are of another mesh, wanted 32k_fs_LR"
@@ -204,9 +204,9 @@ def one_tr(
             "found no .json under derivatives/fmriprep that gives a repetition time, wanted one a run, since it says "
             "how long a block lasts; fetch the text of the dataset"
         )
-    if len(set(trs.values())) > 1:
-        longest = max(trs, key=lambda path: trs[path])
-        shortest = min(trs, key=lambda path: trs[path])
+    longest = max(trs, key=lambda path: trs[path])
+    shortest = min(trs, key=lambda path: trs[path])
+    if not same_tr(trs[longest], trs[shortest]):
         raise DataError(
             f"{longest}: found a repetition time of {trs[longest]:g} s, wanted "
             f"{trs[shortest]:g} s as in {shortest}; store them in different folders"
@@ -270,7 +270,8 @@ def store_grayordinates(
     grid = place_subjects(had, {subject: list(own.values()) for subject, own in files.items()}, voxel_mm)
     out, jobs = Path(out_dir), []
     for subject, number, file in series:
-        run = replace(runs[subject][number], bold=file.path)
+        run = runs[subject][number]
+        run = replace(run, bold=file.path, start=file.start or run.start)
         jobs.append((_store_grayordinates, run, file, grid.places[subject], out, derivatives))
     return fill_store(out, 'series', jobs, workers, tr, grid)
 
@@ -287,6 +288,11 @@ def _check_text(had, subject, number, file, run, tr):  # the text that goes with
         raise DataError(
             f"{file.path}: found a repetition time of {tr:g} s, wanted {run.tr:g} s as the .json of run {number} "
             "under derivatives/fmriprep says; correct the one that is wrong, since every onset depends on it"
+        )
+    if file.start and run.start and abs(file.start - run.start) > 1e-3:
+        raise DataError(
+            f"{file.path}, attribute SeriesStart: found {file.start:g} s, wanted {run.start:g} s, the StartTime of run "
+            f"{number} under derivatives/fmriprep; correct the one that is wrong, since every onset depends on it"
         )
 
 
