@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
            'project_root', 'seed_all', 'whole_file', 'whole_folder', 'write_text', 'shorten', 'write_json',
-           'write_jsonl', 'read_jsonl', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
+           'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json', 'number_jsonl', 'read_jsonl',
+           'progress', 'load_name', 'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import importlib
 import json
 import os
 import random
+import re
 import shutil
 from contextlib import contextmanager
 from operator import attrgetter
@@ -134,16 +136,83 @@ def write_jsonl(path, rows):
     "Write one JSON object a line, whole or not at all."
     write_text(path, ''.join(json.dumps(r, sort_keys=True) + '\n' for r in rows))
 
+# %% ../nbs/00_core.ipynb #0e15fcec
+def missing_file(path) -> str:  # the message
+    "What to say of a file that is not there: nothing at all, or a link whose content was never fetched."
+    if Path(path).is_symlink():
+        return (
+            f"{path}: found a link to content that is not here, wanted the file; fetch it, for DataLad with: datalad "
+            f"get '{path}'"
+        )
+    return f"{path}: found nothing, wanted a file; fetch it or correct the folder"
+
+
+def read_text(
+    path,  # of a file in UTF-8
+) -> str:  # without the mark that some programs put before the first byte
+    "A file of text. Raises `DataError` for one that is not there, is no file, or has another encoding, with the byte."
+    path = Path(path)
+    if not path.exists(): raise DataError(missing_file(path))
+    if not path.is_file():
+        raise DataError(f"{path}: found {'a folder' if path.is_dir() else 'no plain file'}, wanted a file of text")
+    try:
+        data = path.read_bytes()
+        text = data.decode()
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror}), wanted a file of text; may you read it?") from None
+    except UnicodeDecodeError as e:
+        raise DataError(
+            f"{path}: not UTF-8 from byte {e.start} on, found {data[e.start]:#04x} in line "
+            f"{data.count(10, 0, e.start) + 1}; save it as UTF-8"
+        ) from None
+    if '\0' in text: raise DataError(f"{path}: found a zero at byte {data.index(0)}, wanted text; save it as UTF-8")
+    return text.removeprefix('\ufeff')
+
+
+def read_lines(
+    path,  # of a file in UTF-8
+) -> list:  # of str, without their ends
+    "Lines of a text, parted as Unix, Windows or an old Mac does, and nowhere else. Raises `DataError` as `read_text`."
+    lines = re.split(r'\r\n|\r|\n', read_text(path))
+    return lines if lines[-1] else lines[:-1]
+
+
+def _fields_once(pairs):  # of a JSON object
+    fields = dict(pairs)
+    if len(fields) == len(pairs): return fields
+    names = [name for name, _ in pairs]
+    raise ValueError(f"field {max(names, key=names.count)!r} is there twice")
+
+
+def _read_object(text, where):  # one JSON object -> dict
+    try:
+        found = json.loads(text, object_pairs_hook=_fields_once)
+        if '\\u' in text: json.dumps(found, ensure_ascii=False).encode()  # half a character cannot be written again
+    except (ValueError, RecursionError) as e:
+        reason = e.msg if isinstance(e, json.JSONDecodeError) else e
+        raise DataError(f"{where}: not JSON ({reason}); correct it, or get the file again") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: found {text.strip()[:40]}, wanted a JSON object in braces; correct it")
+    return found
+
+
+def read_json(path) -> dict:
+    "A file that holds one JSON object. Raises `DataError` for one that is missing, cut short, or holds something else."
+    return _read_object(read_text(path), path)
+
+
+def number_jsonl(path):  # yields 'file, line 3' and a dict
+    """Rows of a JSONL file with the place of each; empty lines are passed over.
+
+    Raises `DataError` naming the line that is torn or holds no object."""
+    for i, line in enumerate(read_text(path).split('\n'), 1):
+        where = f'{path}, line {i}'
+        if line.strip(' \t\r'): yield where, _read_object(line, where)
+
 
 def read_jsonl(path) -> list:  # one dict a line
-    "Read a JSONL file; a torn line raises `DataError` with its number."
-    rows = []
-    for i, line in enumerate(Path(path).read_text().splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as e:
-            raise DataError(f"{path}, line {i}: not JSON ({e.msg}); remove the file and run again") from None
-    return rows
+    "Rows of a JSONL file. Raises `DataError` as `number_jsonl`."
+    return [row for _, row in number_jsonl(path)]
 
 # %% ../nbs/00_core.ipynb #8fed46f4
 def progress(

@@ -403,10 +403,10 @@ def test_empty_events(study):
     with raises('found no rows'):
         HAD(study).trials()
     path.write_text('')
-    with raises('found no readable table'):
+    with raises('found an empty file'):
         HAD(study).trials()
     path.write_bytes(b'\xff\xfe\x00\x01')
-    with raises('found no readable table'):
+    with raises('not UTF-8 from byte 0'):
         HAD(study).trials()
 
 
@@ -545,7 +545,8 @@ def test_tr_in_milliseconds_is_understood(study):
         ('{"TaskName": "action"}', 'RepetitionTime: found nothing'),
         ('{"RepetitionTime": "2 s"}', "found '2 s', wanted seconds"),
         ('{"RepetitionTime": 0}', 'found 0'),
-        ('[1', 'found no JSON object'),
+        ('[1', 'not JSON'),
+        ('[1]', 'wanted a JSON object'),
     ],
 )
 def test_sidecar(study, text, message):
@@ -1159,5 +1160,5 @@ def test_impossible_splits(whole, targets, share, message):
 
 def test_read_table_short_row(tmp_path):
     (tmp_path / 'e.tsv').write_text('onset\tduration\n1\t2\n3\n')
-    with raises("row 2, column 'duration': found ''"):
+    with raises('row 2: found 1 field, wanted 2'):
         read_table(tmp_path / 'e.tsv', numeric=['onset', 'duration'])

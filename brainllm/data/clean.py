@@ -14,7 +14,7 @@ from nilearn import signal
 from nilearn.interfaces.fmriprep import load_confounds
 from pathlib import Path
 from ..core import DataError
-from .files import missing_file, read_table
+from .files import read_cells, read_table
 
 # %% ../../nbs/01c_clean.ipynb #40341c9c
 FD_LIMIT = 0.5  # mm that a head may move from one volume to the next: fMRIPrep's own limit
@@ -53,15 +53,28 @@ def _spikes(table, believed) -> pd.DataFrame:  # (T, spikes); volumes outside th
     return pd.concat([steady, motion], axis=1)
 
 
+def _check_age(path, cells, derivatives):  # that fMRIPrep was not older than the columns that are asked for
+    before = 'RotX', 'FramewiseDisplacement', 'stdDVARS', 'Cosine00', 'NonSteadyStateOutlier00'
+    old = [c for c in cells if c in before]
+    if old:
+        raise DataError(
+            f"{path}: found columns as fMRIPrep before 1.2 named them ({', '.join(old)}), wanted trans_x, rot_x and so "
+            "on; preprocess this study again with a newer fMRIPrep"
+        )
+    if derivatives and set(MOTION) <= set(cells) and not any(c.endswith('_derivative1') for c in cells):
+        raise DataError(
+            f"{path}: column 'trans_x_derivative1' is missing, and all other derivatives; fMRIPrep writes them from "
+            "1.4 on. Preprocess again with a newer one, or read it with derivatives=False"
+        )
+
+
 def _read_columns(path, n_volumes, derivatives) -> pd.DataFrame:  # (T, columns), checked; n/a of the first row is 0
-    try:
-        header = Path(path).open().readline().rstrip('\n').split('\t')
-    except FileNotFoundError:
-        raise DataError(missing_file(path)) from None
-    numbered = [c for c in header if re.fullmatch(r'cosine\d+|non_steady_state_outlier\d+', c)]
+    cells = read_cells(path)
+    _check_age(path, cells, derivatives)
+    numbered = [c for c in cells if re.fullmatch(r'cosine\d+|non_steady_state_outlier\d+', c)]
     change = [f'{m}_derivative1' for m in MOTION] if derivatives else []
-    quality = [c for c in ('framewise_displacement', 'std_dvars') if c in header]
-    table = read_table(path, numeric=[*MOTION, *numbered], maybe=[*change, *quality])
+    quality = [c for c in ('framewise_displacement', 'std_dvars') if c in cells]
+    table = read_table(path, numeric=[*MOTION, *numbered], maybe=[*change, *quality], cells=cells)
     if len(table) != n_volumes:
         raise DataError(
             f"{path}: found {len(table)} rows, wanted {n_volumes}, one for each volume of the run; the two files are "

@@ -12,8 +12,8 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     protocol='Info Dataset',
     bids=(
-        'entity EventRow leaves_folder index_runs index_sessions find_runs read_sidecar pick_space '
-        'run_seconds'
+        'entity EventRow leaves_folder refuse_two_at_once index_runs index_sessions inherit_events find_runs '
+        'read_sidecar pick_space run_seconds'
     ),
     had=(
         'LEAD_IN HAD_SESSIONS HAD_TARGETS clip_class lead_in read_code match_classes find_clip read_events '

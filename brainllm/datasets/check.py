@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from ..core import check_choice, DataError, write_json
 from ..store import file_hash
-from ..data.files import missing_file, read_cifti, read_header, read_surface, read_volumes
+from ..data.files import count_rows, missing_file, read_cifti, read_header, read_surface, read_volumes
 from ..data.grid import run_grid
 from .bids import entity, run_seconds
 from .had import cycle_of, surface_path
@@ -238,7 +238,11 @@ def _check_confounds(run, volumes, tell):
     if run.confounds is None or not run.confounds.is_file():
         tell(run.subject, run.confounds or run.bold, missing_file(run.confounds or 'confounds'))
         return
-    rows = round(run_seconds(run) / run.tr)
+    try:
+        rows = count_rows(run.confounds)
+    except DataError as e:
+        tell(run.subject, run.confounds, e)
+        return
     if rows == volumes: return
     tell(
         run.subject,

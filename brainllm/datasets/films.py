@@ -13,7 +13,7 @@ from typing import Any
 from ..core import DataError, Registry
 from ..data.trials import Trial
 from ..data.files import read_table
-from .bids import EventRow, find_runs, index_sessions, leaves_folder, pick_space, run_seconds
+from .bids import EventRow, find_runs, index_sessions, inherit_events, leaves_folder, pick_space, refuse_two_at_once, run_seconds
 from .had import HAD
 from .protocol import Info
 from .sherlock import Sherlock
@@ -86,9 +86,11 @@ class Urgen:
         self,
         subject,  # '01'
     ) -> dict:  # {(session, run): path}, sorted
-        "Events of the study's task."
-        folder = self.root / f'sub-{subject}'
-        return index_sessions(folder.glob(f'**/func/sub-{subject}_*task-{self.task}_*events.tsv'))
+        "Events of the study's task, with those that BIDS lets runs or people share. Raises `DataError`."
+        raw, prep = self.root / f'sub-{subject}', self.fmriprep / f'sub-{subject}'
+        own = index_sessions(raw.glob(f'**/func/sub-{subject}_*task-{self.task}_*events.tsv'))
+        runs = [path for folder in (raw, prep) for path in folder.glob(f'**/sub-{subject}_*task-{self.task}_*bold.*')]
+        return inherit_events(own, self.root, subject, self.task, runs)
 
     def found(
         self,
@@ -133,6 +135,7 @@ def read_film_events(
         raise DataError(
             f"{path}: found no row with a film in 'stim_file', wanted one a trial; is this the run of another task?"
         )
+    refuse_two_at_once(rows, path)
     first, last = rows[0].onset, rows[-1].onset
     if first < 0 or run_seconds and last >= run_seconds:
         raise DataError(

@@ -10,13 +10,12 @@ __all__ = ['LEAD_IN', 'HAD_SESSIONS', 'HAD_TARGETS', 'clip_class', 'lead_in', 'r
 import os
 import re
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from ..core import DataError
 from ..presets import PRESETS
 from ..data.trials import Trial
 from ..data.files import missing_file, read_table
-from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, pick_space, run_seconds
+from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, pick_space, refuse_two_at_once, run_seconds
 from .protocol import Info
 
 # %% ../../nbs/09b_had.ipynb #14da72c6
@@ -50,16 +49,13 @@ def read_code(
     where: str,  # file and row, for the error
 ) -> int:  # class, counted from 1
     "A class code. Raises `DataError` unless it is a whole number from 1."
-    try:
-        code = float(text)
-    except ValueError:
-        code = 0.0
-    if code < 1 or code != int(code):
+    code = int(text.split('.')[0]) if re.fullmatch(r'[0-9]{1,9}(\.0*)?', text) else 0
+    if code < 1:
         raise DataError(
             f"{where}, column 'trial_type': found {text!r}, wanted a class code, a whole number from 1; correct the "
             "row or fetch the file again"
         )
-    return int(code)
+    return code
 
 
 def match_classes(
@@ -137,12 +133,7 @@ def read_events(
     for i, (onset, duration, code, clip) in enumerate(table.itertuples(index=False), 1):
         rows.append(EventRow(onset + shift, duration, read_code(code, f'{path}, row {i}'), clip, i))
     rows.sort()
-    for before, after in pairwise(rows):
-        if before.onset == after.onset:
-            raise DataError(
-                f"{path}, row {after.row}, column 'onset': found a second trial at {after.onset - shift:g} s, wanted "
-                "one at a time; correct or remove the row"
-            )
+    refuse_two_at_once(rows, path, shift)
     last = rows[-1]
     if run_seconds and last.onset >= run_seconds:
         raise DataError(

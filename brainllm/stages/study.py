@@ -32,8 +32,8 @@ OWN_PAGES = dict(  # layouts without clips, and where they are decoded
     sherlock='nbs/08a_film.ipynb with -p root FOLDER, or brainllm real film --root FOLDER',
 )
 FILES = dict(  # what a source reads
-    volume=('*_desc-preproc_bold.nii*', '*_desc-confounds_timeseries.tsv'),
-    ciftify=('*.dtseries.nii', '*_desc-confounds_timeseries.tsv', '*.surf.gii'),
+    volume=('*_desc-preproc_bold.nii*', '*_desc-confounds_*.tsv'),
+    ciftify=('*.dtseries.nii', '*_desc-confounds_*.tsv', '*.surf.gii'),
     beta=('*_beta.dscalar.nii', '*.surf.gii'),
     mosaic=('*.h*5', '*.surf.gii'),
 )
