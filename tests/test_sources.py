@@ -282,7 +282,7 @@ def turned(raw):
     'change, message',
     [
         (cut, 'truncated'),
-        (cut_header, 'no readable CIFTI'),
+        (cut_header, 'truncated'),
         (nothing, 'no readable CIFTI'),
         (noise, 'no readable CIFTI'),
         (swapped_size, 'no readable CIFTI'),
