@@ -18,7 +18,7 @@ from ..core import check_choice, DataError, write_json
 from ..store import file_hash
 from ..data.files import count_rows, missing_file, read_cifti, read_header, read_surface, read_volumes
 from ..data.grid import run_grid
-from .bids import entity, run_seconds
+from .bids import entity
 from .had import cycle_of, surface_path
 from .films import DATASETS
 from .fetch import HAD_PARTS, fetch_had, read_range
