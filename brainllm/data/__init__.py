@@ -15,8 +15,8 @@ __getattr__, __dir__, __all__ = face(
         'folds'
     ),
     files=(
-        'read_table missing_file Run read_header read_volumes read_series Cifti brain_models read_cifti '
-        'read_rows series_tr read_surface'
+        'read_table missing_file check_content Run read_header read_volumes read_series Cifti brain_models '
+        'read_cifti read_rows series_tr read_surface'
     ),
     clean='FD_LIMIT DVARS_LIMIT MOTION read_confounds clean_series',
     grid='NATIVE check_space check_tr check_grid mni_grid trilinear subject_mask',
@@ -25,4 +25,5 @@ __getattr__, __dir__, __all__ = face(
         'Windows rest_windows first_volume expected_response plateau frames_for Blocks response_maps plot_run '
         'window_worth plot_window plot_block'
     ),
+    frames='CONTAINERS opened_film film_length film_frames',
 )
