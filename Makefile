@@ -28,7 +28,12 @@ TARGETS ?=
 WEIGHTS ?=
 ANSWERS ?=
 DEVICE ?=
-STUDY = $(if $(ROOT),-r root '$(ROOT)') $(if $(SOURCE),-r source '$(SOURCE)') $(if $(SUBJECTS),-r subjects '$(SUBJECTS)') $(if $(TARGETS),-r targets '$(TARGETS)') $(if $(WEIGHTS),-r weights '$(WEIGHTS)') $(if $(ANSWERS),-r answers '$(ANSWERS)') $(if $(DEVICE),-r device '$(DEVICE)')
+# What was typed reaches the shell through the environment, letter by letter: a quote in it ends nothing, a $ names nothing.
+GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS WEIGHTS ANSWERS DEVICE
+$(foreach name,$(GIVEN),$(eval export GIVEN_$(name) = $$(value $(name))))
+# -r root FOLDER and so on, of those that were typed, as "$${study[@]}"
+STUDY := study=(); for name in ROOT SOURCE SUBJECTS TARGETS WEIGHTS ANSWERS DEVICE; do given=GIVEN_$$name; \
+  [ -z "$${!given}" ] || study+=(-r "$${name,,}" "$${!given}"); done
 STAGES := 04_stage1 05_stage2 06_evaluate 07_results
 HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
@@ -54,29 +59,30 @@ $(WHOLE): constraints.txt parts.txt settings.ini setup.py tools/environment.sh
 	@bash tools/environment.sh
 
 reproduce: $(WHOLE)
-	@mkdir -p _runs/$(PRESET)/notebooks
-	@n=0; for s in $(STAGES); do \
-	  n=$$((n+1)); begin=$$SECONDS; kept=_runs/$(PRESET)/notebooks/$$s.ipynb; \
-	  key="seed $(SEED) $(ROOT) $(SOURCE) $(SUBJECTS) $(TARGETS) $(WEIGHTS) $(ANSWERS) $(DEVICE) $$(cat nbs/$$s.ipynb $$(find brainllm -name '*.py' | LC_ALL=C sort) constraints.txt | sha256sum)"; \
-	  if [ -f $$kept ] && [ -f _runs/$(PRESET)/result.json ] && [ "$$(cat $$kept.key 2>/dev/null)" = "$$key" ]; then echo "[$$n/4] $$s: nothing that it depends on has changed, so $$kept stands"; continue; fi; \
-	  rm -f $$kept.key; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $(PRESET) -p seed $(SEED)" $(STUDY); \
-	  $(BIN)/papermill nbs/$$s.ipynb $$kept -k python3 -p preset $(PRESET) -p seed $(SEED) $(STUDY) \
+	@books="_runs/$$GIVEN_PRESET/notebooks"; mkdir -p "$$books"; $(STUDY); \
+	n=0; for s in $(STAGES); do \
+	  n=$$((n+1)); begin=$$SECONDS; kept="$$books/$$s.ipynb"; \
+	  key="seed $$GIVEN_SEED $${study[*]} $$(cat nbs/$$s.ipynb $$(find brainllm -name '*.py' | LC_ALL=C sort) constraints.txt | sha256sum)"; \
+	  if [ -f "$$kept" ] && [ -f "_runs/$$GIVEN_PRESET/result.json" ] && [ "$$(cat "$$kept.key" 2>/dev/null)" = "$$key" ]; then echo "[$$n/4] $$s: nothing that it depends on has changed, so $$kept stands"; continue; fi; \
+	  rm -f "$$kept.key"; echo "[$$n/4] papermill nbs/$$s.ipynb -p preset $$GIVEN_PRESET -p seed $$GIVEN_SEED $${study[*]}"; \
+	  $(BIN)/papermill nbs/$$s.ipynb "$$kept" -k python3 -p preset "$$GIVEN_PRESET" -p seed "$$GIVEN_SEED" "$${study[@]}" \
 	    --no-progress-bar --log-level ERROR --stdout-file - --stderr-file -; \
-	  echo "$$key" > $$kept.key; echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as $$kept"; \
+	  echo "$$key" > "$$kept.key"; echo "[$$n/4] $$s: $$((SECONDS-begin)) s, kept as $$kept"; \
 	done
-	@$(BIN)/python -m brainllm table --preset $(PRESET)
+	@$(BIN)/python -m brainllm table --preset "$$GIVEN_PRESET"
 
 ablation: $(WHOLE)
-	@$(BIN)/python -m brainllm $(if $(filter haxby,$(PRESET)),real --parts,ablation --preset $(PRESET) --seeds) $(SEEDS)
+	@if [ "$$GIVEN_PRESET" = haxby ]; then $(BIN)/python -m brainllm real --parts "$$GIVEN_SEEDS"; \
+	else $(BIN)/python -m brainllm ablation --preset "$$GIVEN_PRESET" --seeds "$$GIVEN_SEEDS"; fi
 
 controls: $(WHOLE)
-	@$(BIN)/python -m brainllm controls --preset $(PRESET) --seed $(SEED)
+	@$(BIN)/python -m brainllm controls --preset "$$GIVEN_PRESET" --seed "$$GIVEN_SEED"
 
 real: $(WHOLE)
-	@$(BIN)/python -m brainllm real --seed $(SEED)
+	@$(BIN)/python -m brainllm real --seed "$$GIVEN_SEED"
 
 film captions: $(WHOLE)
-	@$(BIN)/python -m brainllm real $@ --seed $(SEED) --root '$(ROOT)'
+	@$(BIN)/python -m brainllm real $@ --seed "$$GIVEN_SEED" --root "$$GIVEN_ROOT"
 
 starts: $(WHOLE)
 	@$(BIN)/python -m brainllm real --starts
@@ -86,7 +92,7 @@ test: $(WHOLE)
 	@echo "[1/2] nbdev_test: every notebook, all but its slow cells"
 	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	@echo "[2/2] pytest, two test files at a time"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 docs: $(WHOLE)
 	@$(BIN)/python tools/docs.py

@@ -30,7 +30,7 @@ from .models.llm import PromptedLLM
 from .models.adaptors import ADAPTOR_FIELDS, adaptor_layers, adaptor_settings, adaptor_state, AdaptorConfig
 from .models.adaptors import AdaptorError, AdaptorTuner, add_adaptors, base_digest, load_adaptor_state
 from .models.state import fill_state
-from .weights import PARTS, load_llm, load_scmbm, mlp_ratio_of, prepare
+from .weights import PARTS, load_llm, load_scmbm, mlp_ratio_of, prepare, refuse_code
 
 # %% ../nbs/02h_decoder.ipynb #361cf452
 class BrainLLM(nn.Module):
@@ -673,15 +673,7 @@ def _no_code(folder, listed=None):  # raises DataError for what is not of this l
             )
         if listed is not None and f'llm/{path.relative_to(folder).as_posix()}' not in listed:
             raise DataError(f"{path}: refused: it was not saved with this decoder; remove it")
-    _no_auto_map(folder)
-
-
-def _no_auto_map(folder):  # raises DataError for a model that brings code along
-    for path in sorted(Path(folder).glob('*.json')):
-        if '"auto_map"' in path.read_text(errors='replace'):
-            raise DataError(
-                f"{path}: refused: it names code of its own (auto_map); get the model in a form that transformers knows"
-            )
+    refuse_code(folder)
 
 
 def _free(folder):  # raises DataError when something else than a decoder is there
@@ -964,7 +956,7 @@ def _llm(config, folder, llm):  # -> PromptedLLM, the one that the decoder was t
 def _load_llm(wanted, folder, name):  # name: of a part, a folder, or None for the decoder's own
     path = folder / 'llm'
     if name is not None: path = prepare('llm', str(name), Store(project_root() / '_runs' / 'parts'))
-    _no_auto_map(path)
+    refuse_code(path)
     try:
         llm, tokenizer = load_llm(path, getattr(torch, wanted['dtype']))
     except Exception as e:

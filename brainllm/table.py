@@ -33,9 +33,15 @@ def _aligned(row: list, widths: list, right: list) -> str:
     return '  '.join(padded).rstrip()
 
 
+def _inert(text: str) -> str:
+    "Text for Markdown, in which nothing is a tag, a link or a picture; '<0.01' stays as it is."
+    line = ' '.join(text.splitlines()).replace('](', r']\(').replace('|', r'\|')
+    return re.sub('<(?=[a-zA-Z/!?])', '&lt;', line)
+
+
 def _piped(row: list) -> str:
     "A line of a Markdown table."
-    return '| ' + ' | '.join(text.replace('|', r'\|') for text in row) + ' |'
+    return '| ' + ' | '.join(map(_inert, row)) + ' |'
 
 
 def _tagged(tag: str, row: list) -> str:  # 'th' or 'td'
@@ -78,7 +84,7 @@ class Table:
         "A pipe table."
         first, *lines = [_piped(row) for row in self.cells()]
         rule = '|'.join('---:' if right else '---' for right in self.numeric())
-        caption = [f'\n: {self.caption}'] if self.caption else []
+        caption = [f'\n: {_inert(self.caption)}'] if self.caption else []
         return '\n'.join([first, f'|{rule}|', *lines, *caption])
 
     def html(self) -> str:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'PUBLISHED', 'STAND_INS', 'SCMBM_FILES', 'MINDVIDEO_FILES', 'Part', 'find_part', 'published',
-           'tiny_tokenizer', 'prepare', 'ContiguousLinear', 'torch_dtype', 'load_llm', 'load_vit', 'TextEncoder',
-           'read_pickle', 'mlp_ratio_of', 'resize_positions', 'load_scmbm', 'load_mindvideo']
+           'tiny_tokenizer', 'prepare', 'refuse_code', 'ContiguousLinear', 'torch_dtype', 'load_llm', 'load_vit',
+           'TextEncoder', 'read_pickle', 'mlp_ratio_of', 'resize_positions', 'load_scmbm', 'load_mindvideo']
 
 # %% ../nbs/02g_weights.ipynb #be9052e2
 import importlib.metadata
@@ -125,9 +125,10 @@ def _convert_llm(gguf, out):  # a GGUF file -> the folder `out` of bfloat16 weig
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     plain = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=plain)
+    file = dict(gguf_file=gguf.name, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **file, quantization_config=plain)
     model.to(torch.bfloat16).save_pretrained(out)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
+    AutoTokenizer.from_pretrained(gguf.parent, **file).save_pretrained(out)
 
 # %% ../nbs/02g_weights.ipynb #b460cdb1
 _VIT_NAMES = {  # inside the graph -> inside transformers
@@ -246,6 +247,36 @@ def prepare(
     inputs = dict(part=PARTS[name].package, version=PARTS[name].version, format=1)
     return store.get(name, lambda folder: convert(file, folder), inputs)
 
+# %% ../nbs/02g_weights.ipynb #a279ec16
+_CODE = ('auto_map', 'custom_generate', 'custom_pipelines')  # fields of settings that name code
+
+
+def refuse_code(
+    folder,  # of a model as transformers saves it
+):
+    "Raises `DataError` for a model whose settings name code to run, or cannot be read."
+    for path in sorted(Path(folder).rglob('*.json')):
+        try:
+            fields = _fields(path.read_bytes())
+        except (ValueError, RecursionError, OSError) as e:
+            raise DataError(f"{path}: cannot be read as JSON ({str(e)[:80]}); get the model again") from None
+        for name in _CODE:
+            if name not in fields: continue
+            raise DataError(
+                f"{path}: refused: it names code of its own ({name}); get the model in a form that transformers knows"
+            )
+
+
+def _fields(content) -> set:  # names of all fields at any depth; those of numbers are words of a vocabulary
+    found = set()
+
+    def keep(pairs):
+        found.update(name for name, value in pairs if not isinstance(value, (int, float)))
+        return dict(pairs)
+
+    json.loads(content, object_pairs_hook=keep)
+    return found
+
 # %% ../nbs/02g_weights.ipynb #b7abe245
 class ContiguousLinear(nn.Linear):
     "A linear layer that multiplies a contiguous 2-D copy of its input; same numbers as `nn.Linear`."
@@ -271,12 +302,13 @@ def load_llm(
     "A frozen causal language model and its tokenizer."
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    refuse_code(folder)
     settings = dict(dtype=dtype, use_safetensors=True, attn_implementation='eager')
-    llm = AutoModelForCausalLM.from_pretrained(folder, **settings).eval().requires_grad_(False)
+    llm = AutoModelForCausalLM.from_pretrained(folder, **settings, trust_remote_code=False).eval().requires_grad_(False)
     head = ContiguousLinear(llm.config.hidden_size, llm.config.vocab_size, bias=False, device='meta')
     head.weight = llm.get_output_embeddings().weight
     llm.set_output_embeddings(head.requires_grad_(False).eval())
-    return llm, AutoTokenizer.from_pretrained(folder)
+    return llm, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_vit(
@@ -286,7 +318,9 @@ def load_vit(
     "A frozen image encoder."
     from transformers import AutoModel
 
-    return AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True).eval().requires_grad_(False)
+    refuse_code(folder)
+    settings = dict(dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    return AutoModel.from_pretrained(folder, **settings).eval().requires_grad_(False)
 
 # %% ../nbs/02g_weights.ipynb #9b8f35aa
 class TextEncoder:
@@ -296,8 +330,10 @@ class TextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         self.folder = Path(folder)
-        self.tok = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+        refuse_code(folder)
+        self.tok = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        settings = dict(use_safetensors=True, trust_remote_code=False)
+        self.model = AutoModel.from_pretrained(folder, **settings).eval().requires_grad_(False)
 
     @torch.no_grad()
     def __call__(

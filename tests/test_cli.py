@@ -220,8 +220,33 @@ def test_older_lines_still_work(line):
     assert all(option in found.stdout for option in OLD[line].split())
 
 
+ROOTS = ["/data/O'Brien", '/data/a b', '/data/"x"', '/data/$HOME', '/data/$(touch hacked)', '/x;touch hacked', '*']
+
+
+@pytest.mark.parametrize('root', ROOTS)
+def test_make_hands_on_what_was_typed(root, tmp_path):
+    shutil.copy(ROOT / 'Makefile', tmp_path)
+    books = [f'nbs/{name}.ipynb' for name in ('04_stage1', '05_stage2', '06_evaluate', '07_results')]
+    needs = ['constraints.txt', 'parts.txt', 'settings.ini', 'setup.py', 'tools/environment.sh', 'brainllm/a.py', *books]
+    for name in needs:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('')
+    tools = dict(papermill='printf "[%s]" "$@" >> called; echo >> called; touch "$2"', python='true')
+    (tmp_path / '.venv' / 'bin').mkdir(parents=True)
+    for name, does in tools.items():
+        (tmp_path / '.venv' / 'bin' / name).write_text(f'#!/bin/bash\n{does}\n')
+        (tmp_path / '.venv' / 'bin' / name).chmod(0o755)
+    (tmp_path / '.venv' / '.whole').write_text(str(tmp_path))
+    typed = ['make', 'reproduce', 'PRESET=had-small', f'ROOT={root}']
+    make = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True)
+    called = (tmp_path / 'called').read_text().splitlines()
+    assert make.returncode == 0 and make.stdout.count('kept as') == len(called) == 4, make.stderr
+    assert all(f'[-r][root][{root}]' in line for line in called) and not (tmp_path / 'hacked').exists()
+
+
 def test_make_hands_its_settings_on():
     lines = (ROOT / 'Makefile').read_text()
-    for command in ('table --preset $(PRESET)', 'controls --preset $(PRESET) --seed $(SEED)', 'real --seed $(SEED)'):
+    preset, seed = '--preset "$$GIVEN_PRESET"', '--seed "$$GIVEN_SEED"'
+    for command in (f'table {preset}', f'controls {preset} {seed}', f'real {seed}'):
         assert f'-m brainllm {command}' in lines
     assert "find brainllm -name '*.py'" in lines, 'the key of a run covers every room'

@@ -1029,6 +1029,16 @@ def test_command_line_in_words(study, tmp_path, capsys):
     assert isinstance(make_teacher('file', path=str(tmp_path / 'made.jsonl')), Teacher)
 
 
+def test_hidden_files_are_no_films(tmp_path):
+    for name in ('a.mp4', '._a.mp4', '.ipynb_checkpoints/a.mp4', 'sub/b.mkv', '.trash/sub/c.mp4'):
+        (tmp_path / '.own' / name).parent.mkdir(parents=True, exist_ok=True)
+        film(tmp_path / '.own' / name, 0)
+    assert list(find_clips(tmp_path / '.own')) == ['a.mp4', 'sub/b.mkv']
+    (tmp_path / '.own' / 'a.mp4').write_bytes((tmp_path / '.own' / 'a.mp4').read_bytes()[:300])
+    with pytest.raises(DataError, match='does not decode as a film'):
+        read_clip(tmp_path / '.own' / 'a.mp4', 4, 28)
+
+
 def test_published_teacher_from_the_command_line(files, study, tmp_path, monkeypatch):
     d, llm, _ = files
     plain = load_video_llama

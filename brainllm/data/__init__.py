@@ -15,9 +15,9 @@ __getattr__, __dir__, __all__ = face(
         'folds'
     ),
     files=(
-        'MEMORY count_rows read_cells read_table Run read_header same_tr read_image read_volumes turned '
-        'turned_grid read_series check_change mean_volume Cifti brain_models read_cifti read_rows series_tr '
-        'read_surface'
+        'MEMORY count_rows read_cells read_table check_content Run read_header same_tr read_image '
+        'read_volumes turned turned_grid read_series check_change mean_volume Cifti brain_models read_cifti '
+        'read_rows series_tr read_surface'
     ),
     clean='FD_LIMIT DVARS_LIMIT MOTION read_confounds clean_series',
     grid='NATIVE check_space check_tr run_grid check_grid mni_grid trilinear subject_mask',
@@ -26,4 +26,5 @@ __getattr__, __dir__, __all__ = face(
         'Windows rest_windows first_volume expected_response plateau frames_for Blocks response_maps plot_run '
         'window_worth plot_window plot_block'
     ),
+    frames='CONTAINERS opened_film film_length film_frames',
 )

@@ -2,5 +2,6 @@
 from .blocks import *
 from .clean import *
 from .files import *
+from .frames import *
 from .grid import *
 from .trials import *

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from ..core import check_choice, DataError, write_json
 from ..store import file_hash
+from ..data.frames import film_frames, film_length
 from ..data.files import count_rows, missing_file, read_cifti, read_header, read_surface, read_volumes
 from ..data.grid import run_grid
 from .bids import entity
@@ -402,13 +403,12 @@ def _film_fault(path, deep):  # what is wrong with a film, or nothing
     fault = _size_fault(path, 'a film')
     if fault: return f"{fault}; fetch it again"
     if not deep: return None
-    import av
-
     try:
-        with av.open(str(path)) as film:
-            next(film.decode(video=0))
-    except (av.error.FFmpegError, StopIteration, IndexError) as e:
-        return f"found a film that does not decode ({type(e).__name__}), wanted an mp4; fetch it again"
+        film_length(path)
+        film_frames(path, [0])
+    except DataError as e:
+        return str(e)
+    return None
 
 # %% ../../nbs/09g_check.ipynb #b7d10005
 def _parse(argv):  # arguments of the command line

@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from ..core import DataError, write_json
 from ..data.blocks import save_series, still_voxels, write_series
-from ..data.files import missing_file, Run
+from ..data.files import check_content, missing_file, Run
 from ..data.trials import Trial
 from .protocol import Info
 
@@ -73,23 +73,6 @@ class Recalled:
     last: int  # volume of the recall, included
 
 # %% ../../nbs/09i_sherlock.ipynb #acad80c0
-_POINTERS = {b'version https://git-lfs': 'Git LFS', b'/annex/objects': 'git-annex', b'../': 'git-annex'}
-
-
-def _check_file(path):  # that it is there and holds its content
-    if not path.is_file(): raise DataError(missing_file(path))
-    with path.open('rb') as f:
-        head = f.read(128)
-    if not head: raise DataError(f"{path}: found 0 bytes, wanted the file; it was cut short, fetch it again")
-    for start, name in _POINTERS.items():
-        if head.startswith(start):
-            raise DataError(
-                f"{path}: found a pointer of {name}, wanted the file it stands for; fetch the content, as by "
-                f"{'git lfs pull' if name == 'Git LFS' else 'git annex get'}"
-            )
-    return head
-
-
 def _short(error) -> str:  # in one line
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
@@ -113,7 +96,7 @@ def read_mat(
 ) -> dict:  # name -> array, or dict for a struct
     "Variables of a MATLAB file. Raises `DataError` for one that is missing, damaged, or of MATLAB 7.3."
     path = Path(path)
-    head = _check_file(path)
+    head = check_content(path)
     if head.startswith((b'MATLAB 7.3', b'\x89HDF')):
         raise DataError(
             f"{path}: found a file of MATLAB 7.3 (HDF5), wanted version 5 as the kit has it; fetch it again, or save "
@@ -175,7 +158,7 @@ def _names(value) -> tuple:  # of a cell, parted by commas
 
 
 def _read_sheet(path):  # the table, its columns named as above
-    _check_file(path)
+    check_content(path)
     try:
         table = pd.read_excel(path, dtype=object, keep_default_na=False, na_values=[''], engine='openpyxl')
     except Exception as e:  # a damaged file ends in any of a dozen errors
@@ -682,7 +665,7 @@ class Sherlock:
     @cached_property
     def _image(self):  # the mask, with its place
         path = self.kit / 'standard' / 'pmc_nn.nii'
-        _check_file(path)
+        check_content(path)
         try:
             image = nib.Nifti1Image.from_filename(path)
             values = np.asarray(image.dataobj)
@@ -909,7 +892,7 @@ class Sherlock:
 
 
 def _check_shape(path, voxels, volumes):  # by the header alone; volumes: None where any number will do
-    _check_file(path)
+    check_content(path)
     try:
         held = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except Exception:  # a damaged file ends in any of a dozen errors

@@ -181,7 +181,7 @@ def write_by_proposals(
     "The candidate of the LLM that explains a trial's map best."
     experiment = bench.experiment
     seed, answers = experiment.seed, bench.answers
-    longest = max(len(experiment.models.llm.ids(text)) for text in set(answers))
+    longest = max(len(experiment.models.llm.said(text)) for text in set(answers))
     seen, new = bench.maps
     log_likelihood = encoding_model(bench.meanings, seen, new, bench.groups)
     prompts = examples(answers, min(most, len(answers)), shots, seed)

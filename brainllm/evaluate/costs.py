@@ -123,7 +123,8 @@ class Components:
 
         v, store = self.preset.video, Store(project_root() / '_runs' / 'parts')
         vit_config, llm_config = (
-            AutoConfig.from_pretrained(prepare(part, getattr(v, part), store)) for part in ('vit', 'llm')
+            AutoConfig.from_pretrained(prepare(part, getattr(v, part), store), trust_remote_code=False)
+            for part in ('vit', 'llm')
         )
         with torch.device('meta'):
             vit = AutoModel.from_config(vit_config)

@@ -31,7 +31,7 @@ def word_places(
     text: str,
 ) -> list:  # numbers of the tokens that begin a word, and the place after the last
     "Where words begin among the tokens of a text."
-    ids = llm.ids(text).tolist()
+    ids = llm.said(text).tolist()
     names = llm.tok.convert_ids_to_tokens(ids)
     return [k for k, name in enumerate(names) if k == 0 or name[0] in SPACES] + [len(ids)]
 

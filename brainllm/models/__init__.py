@@ -21,7 +21,8 @@ open_room, __dir__, public = face(
     ),
     projection='Projection Bridge',
     llm=(
-        'IMAGE SYSTEM PROMPTS ENDS render_prompt stop_sequences StopAt tidy_answer PromptedLLM drawing'
+        'IMAGE SYSTEM PROMPTS ENDS plain_words render_prompt stop_sequences StopAt tidy_answer PromptedLLM '
+        'drawing'
     ),
     adaptors=(
         'BRAIN_TARGETS QFORMER_TARGETS ADAPTOR_FILES ADAPTOR_FIELDS AdaptorError MergeError AdaptorConfig '

@@ -60,7 +60,7 @@ def word_targets(
     table = {}
     for row in rows:
         for words in row:
-            if words not in table: table[words] = embeddings(llm.ids(' ' + words)).float().mean(0)
+            if words not in table: table[words] = embeddings(llm.said(' ' + words)).float().mean(0)
     flat = torch.stack([table[words] for row in rows for words in row])
     return flat.unflatten(0, (len(rows), n_query))
 

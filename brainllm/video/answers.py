@@ -134,11 +134,16 @@ FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.webm')
 def find_clips(
     root,  # folder
 ) -> dict:  # name relative to the folder -> path, in order of names
-    "Every film below a folder. Raises `DataError` where there is none."
-    films = [p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file()]
+    """Every film below a folder; what a system hides, as `._x.mp4` of a Mac and `.ipynb_checkpoints`, is none.
+    Raises `DataError` where there is none."""
+    films = [p for p in Path(root).rglob('*') if p.suffix.lower() in FILMS and p.is_file() and not _hidden(p, root)]
     if not films:
         raise DataError(f"{root}: found no film, wanted files ending in {', '.join(FILMS)}")
     return dict(sorted((p.relative_to(root).as_posix(), p) for p in films))
+
+
+def _hidden(path, root):  # a name that begins with a point, or one of a folder below the root
+    return any(part.startswith('.') for part in path.relative_to(root).parts)
 
 
 def read_questions(

@@ -17,7 +17,7 @@ from typing import Any
 from ..core import DataError, PartMissing, shorten
 from ..store import fingerprint
 from ..models.state import fill_state, read_safetensors
-from ..weights import PUBLISHED, published, read_pickle, torch_dtype
+from ..weights import PUBLISHED, published, read_pickle, refuse_code, torch_dtype
 from .published import BLIP2, TRAINED_KEYS, PublishedVideoLLaMA
 
 # %% ../../nbs/03h_checkpoints.ipynb #ae82bc5b
@@ -394,19 +394,22 @@ def load_llama(
 def _from_folder(folder, dtype):  # -> LLM, tokenizer, what transformers says of the loading
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    refuse_code(folder)
     options = dict(dtype=dtype, output_loading_info=True)
     bins = [] if any(folder.glob('*.safetensors')) else sorted(folder.glob('pytorch_model*.bin'))
     if bins:
         llm, told = _from_bins(folder, bins, options)
     else:
-        llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-    return llm, AutoTokenizer.from_pretrained(folder), told
+        llm, told = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, **options
+        )
+    return llm, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), told
 
 
 def _from_bins(folder, bins, options):
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    config, state = AutoConfig.from_pretrained(folder), {}
+    config, state = AutoConfig.from_pretrained(folder, trust_remote_code=False), {}
     for file in bins:
         state |= _state(file)[0]
     kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from typing import Any
 from ..core import DataError, progress, write_json
+from ..data.frames import film_frames, film_length
 from ..store import file_hash
 from ..presets import VideoConfig
 
@@ -33,39 +34,24 @@ def frame_index(
     return [k * length // n for k in range(n)]
 
 
-def _with_film(path, size, look):  # what `look` makes of a decord.VideoReader
-    import decord
-
-    if not Path(path).exists():
-        raise DataError(f"{path}: the clip does not exist; check that the stimuli folder is complete")
-    edge = size or -1
-    try:
-        return look(decord.VideoReader(str(path), ctx=decord.cpu(0), width=edge, height=edge, num_threads=1))
-    except decord.DECORDError as e:
-        raise DataError(f"{path}: the clip does not decode ({str(e).splitlines()[0][:80]}); fetch it again") from None
-
-
 def read_clip(
     path,  # a film
     n: int | None = None,  # frames wanted; None is all
     size: int | None = None,  # edge, pixels; None leaves them
-) -> tuple:  # frames (min(n, length), H, W, 3) uint8, frames a second, their numbers in the clip
-    """Sampled frames of a clip, through decord, which squashes them to the size while it decodes, as Video-LLaMA does.
-    Raises `DataError` for a file that does not decode."""
-
-    def look(video):
-        index = frame_index(len(video), n or len(video))
-        return video.get_batch(index).asnumpy(), float(video.get_avg_fps()), index
-
-    return _with_film(path, size, look)
+) -> tuple:  # frames (min(n, length), H, W, 3) uint8, frames a second, their numbers among those that are shown
+    """Sampled frames of a clip, squashed to the size as Video-LLaMA does with decord, to the last bit.
+    Raises `DataError` for a file that does not decode or was cut short."""
+    fps, index = clip_times(path, n)
+    return film_frames(path, index, size), fps, index
 
 
 def clip_times(
     path,  # a film
-    n: int,  # frames wanted
-) -> tuple:  # frames a second, numbers of the frames in the clip
+    n: int | None = None,  # frames wanted; None is all
+) -> tuple:  # frames a second, numbers of the frames among those that are shown
     "When `read_clip` looks, without decoding a frame. Raises `DataError`."
-    return _with_film(path, None, lambda video: (float(video.get_avg_fps()), frame_index(len(video), n)))
+    length, fps = film_length(path)
+    return fps, frame_index(length, n or length)
 
 
 def read_frames(

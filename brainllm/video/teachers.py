@@ -324,8 +324,8 @@ def _from_transformers(name, dtype, revision):  # -> model, processor
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        processor = AutoProcessor.from_pretrained(name, revision=revision)
-        options = dict(revision=revision, dtype=torch_dtype(dtype), use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+        options = dict(revision=revision, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False)
         return AutoModelForImageTextToText.from_pretrained(name, **options), processor
     except ImportError as e:
         raise PartMissing(
