@@ -16,7 +16,7 @@ from torch import Tensor
 from typing import Any
 from ..core import DataError, PartMissing, shorten
 from ..store import fingerprint
-from ..models.state import fill_state, read_safetensors
+from ..models.state import check_folder, check_module, check_tensor, fill_state, read_safetensors
 from ..weights import PUBLISHED, published, read_pickle, torch_dtype
 from .published import BLIP2, TRAINED_KEYS, PublishedVideoLLaMA
 
@@ -399,6 +399,7 @@ def _from_folder(folder, dtype):  # -> LLM, tokenizer, what transformers says of
     if bins:
         llm, told = _from_bins(folder, bins, options)
     else:
+        check_folder(folder)
         llm, told = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
     return llm, AutoTokenizer.from_pretrained(folder), told
 
@@ -409,6 +410,7 @@ def _from_bins(folder, bins, options):
     config, state = AutoConfig.from_pretrained(folder), {}
     for file in bins:
         state |= _state(file)[0]
+    for name, tensor in state.items(): check_tensor(name, tensor, folder)
     kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return kind.from_pretrained(None, config=config, state_dict=state, **options)
 
@@ -423,6 +425,7 @@ def _check_loaded(folder, llm, told):  # raises DataError where transformers lef
             f"{folder}: missing {shorten(missing)}; unexpected {shorten(unexpected)}; of "
             f"another shape {shorten(mismatched)}; wanted exactly the tensors of {type(llm).__name__}"
         )
+    check_module(llm, folder)
 
 # %% ../../nbs/03h_checkpoints.ipynb #5c04997a
 def load_video_llama(

@@ -21,7 +21,7 @@ from ..code import code_hash
 from ..store import fingerprint, Store
 from ..presets import VideoConfig
 from ..models.llm import PromptedLLM
-from ..models.state import fill_state, read_safetensors
+from ..models.state import check_folder, check_module, fill_state, read_safetensors
 from ..weights import load_llm, load_vit, prepare, torch_dtype
 from .clips import MEAN, STD, frame_index, normalise, squash
 from .small import VideoLLaMA
@@ -323,10 +323,11 @@ class HFTeacher:
 def _from_transformers(name, dtype, revision):  # -> model, processor
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    check_folder(name)
     try:
         processor = AutoProcessor.from_pretrained(name, revision=revision)
         options = dict(revision=revision, dtype=torch_dtype(dtype), use_safetensors=True)
-        return AutoModelForImageTextToText.from_pretrained(name, **options), processor
+        model = AutoModelForImageTextToText.from_pretrained(name, **options)
     except ImportError as e:
         raise PartMissing(
             f"{name}: its processor needs a package that is not installed ({' '.join(str(e).split())[:160]}); "
@@ -336,6 +337,8 @@ def _from_transformers(name, dtype, revision):  # -> model, processor
         raise PartMissing(
             f"{name}: cannot be loaded as a video-language model ({' '.join(str(e).split())[:200]})"
         ) from None
+    check_module(model, name)
+    return model, processor
 
 # %% ../../nbs/03i_teachers.ipynb #8dbe2fd2
 class FileTeacher:
