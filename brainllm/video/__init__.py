@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = face(
         'MEAN STD CLIP_MEAN CLIP_STD frame_index read_clip clip_times read_frames normalise dino_tokens '
         'keep_features ClipFeatures KeptTokens squash clip_pixels timing'
     ),
-    small='image_tokens video_tokens clip_tokens VideoLLaMA encode answer_clips',
+    small='image_tokens video_tokens clip_tokens glance_weights VideoLLaMA encode answer_clips',
     published=(
         'TRAINED_KEYS BLIP2 Decoding PublishedVideoLLaMA count_weights video_llama_structure PublishedTokens '
         'prompt_embeddings write_answers answer_clip'
