@@ -187,7 +187,7 @@ def open_haxby(
     preset, models, store, folder = opened.preset, opened.models, opened.store, opened.folder
     study = HaxbyStudy(preset, models, store, opened.study.seed)
     resting = open_experiment('sim-had', seed, folder.parent, study_seed=0)
-    return HaxbyExperiment(preset, seed, study, models, store, folder, resting)
+    return HaxbyExperiment(preset, opened.seed, study, models, store, folder, resting)
 
 
 def volumes(
@@ -299,7 +299,7 @@ def load_reader(experiment: HaxbyExperiment) -> ReadingBridge:
     inputs = dict(
         video=p.video,
         stage2=p.stage2,
-        llm=experiment.models.part('llm').name,
+        llm=experiment.models.llm_name,
         dtype=p.dtype,
         seed=seed,
     )
@@ -712,7 +712,7 @@ def load_fold(
         preset=preset,
         start=start,
         series=experiment.study.series.folder.name,
-        llm=experiment.models.part('llm').name,
+        llm=experiment.models.llm_name,
         seed=experiment.seed,
         left_out=left_out,
     )
@@ -749,10 +749,10 @@ def decode_folds(
     folders = [load_fold(experiment, preset, start, run) for run in runs]
     rows = {level: read_level(folders, level) for level in ('volume', 'block')}
     sensitivity = np.mean([np.load(folder / 'lean.npy') for folder in folders], 0)[..., 0]
-    result = folds_summary(rows, preset.evaluate.permutations, seed)
+    result = folds_summary(rows, preset.evaluate.permutations, experiment.seed)
     result |= dict(
         preset=preset.name,
-        seed=seed,
+        seed=experiment.seed,
         simulated=False,
         source=preset.pretrain.source,
         question=preset.evaluate.question,

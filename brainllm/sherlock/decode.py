@@ -201,8 +201,8 @@ def open_film(
             'stretch'
         )
     opened = open_experiment(chosen, seed, out)
-    study = FilmStudy(chosen, opened.models, opened.store, seed, film)
-    return FilmExperiment(chosen, seed, study, opened.models, opened.store, opened.folder)
+    study = FilmStudy(chosen, opened.models, opened.store, opened.seed, film)
+    return FilmExperiment(chosen, opened.seed, study, opened.models, opened.store, opened.folder)
 
 # %% ../../nbs/08d_decode.ipynb #8cccd402
 def segment_vectors(

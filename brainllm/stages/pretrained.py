@@ -172,6 +172,7 @@ def load_pretrained(
 ) -> tuple[Any, Any]:  # FMRITokenizer with .folder, BrainEncoder
     "Tokenizer and encoder as pretraining leaves them, made when that was not done before."
     preset = study.preset
+    series = study.series.folder.name  # first, so that a study that is not there is refused before parcels are learned
     start: Any = None
     origin = ''
     if preset.pretrain.source == 'hcp':
@@ -181,7 +182,7 @@ def load_pretrained(
         origin = fingerprint(published(preset.weights, preset.pretrain.source))
     if preset.pretrain.source == 'rest' and resting: start, origin = resting[1], resting[0].folder.name
     inputs = dict(
-        series=study.series.folder.name,
+        series=series,
         brain=replace(preset.brain, **_LATER),
         block=[preset.data.in_frames, preset.data.window_start],
         pretrain=preset.pretrain,

@@ -156,6 +156,7 @@ def teach_small(study: Study, models: FrozenModels, store: Store) -> VideoLLaMA:
         dtype=preset.dtype,
         adapt_share=preset.data.adapt_share,
         seed=study.seed,
+        **models.own_parts,
     )
     folder = store.get('video', partial(build_small, study, models), inputs)
     model: Any = new_video(study, models)

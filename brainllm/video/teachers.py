@@ -9,7 +9,6 @@ __all__ = ['TEACHERS', 'Teacher', 'pooled_tokens', 'VideoLLaMATeacher', 'SmallTe
 # %% ../../nbs/03i_teachers.ipynb #9391bdb7
 import importlib.metadata
 import inspect
-import json
 import numpy as np
 import torch
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from typing import Protocol, runtime_checkable
 from ..core import DataError, PartMissing, PresetError, Registry, project_root, read_jsonl, shorten
 from ..code import code_hash
-from ..store import fingerprint, Store
+from ..store import fingerprint, read_manifest, Store
 from ..presets import VideoConfig
 from ..models.llm import PromptedLLM
 from ..models.state import check_folder, check_module, fill_state, read_safetensors
@@ -182,7 +181,7 @@ class SmallTeacher:
         "From an experiment that has trained it. Raises `PartMissing` where there is none."
         folder = _trained_folder(run, artifact)
         Store(folder.parent).verify(folder)
-        inputs = json.loads((folder / 'manifest.json').read_text())['inputs']
+        inputs = read_manifest(folder, 'inputs')['inputs']
         cfg, dtype = VideoConfig(**inputs['video']), torch_dtype(inputs['dtype'])
         parts = Store((project_root() / run).parent / 'parts')
         file = folder / 'model.safetensors'
