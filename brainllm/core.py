@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'project_root', 'seed_all', 'whole_file', 'whole_folder', 'write_text', 'shorten', 'write_json',
-           'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json', 'number_jsonl', 'read_jsonl',
-           'progress', 'load_name', 'Registry', 'new_axes', 'face']
+           'project_root', 'seed_all', 'whole_file', 'whole_folder', 'remove_partial', 'write_text', 'shorten',
+           'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json', 'number_jsonl',
+           'read_jsonl', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
+import errno
 import importlib
 import json
 import os
 import random
 import re
+import secrets
 import shutil
 from contextlib import contextmanager
 from operator import attrgetter
@@ -88,37 +90,130 @@ def seed_all(
 # %% ../nbs/00_core.ipynb #32bafdc7
 @contextmanager
 def whole_file(path):  # where -> Path to write to
-    "A file to write that takes the place of `path` when it is whole."
+    """A file to write that takes the place of `path` when it is whole; what fails leaves nothing behind.
+    Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    yield tmp
-    os.replace(tmp, path)
+    with _beside(path) as new:
+        yield new / path.name
+        os.replace(new / path.name, path)
 
 
 @contextmanager
 def whole_folder(path, swap=os.rename):  # where -> Path of an empty folder to fill
-    "A folder to fill that is moved to `path` by `swap(new, path)` when it is whole; what fails leaves nothing behind."
+    """A folder to fill that is moved to `path` by `swap(new, path)` when it is whole; what fails leaves nothing behind.
+    Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
+    with _beside(path) as new:
         yield new
         swap(new, path)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def _beside(path):  # a folder of this writer alone, removed at the end
+    with _one_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(path.parent, path.name)
+        new, held = _new_partial(path)
+        try:
+            yield new
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+            os.close(held)
+
+
+def _new_partial(path):  # -> folder, open and locked for as long as its writer lives
+    while True:
+        new = path.with_name(f'.{path.name}.w{secrets.token_hex(4)}.partial')
+        new.mkdir()
+        held = _lock(new)
+        if held is not None and new.exists(): return new, held
+        if held is not None: os.close(held)  # somebody took it for left behind, before it was locked
+
+
+def _lock(path, sure=False):  # -> open file, or None where somebody holds it, or with `sure` where nobody can tell
+    import fcntl  # here, since not every system has it
+
+    try:
+        held = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        if isinstance(e, BlockingIOError) or sure:
+            os.close(held)
+            return None
+    return held
+
+
+def remove_partial(
+    folder,  # in which something was written
+    name: str = '',  # of what was written; '' is anything
+):
+    "Remove what writers that were killed have left in a folder. A lock tells them from those that still write, on any machine."
+    try:
+        found = [p for p in Path(folder).iterdir() if p.name.startswith(f'.{name}') and p.name.endswith('.partial')]
+    except OSError:
+        return
+    for old in found:
+        if _pid_lives(old): continue
+        held = _lock(old, sure=True)
+        if held is None: continue
+        if old.is_dir(): shutil.rmtree(old, ignore_errors=True)
+        else: old.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _pid_lives(old):  # of a folder of earlier versions, which had the number of a process in its name and no lock
+    number = old.name.split('.')[-2]
+    if not number.isdigit(): return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_SHUT = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}  # where it is about the place that is written to
+
+
+@contextmanager
+def _one_sentence(path):  # what a disk refuses, as `ArtifactError`
+    try:
+        yield
+    except BrainLLMError:
         raise
+    except OSError as e:
+        here = e.filename is not None and Path(os.fsdecode(e.filename)).is_relative_to(path.parent)
+        above = e.filename is not None and path.is_relative_to(os.fsdecode(e.filename))
+        short = e.errno is None and ' written' in str(e)  # how numpy says that a disk is full
+        if not (e.errno in _FULL or short or e.errno in _SHUT and (here or above)): raise
+        raise ArtifactError(
+            f"{path}: cannot be written ({e.strerror or e}); make room, or name another folder; what was there before "
+            "is as it was"
+        ) from None
 
 
 def write_text(
     path,  # where
     text: str,
 ):
-    "Write `text` to `path` whole or not at all."
-    with whole_file(path) as tmp:
-        tmp.write_text(text)
+    """Write `text` to `path` whole or not at all.
+    Raises `ArtifactError` where it cannot be written, unless the file says just that already."""
+    try:
+        with whole_file(path) as tmp: tmp.write_text(text)
+    except ArtifactError:
+        if not _says(path, text): raise
+
+
+def _says(path, text):
+    try:
+        return Path(path).read_text() == text
+    except (OSError, ValueError):
+        return False
 
 
 def shorten(names, most: int = 6) -> str:  # the first few, in the order given

@@ -16,7 +16,6 @@ import shutil
 import torch
 from pathlib import Path
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing import Any
 from .core import BrainLLMError, DataError, PartMissing, project_root, whole_folder, write_json, write_text
@@ -29,7 +28,7 @@ from .models.judge import Judge, read_judge, text_signs
 from .models.llm import PromptedLLM
 from .models.adaptors import ADAPTOR_FIELDS, adaptor_layers, adaptor_settings, adaptor_state, AdaptorConfig
 from .models.adaptors import AdaptorError, AdaptorTuner, add_adaptors, base_digest, load_adaptor_state
-from .models.state import fill_state
+from .models.state import check_tensor, fill_state, read_safetensors, save_tensors
 from .weights import PARTS, load_llm, load_scmbm, mlp_ratio_of, prepare, refuse_code
 
 # %% ../nbs/02h_decoder.ipynb #361cf452
@@ -726,7 +725,7 @@ def save_decoder(
     if not whole: state = {k: v for k, v in state.items() if not k.startswith('encoder.') or k == 'encoder.pos'}
     with whole_folder(folder, _swap) as new:
         if whole: _save_llm(model.llm, new / 'llm')
-        save_file(state, new / 'model.safetensors', metadata=dict(settings=digest(config)))
+        save_tensors(state, new / 'model.safetensors', dict(settings=digest(config)))
         config['files'] = {p.relative_to(new).as_posix(): file_hash(p) for p in sorted(new.rglob('*')) if p.is_file()}
         write_text(new / 'README.md', model_card(config))
         write_json(new / 'config.json', config)
@@ -878,9 +877,11 @@ def _read_tensors(file):  # -> {name: tensor}, digest of the settings they were 
     try:
         with safe_open(file, 'pt') as f:
             made = (f.metadata() or {}).get('settings')
-        return load_file(file), made
     except SafetensorError as e:
         raise DataError(f"{file}: cannot be read as safetensors ({e}); get the folder again") from None
+    state = read_safetensors(file, advice='get the folder again')
+    for name, tensor in state.items(): check_tensor(name, tensor, file)
+    return state, made
 
 
 def _check_sizes(state, config, folder):  # the config against its tensors

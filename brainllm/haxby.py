@@ -25,7 +25,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl
 from .store import digest, file_hash, made_by, provenance
@@ -35,6 +35,7 @@ from .data.trials import seal, Split, unseal
 from .data.blocks import Blocks, plateau, response_maps, RunStore
 from .models.adaptors import adaptors_off
 from .models.ridge import centred_kernel, fit_ridge
+from .models.state import save_tensors
 from .video.small import encode
 from .stages.experiment import Experiment, open_experiment
 from .stages.study import Study
@@ -186,7 +187,7 @@ def open_haxby(
     preset, models, store, folder = opened.preset, opened.models, opened.store, opened.folder
     study = HaxbyStudy(preset, models, store, opened.study.seed)
     resting = open_experiment('sim-had', seed, folder.parent, study_seed=0)
-    return HaxbyExperiment(preset, seed, study, models, store, folder, resting)
+    return HaxbyExperiment(preset, opened.seed, study, models, store, folder, resting)
 
 
 def volumes(
@@ -292,13 +293,13 @@ def load_reader(experiment: HaxbyExperiment) -> ReadingBridge:
         lessons = instruct([CATEGORIES[k] for k in strongest], seed)
         cfg = replace(p.stage2, steps=p.video.llm_steps, batch=p.video.llm_batch, lr=p.video.llm_lr, lam=1.0)
         log = tune(model, experiment.models.llm, z, lessons, strongest, z, cfg, seed)
-        save_file(model.state_dict(), folder / 'model.safetensors')
+        save_tensors(model.state_dict(), folder / 'model.safetensors')
         write_json(folder / 'log.json', log)
 
     inputs = dict(
         video=p.video,
         stage2=p.stage2,
-        llm=experiment.models.part('llm').name,
+        llm=experiment.models.llm_name,
         dtype=p.dtype,
         seed=seed,
     )
@@ -587,7 +588,7 @@ def save_fold(decoder: TrainedFold, folder: Path):
     "Write log.json, and what was trained as model.safetensors."
     write_json(folder / 'log.json', decoder.log)
     weights = decoder.stage1.learned() | {f'stage2.{k}': v for k, v in decoder.stage2.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in weights.items()}, folder / 'model.safetensors')
+    save_tensors(weights, folder / 'model.safetensors')
 
 
 def decode_fold(
@@ -711,7 +712,7 @@ def load_fold(
         preset=preset,
         start=start,
         series=experiment.study.series.folder.name,
-        llm=experiment.models.part('llm').name,
+        llm=experiment.models.llm_name,
         seed=experiment.seed,
         left_out=left_out,
     )
@@ -748,10 +749,10 @@ def decode_folds(
     folders = [load_fold(experiment, preset, start, run) for run in runs]
     rows = {level: read_level(folders, level) for level in ('volume', 'block')}
     sensitivity = np.mean([np.load(folder / 'lean.npy') for folder in folders], 0)[..., 0]
-    result = folds_summary(rows, preset.evaluate.permutations, seed)
+    result = folds_summary(rows, preset.evaluate.permutations, experiment.seed)
     result |= dict(
         preset=preset.name,
-        seed=seed,
+        seed=experiment.seed,
         simulated=False,
         source=preset.pretrain.source,
         question=preset.evaluate.question,

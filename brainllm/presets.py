@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PAPER_SIZE', 'PICTURES_SIZE', 'PRESETS', 'SimConfig', 'StudyConfig', 'DataConfig', 'BrainConfig', 'VideoConfig',
            'PretrainConfig', 'ParcelConfig', 'Stage1Config', 'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset',
-           'choose_study']
+           'as_text', 'as_names', 'as_seed', 'choose_study']
 
 # %% ../nbs/00c_presets.ipynb #aa976aa5
 import dataclasses
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 from .core import PresetError, check_choice
@@ -369,37 +370,80 @@ def _change(node, path, value, where):
 
 def _check_kind(value, old, where):
     "Raise `PresetError` where `value` is not of the type of `old`; a whole number may stand for a float."
-    if isinstance(value, type(old)): return
-    if isinstance(old, float) and isinstance(value, int): return
+    numbers = isinstance(old, float) and isinstance(value, int)
+    if (isinstance(value, type(old)) or numbers) and isinstance(value, bool) == isinstance(old, bool): return
     kind, wanted = type(value).__name__, type(old).__name__
     raise PresetError(f"{where}: found {value!r} ({kind}), wanted {wanted} like {old!r}")
 
 # %% ../nbs/00c_presets.ipynb #48946c19
+def as_text(
+    value,  # as it was said; papermill's -p makes the number 2024 of the folder 2024
+    where: str,  # setting that it was said of
+) -> str:
+    "A setting that is words: as it is, a path, or the digits of a whole number. Raises `PresetError` for the rest."
+    if value is None: return ''
+    if isinstance(value, str | os.PathLike): return os.fspath(value)
+    if type(value) is int: return str(value)
+    raise PresetError(f"{where}: found {value!r} ({type(value).__name__}), wanted words; {_say_raw(where)}")
+
+
+def _say_raw(where): return f"papermill's -p makes numbers of words, so write -r {where} and the words as they are"
+
+
+def as_names(
+    value,  # '01,sub-02', a list of names, or the number 4, which papermill's -p and -y make of 04
+    where: str,  # setting that it was said of
+) -> tuple:  # of str, without 'sub-'
+    "Names of people. Raises `PresetError` for what could be several names, as 200000.0 for 2e5."
+    if value is None: return ()
+    several = value if isinstance(value, list | tuple | set) else [value]
+    wrong = [v for v in several if not isinstance(v, str) and type(v) is not int]
+    if wrong:
+        kind = type(wrong[0]).__name__
+        raise PresetError(f"{where}: found {wrong[0]!r} ({kind}), wanted names parted by commas; {_say_raw(where)}")
+    words = [f'{v:02d}' if type(v) is int else v for v in several]
+    names = (name.strip().removeprefix('sub-') for name in ','.join(words).split(','))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def as_seed(
+    value,  # 1, or what a command line makes of it: '1', 1.0
+    where: str = 'seed',
+) -> int:
+    "A seed. Raises `PresetError` for what is no whole number from 0 to 4294967295."
+    try:
+        seed = value if type(value) is int else int(float(value))
+        if isinstance(value, bool) or seed != float(value): raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        seed = -1
+    if 0 <= seed < 2**32: return seed
+    raise PresetError(
+        f"{where}: found {value!r} ({type(value).__name__}), wanted a whole number from 0 to {2**32 - 1}, as in "
+        f"-p {where} 1 or -r {where} 1"
+    )
+
+
 def choose_study(
     preset: Preset,
-    root: str = '',  # of the BIDS tree
-    source: str = '',  # 'volume', 'ciftify', 'beta' or 'mosaic'
-    subjects: str = '',  # names parted by commas, as in '01,02,07'
-    targets: str = '',  # the same, of those whose labels are never seen
-    **more: str,  # weights, answers, device: fields of `Preset`
+    root='',  # of the BIDS tree
+    source='',  # 'volume', 'ciftify', 'beta' or 'mosaic'
+    subjects='',  # names parted by commas, as in '01,02,07'; or a list of them
+    targets='',  # the same, of those whose labels are never seen
+    **more,  # weights, answers, device: fields of `Preset`
 ) -> Preset:
     """The preset with what is said of its study, and where its files are; what is '' stays as it was.
 
-    Raises `PresetError` where the study is simulated, or for a target that is not among the subjects."""
-    asked = dict(root=root, source=source, subjects=_subject_names(subjects), targets=_subject_names(targets))
-    settings: dict[str, Any] = {field: value for field, value in asked.items() if value}
+    Raises `PresetError` where the study is simulated, for a target that is not among the subjects, for no words."""
+    asked = {name: as_text(value, name) for name, value in dict(root=root, source=source).items()}
+    people = {name: as_names(value, name) for name, value in dict(subjects=subjects, targets=targets).items()}
+    settings: dict[str, Any] = {field: value for field, value in (asked | people).items() if value}
     _check_on_disk(preset, settings)
     study = replace(preset.study, **settings)
     _check_targets(study)
     _check_more(more)
-    other: dict[str, Any] = {field: value for field, value in more.items() if value}
+    words = {name: as_text(value, name) for name, value in more.items()}
+    other: dict[str, Any] = {field: value for field, value in words.items() if value}
     return replace(preset, study=study, **other)
-
-
-def _subject_names(value) -> tuple:
-    "'01,sub-02' as ('01', '02'); papermill's -p targets 04 gives the number 4, which is '04'."
-    if isinstance(value, int): return (f'{value:02d}',)
-    return tuple(name.strip().removeprefix('sub-') for name in value.split(',') if name.strip())
 
 
 def _check_on_disk(preset, settings):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .core import ArtifactError, DataError, PartMissing, seed_all
 from .store import Store
 from .models.encoder import MaskedBrainModel, VoxelEncoder
-from .models.state import fill_state, read_safetensors
+from .models.state import check_folder, check_module, fill_state, read_safetensors
 
 # %% ../nbs/02g_weights.ipynb #50ae36af
 @dataclass(frozen=True)
@@ -299,12 +299,14 @@ def load_llm(
     folder,  # from `prepare`
     dtype=torch.bfloat16,  # of weights and activations
 ) -> tuple:  # LlamaForCausalLM, frozen; its tokenizer
-    "A frozen causal language model and its tokenizer."
+    "A frozen causal language model and its tokenizer. Raises `DataError` for weights that are no finite floats."
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     refuse_code(folder)
+    check_folder(folder)
     settings = dict(dtype=dtype, use_safetensors=True, attn_implementation='eager')
     llm = AutoModelForCausalLM.from_pretrained(folder, **settings, trust_remote_code=False).eval().requires_grad_(False)
+    check_module(llm, folder)
     head = ContiguousLinear(llm.config.hidden_size, llm.config.vocab_size, bias=False, device='meta')
     head.weight = llm.get_output_embeddings().weight
     llm.set_output_embeddings(head.requires_grad_(False).eval())
@@ -315,25 +317,31 @@ def load_vit(
     folder,  # from `prepare`
     dtype=torch.float32,  # of weights and activations
 ):  # Dinov2Model, frozen
-    "A frozen image encoder."
+    "A frozen image encoder. Raises `DataError` for weights that are no finite floats."
+    return _load_model(folder, dtype=dtype)
+
+
+def _load_model(folder, **options):  # of transformers, frozen, its values looked at
     from transformers import AutoModel
 
     refuse_code(folder)
-    settings = dict(dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    return AutoModel.from_pretrained(folder, **settings).eval().requires_grad_(False)
+    check_folder(folder)
+    settings = dict(use_safetensors=True, trust_remote_code=False)
+    model = AutoModel.from_pretrained(folder, **settings, **options)
+    check_module(model, folder)
+    return model.eval().requires_grad_(False)
 
 # %% ../nbs/02g_weights.ipynb #9b8f35aa
 class TextEncoder:
     "Mean-pooled, l2-normalised sentence embeddings."
 
     def __init__(self, folder):  # from `prepare`, or a packaged folder
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.folder = Path(folder)
         refuse_code(folder)
         self.tok = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        settings = dict(use_safetensors=True, trust_remote_code=False)
-        self.model = AutoModel.from_pretrained(folder, **settings).eval().requires_grad_(False)
+        self.model = _load_model(folder)
 
     @torch.no_grad()
     def __call__(

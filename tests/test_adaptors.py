@@ -8,7 +8,8 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from brainllm.core import DataError, PartMissing
 from brainllm.models import adaptors
 from brainllm.models.adaptors import ADAPTOR_FILES, BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig
-from brainllm.models.adaptors import AdaptorError, MergeError, adaptor_layers, adaptor_parameters, adaptors_off
+from brainllm.models.adaptors import AdaptorError, MergeError, adaptor_layers, adaptor_parameters, adaptor_state
+from brainllm.models.adaptors import adaptors_off, load_adaptor_state
 from brainllm.models.adaptors import add_adaptors, base_digest, count_parameters, load_adaptors, save_adaptors
 from brainllm.models.encoder import encoder_from, MaskedBrainModel, voxel_encoder, VoxelEncoder
 from brainllm.store import file_hash
@@ -297,6 +298,29 @@ def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
     save_adaptors(tuner, good)
     load_adaptors(fresh, good)
     assert torch.equal(out(fresh, x), out(model, x))
+
+
+def test_values_that_are_no_weights(tmp_path):
+    _, _, _, tuner = make('scmbm', rank=2)
+    state = adaptor_state(tuner)
+    name = next(k for k in state if k.endswith('adaptor_up.weight'))
+    whole = state[name].to(torch.int8)
+    with pytest.raises(AdaptorError, match=f'{name} holds int8'):
+        load_adaptor_state(tuner, state | {name: whole})
+    bad = state[name] * torch.nan
+    with pytest.raises(AdaptorError, match=f'{name} holds values that are not finite'):
+        load_adaptor_state(tuner, state | {name: bad})
+    after = adaptor_state(tuner)
+    assert all(torch.equal(v, after[k]) for k, v in state.items())
+    layer = next(iter(adaptor_layers(tuner).values()))
+    down = layer.adaptor_down['default']
+    down.weight.data = down.weight.data.T.contiguous().T
+    assert not down.weight.is_contiguous()
+    save_adaptors(tuner, tmp_path / 'good')
+    down.weight.data[0, 0] = torch.nan
+    with pytest.raises(DataError, match='not finite'):
+        save_adaptors(tuner, tmp_path / 'bad')
+    assert not list((tmp_path / 'bad').iterdir())
 
 
 def test_a_pickle_is_not_read(tmp_path):

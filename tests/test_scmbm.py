@@ -368,6 +368,29 @@ def test_every_key_is_accounted_for(tmp_path, foreign):
         load({k.replace('blocks.1.', 'blocks.7.'): v for k, v in state.items()})
 
 
+@pytest.mark.parametrize(
+    'spoil, word',
+    [
+        (lambda v: v.index_fill(0, torch.tensor([1]), torch.nan), 'not finite: 48 of 6912'),
+        (lambda v: v.index_fill(0, torch.tensor([1]), -torch.inf), 'not finite'),
+        (lambda v: v.double() * 1e300, 'not finite'),
+        (lambda v: (v * 127).to(torch.int8), 'holds int8, wanted floats'),
+        (lambda v: v > 0, 'holds bool, wanted floats'),
+        (lambda v: v.to(torch.float8_e4m3fn), 'holds float8_e4m3fn, wanted floats'),
+        (lambda v: v.to(torch.complex64), 'holds complex64, wanted floats'),
+        (lambda v: v.to_sparse(), 'holds packed values'),
+        (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), 'holds packed values'),
+    ],
+)
+def test_values_that_are_no_weights(tmp_path, spoil, word):
+    state = small().state_dict()
+    name = 'blocks.0.attn.qkv.weight'
+    torch.save(state | {name: spoil(state[name])}, tmp_path / 'checkpoint.pth')
+    with pytest.raises(DataError, match=word) as e:
+        load_scmbm(tmp_path / 'checkpoint.pth', heads=4, decoder_heads=8)
+    assert name in str(e.value) or 'packed' not in word
+
+
 def test_without_config_the_heads_are_asked_for(tmp_path, g):
     from safetensors.torch import save_file
 

@@ -159,7 +159,7 @@ def compare(
     shown = ours.table(subjects=True)
     result = dict(
         preset=experiment.preset.name,
-        seed=seed,
+        seed=experiment.seed,
         simulated=experiment.preset.simulated,
         question=experiment.preset.evaluate.question,
         trials=len(rows),

@@ -157,7 +157,8 @@ def score_confidence(
     bench = SealedBench(experiment)
     judge, opened = learn_judge(bench), OpenBench(bench)
     sure, rows = judge(bench_signs(bench)), opened.rows()
-    result = dict(preset=experiment.preset.name, seed=seed, simulated=experiment.preset.simulated, judge=vars(judge))
+    preset = experiment.preset
+    result = dict(preset=preset.name, seed=experiment.seed, simulated=preset.simulated, judge=vars(judge))
     for reference in ('teacher', 'caption'):
         result[reference] = judged(bench, sure, [r[reference] for r in rows], [r['clip'] for r in rows])
     result |= provenance()

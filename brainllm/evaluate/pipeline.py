@@ -133,6 +133,7 @@ def evaluate_experiment(experiment: Experiment) -> Path:  # folder with result.j
         stage2=experiment.stage2.folder.name,
         study=experiment.study.identity,
         evaluate=experiment.preset.evaluate,
+        **experiment.models.own_parts,
     )
     return experiment.store.get('evaluation', partial(build_result, experiment), inputs)
 

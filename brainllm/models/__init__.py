@@ -30,7 +30,9 @@ open_room, __dir__, public = face(
         'adaptors_off adaptor_state load_adaptor_state base_digest save_adaptors adaptor_settings '
         'load_adaptors'
     ),
-    state='read_safetensors fill_state',
+    state=(
+        'FLOATS read_safetensors check_tensor check_module check_folder stored_types save_tensors fill_state'
+    ),
     judge='SIGNS text_signs Judge fit_judge read_judge',
 )
 

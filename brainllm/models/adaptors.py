@@ -22,11 +22,11 @@ from pathlib import Path
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_module_exists
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing import Any
 from ..core import BrainLLMError, DataError, PartMissing, shorten, whole_file, write_json
 from ..store import digest, file_hash
+from .state import check_tensor, read_safetensors, save_tensors
 
 # %% ../../nbs/02f_adaptors.ipynb #e43df939
 class AdaptorError(BrainLLMError, ValueError):
@@ -346,6 +346,7 @@ def _check_state(state, want):
         )
     for key, tensor in want.items():
         found = state[key]
+        check_tensor(key, found, 'state', tensor, error=AdaptorError)
         if found.shape != tensor.shape:
             raise AdaptorError(
                 f"{key}: found shape {tuple(found.shape)}, wanted {tuple(tensor.shape)}; was it made with another rank?"
@@ -423,7 +424,7 @@ def save_adaptors(
     )
     file = folder / ADAPTOR_FILES[0]
     with whole_file(file) as tmp:
-        save_file(state, tmp, metadata=dict(settings=digest(settings)))
+        save_tensors(state, tmp, dict(settings=digest(settings)))
     write_json(folder / ADAPTOR_FILES[1], settings | dict(peft_type=None, sha256=file_hash(file)))
     return folder
 
@@ -484,7 +485,7 @@ def _read_adaptors(folder):  # -> settings, state; both whole and of one piece
             f"{settings_file}: digest {digest(settings)}, the tensors were saved with {saved_with}; the settings were "
             "changed afterwards: save again"
         )
-    return settings, load_file(tensors_file)
+    return settings, read_safetensors(tensors_file, advice='save again')
 
 
 def _read_settings(file):  # -> settings, sha256 of the tensors that belong to them

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from ..core import PresetError, progress, read_jsonl, seed_all, write_json, write_jsonl
 from ..store import digest, file_hash
@@ -33,6 +33,7 @@ from ..presets import choose_study, get_preset, Preset, Stage2Config
 from ..data.trials import seal, Split, Trial
 from ..data.blocks import first_volume, plateau, RunStore, Windows
 from ..models.ridge import centred_kernel, ridge_predict
+from ..models.state import save_tensors
 from ..datasets.sherlock import Sherlock
 from ..stages.experiment import Experiment, open_experiment
 from ..stages.study import Study
@@ -200,8 +201,8 @@ def open_film(
             'stretch'
         )
     opened = open_experiment(chosen, seed, out)
-    study = FilmStudy(chosen, opened.models, opened.store, seed, film)
-    return FilmExperiment(chosen, seed, study, opened.models, opened.store, opened.folder)
+    study = FilmStudy(chosen, opened.models, opened.store, opened.seed, film)
+    return FilmExperiment(chosen, opened.seed, study, opened.models, opened.store, opened.folder)
 
 # %% ../../nbs/08d_decode.ipynb #8cccd402
 def segment_vectors(
@@ -346,7 +347,7 @@ def build_reader(model: FilmReader, experiment: FilmExperiment, targets: FilmTar
     with torch.no_grad():
         clean, _ = draw_lessons(targets, PROPOSALS, seed + 1, noise=0.0)
         proposals = sorted(set(write_texts(experiment, model(clean))))
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / 'model.safetensors')
+    save_tensors(model.state_dict(), folder / 'model.safetensors')
     write_jsonl(folder / 'proposals.jsonl', [dict(text=text) for text in proposals])
     write_json(folder / 'log.json', log)
 

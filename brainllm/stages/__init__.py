@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = face(
     experiment='Experiment open_experiment',
     frozen='FrozenModels',
     study=(
-        'OWN_PAGES FILES SHARED by_clip simulate_study see_clips clean_study Study ChangedStudy WeighedStudy'
+        'OWN_PAGES FILES SHARED of_people by_clip simulate_study see_clips clean_study Study ChangedStudy '
+        'WeighedStudy'
     ),
     teacher=(
         'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '

@@ -9,9 +9,9 @@ __all__ = ['Experiment', 'open_experiment']
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from ..core import project_root, seed_all
+from ..core import DataError, project_root, seed_all
 from ..store import Store
-from ..presets import Preset, choose_study, get_preset
+from ..presets import Preset, as_seed, as_text, choose_study, get_preset
 from .frozen import FrozenModels
 from .study import Study
 from .teacher import load_video
@@ -71,11 +71,24 @@ def open_experiment(
     study_seed: int | None = None,  # of the simulated study and its teacher; None: `seed`
     **where,  # root, source, subjects, targets of a study on disk, as in `presets.choose_study`
 ) -> Experiment:
-    "The experiment of a preset. Raises `PresetError` for a name, a target or a setting that does not exist."
+    """The experiment of a preset.
+
+    Raises `PresetError` for a name, a seed, a target or a setting that does not exist, `DataError` for such a root."""
     chosen = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where)
+    seed, out = as_seed(seed), as_text(out, 'out')
+    drawn = seed if study_seed is None else as_seed(study_seed, 'study_seed')
+    _check_root(chosen)
     root = Path(out) if out else project_root() / '_runs'
     store = Store(root / chosen.name / 'artifacts', shared=Store(root / 'parts'))
     seed_all(seed, chosen.threads)
     models = FrozenModels(chosen, store.shared)
-    study = Study(chosen, models, store, seed if study_seed is None else study_seed)
-    return Experiment(chosen, seed, study, models, store, root / chosen.name)
+    return Experiment(chosen, seed, Study(chosen, models, store, drawn), models, store, root / chosen.name)
+
+
+def _check_root(preset):
+    root = preset.study.root
+    if preset.simulated or not root or Path(root).is_dir(): return
+    raise DataError(
+        f"root: found no folder {root}, wanted the one of the study on disk; correct the path, and write -r root where "
+        "its name is a number"
+    )

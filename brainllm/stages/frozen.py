@@ -9,10 +9,10 @@ __all__ = ['FrozenModels']
 import torch
 from functools import cached_property, partial
 from typing import Any
-from ..store import Store
+from ..store import Store, fingerprint
 from ..presets import Preset
 from ..models.llm import PromptedLLM
-from ..weights import TextEncoder, load_llm, load_vit, prepare
+from ..weights import PARTS, TextEncoder, load_llm, load_vit, prepare
 from ..video.clips import clip_pixels, dino_tokens, keep_features
 from ..video.published import PublishedVideoLLaMA
 from ..video.checkpoints import published_video_llama
@@ -27,6 +27,7 @@ class FrozenModels:
         parts: Store,  # of packaged parts, made ready to load
     ):
         self.preset, self.parts = preset, parts
+        self._digests: dict[str, str] = {}  # kind -> digest of a folder of one's own, read once
 
     @property
     def small(self) -> bool:  # packaged parts, or the published Video-LLaMA?
@@ -55,13 +56,25 @@ class FrozenModels:
 
     @property
     def llm_name(self) -> str:  # as keys of artifacts know it
-        if self.small: return self.part('llm').name
+        if self.small: return '-'.join([self.part('llm').name, *self._bytes_of('llm')])
         files: Any = self.published.files
         return '-'.join(files['llm'])
 
     @property
     def vit_name(self) -> Any:  # as keys of artifacts know it
-        return self.preset.video.vit if self.small else self.published.files
+        return ', '.join([self.preset.video.vit, *self._bytes_of('vit')]) if self.small else self.published.files
+
+    @property
+    def own_parts(self) -> dict:  # kind -> digest of its bytes; of those that are folders of one's own
+        "Parts that a name does not tell from others of that name, as keys of artifacts know them."
+        found = {kind: self._bytes_of(kind) for kind in ('vit', 'llm', 'text')}
+        return {kind: digests[0] for kind, digests in found.items() if digests}
+
+    def _bytes_of(self, kind):  # [digest] of a folder of one's own, [] of a packaged part, which its name tells
+        name = getattr(self.preset.video, kind)
+        if name == 'tiny' or name in PARTS: return []
+        if kind not in self._digests: self._digests[kind] = fingerprint(self.part(kind))
+        return [self._digests[kind]]
 
     @cached_property
     def text(self) -> TextEncoder:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 from typing import Any
 from ..core import PresetError, seed_all, write_json
@@ -20,6 +20,7 @@ from ..presets import Preset
 from ..data.blocks import rest_windows
 from ..models.tokenizer import FlatVoxels, FMRITokenizer
 from ..models.encoder import BrainEncoder, TemporalBlock, encoder_from
+from ..models.state import check_module, save_tensors
 from ..weights import load_mindvideo, load_scmbm, published
 from ..pretrain import MaskedVolumeModel, ParcelModel, pretrain, pretrain_parcels, reconstruction
 from ..datasets.hcp import HCP_FILES, hcp_parcels
@@ -55,6 +56,7 @@ def build_parcels(model: ParcelModel, seed: int, folder: Path):
     "Train the masked model of HCP's parcels; leaves the weights and `report.json`."
     train, test = held_out(hcp_parcels())
     losses = pretrain_parcels(model, train, seed)
+    check_module(model, folder / 'model.safetensors')
     save_model(model, str(folder / 'model.safetensors'))
     report = dict(
         losses=losses,
@@ -158,7 +160,7 @@ def build_pretrained(study: Study, seed: int, start: nn.Module | None, folder: P
     "Make and pretrain tokenizer and encoder; leaves their weights and the losses."
     tokenizer, encoder = new_encoder(study, seed)
     losses = initialise_encoder(tokenizer, encoder, study, seed, start)
-    save_file(nn.ModuleList([tokenizer, encoder]).state_dict(), folder / 'model.safetensors')
+    save_tensors(nn.ModuleList([tokenizer, encoder]).state_dict(), folder / 'model.safetensors')
     write_json(folder / 'losses.json', losses)
 
 
@@ -170,6 +172,7 @@ def load_pretrained(
 ) -> tuple[Any, Any]:  # FMRITokenizer with .folder, BrainEncoder
     "Tokenizer and encoder as pretraining leaves them, made when that was not done before."
     preset = study.preset
+    series = study.series.folder.name  # first, so that a study that is not there is refused before parcels are learned
     start: Any = None
     origin = ''
     if preset.pretrain.source == 'hcp':
@@ -179,7 +182,7 @@ def load_pretrained(
         origin = fingerprint(published(preset.weights, preset.pretrain.source))
     if preset.pretrain.source == 'rest' and resting: start, origin = resting[1], resting[0].folder.name
     inputs = dict(
-        series=study.series.folder.name,
+        series=series,
         brain=replace(preset.brain, **_LATER),
         block=[preset.data.in_frames, preset.data.window_start],
         pretrain=preset.pretrain,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing import Any
 from ..core import PresetError, check_choice, progress, seed_all, write_json
@@ -22,6 +22,7 @@ from ..store import Store
 from ..presets import Preset, Stage1Config
 from ..data.trials import folds
 from ..models.ridge import centred_kernel, choose_penalty, fit_ridge
+from ..models.state import save_tensors
 from ..models.projection import Projection
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, adaptor_parameters, add_adaptors
 from ..losses import Temperature, stage1_loss
@@ -300,8 +301,8 @@ def build_stage1(model: VideoAligner, study: Study, seed: int, folder: Path):
     train, log = train_stage1(model, study, seed)
     records = study.whole_split.adapt
     adapt = brain_tokens(model, study.blocks(records)) if records else train[:0]
-    save_file({k: v.contiguous() for k, v in model.learned().items()}, folder / 'model.safetensors')
-    save_file(dict(train=train, adapt=adapt), folder / 'tokens.safetensors')
+    save_tensors(model.learned(), folder / 'model.safetensors')
+    save_tensors(dict(train=train, adapt=adapt), folder / 'tokens.safetensors')
     write_json(folder / 'log.json', log)
 
 

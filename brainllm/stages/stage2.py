@@ -10,7 +10,7 @@ import random
 import torch
 from functools import partial
 from pathlib import Path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing import Any
 from ..core import progress, read_jsonl, seed_all, write_json, write_jsonl
@@ -18,6 +18,7 @@ from ..store import Store, file_hash
 from ..presets import Stage2Config
 from ..models.projection import Bridge
 from ..models.llm import PromptedLLM
+from ..models.state import save_tensors
 from ..losses import VARIANTS, MemoryBank, adaptation_loss, answer_loss, stage2_loss
 from ..optim import adamw, descend
 from ..captions import QUESTIONS
@@ -177,7 +178,7 @@ def build_stage2(
     labels = torch.tensor([classes.index(t.label) for t in train])
     target = tokens['adapt'][study.taken]
     log = tune(model, llm, tokens['train'], read_jsonl(answers), labels, target, study.preset.stage2, seed)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / 'model.safetensors')
+    save_tensors(model.state_dict(), folder / 'model.safetensors')
     write_json(folder / 'log.json', log)
 
 

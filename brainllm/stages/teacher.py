@@ -12,13 +12,14 @@ import torch
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from typing import Any
 from ..core import PresetError, progress, seed_all, write_json
 from ..store import Store, digest, fingerprint
 from ..presets import Preset, VideoConfig
 from ..models.llm import PromptedLLM
+from ..models.state import save_tensors
 from ..losses import answer_loss, clip_loss
 from ..optim import adamw, descend
 from ..video.clips import clip_times, timing
@@ -141,7 +142,7 @@ def build_small(study: Study, models: FrozenModels, folder: Path):
     words = word_targets(models.llm, [t['pieces'] for t in texts], config.n_query)
     losses = dict(align=align_video(model, features, words, config, study.seed))
     losses['teach'] = teach_video(model, models.llm, features, texts, config, study.seed)
-    save_file(model.state_dict(), folder / 'model.safetensors')
+    save_tensors(model.state_dict(), folder / 'model.safetensors')
     write_json(folder / 'losses.json', losses)
 
 
@@ -155,6 +156,7 @@ def teach_small(study: Study, models: FrozenModels, store: Store) -> VideoLLaMA:
         dtype=preset.dtype,
         adapt_share=preset.data.adapt_share,
         seed=study.seed,
+        **models.own_parts,
     )
     folder = store.get('video', partial(build_small, study, models), inputs)
     model: Any = new_video(study, models)

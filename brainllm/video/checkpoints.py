@@ -16,7 +16,7 @@ from torch import Tensor
 from typing import Any
 from ..core import DataError, PartMissing, shorten
 from ..store import fingerprint
-from ..models.state import fill_state, read_safetensors
+from ..models.state import check_folder, check_module, check_tensor, fill_state, read_safetensors
 from ..weights import PUBLISHED, published, read_pickle, refuse_code, torch_dtype
 from .published import BLIP2, TRAINED_KEYS, PublishedVideoLLaMA
 
@@ -400,9 +400,9 @@ def _from_folder(folder, dtype):  # -> LLM, tokenizer, what transformers says of
     if bins:
         llm, told = _from_bins(folder, bins, options)
     else:
-        llm, told = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, **options
-        )
+        check_folder(folder)
+        settings = dict(use_safetensors=True, trust_remote_code=False)
+        llm, told = AutoModelForCausalLM.from_pretrained(folder, **settings, **options)
     return llm, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), told
 
 
@@ -412,6 +412,7 @@ def _from_bins(folder, bins, options):
     config, state = AutoConfig.from_pretrained(folder, trust_remote_code=False), {}
     for file in bins:
         state |= _state(file)[0]
+    for name, tensor in state.items(): check_tensor(name, tensor, folder)
     kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return kind.from_pretrained(None, config=config, state_dict=state, **options)
 
@@ -426,6 +427,7 @@ def _check_loaded(folder, llm, told):  # raises DataError where transformers lef
             f"{folder}: missing {shorten(missing)}; unexpected {shorten(unexpected)}; of "
             f"another shape {shorten(mismatched)}; wanted exactly the tensors of {type(llm).__name__}"
         )
+    check_module(llm, folder)
 
 # %% ../../nbs/03h_checkpoints.ipynb #5c04997a
 def load_video_llama(

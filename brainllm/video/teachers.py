@@ -9,7 +9,6 @@ __all__ = ['TEACHERS', 'Teacher', 'pooled_tokens', 'VideoLLaMATeacher', 'SmallTe
 # %% ../../nbs/03i_teachers.ipynb #9391bdb7
 import importlib.metadata
 import inspect
-import json
 import numpy as np
 import torch
 from dataclasses import asdict
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from typing import Protocol, runtime_checkable
 from ..core import DataError, PartMissing, PresetError, Registry, project_root, read_jsonl, shorten
 from ..code import code_hash
-from ..store import fingerprint, Store
+from ..store import fingerprint, read_manifest, Store
 from ..presets import VideoConfig
 from ..models.llm import PromptedLLM
-from ..models.state import fill_state, read_safetensors
+from ..models.state import check_folder, check_module, fill_state, read_safetensors
 from ..weights import load_llm, load_vit, prepare, torch_dtype
 from .clips import MEAN, STD, frame_index, normalise, squash
 from .small import VideoLLaMA
@@ -182,7 +181,7 @@ class SmallTeacher:
         "From an experiment that has trained it. Raises `PartMissing` where there is none."
         folder = _trained_folder(run, artifact)
         Store(folder.parent).verify(folder)
-        inputs = json.loads((folder / 'manifest.json').read_text())['inputs']
+        inputs = read_manifest(folder, 'inputs')['inputs']
         cfg, dtype = VideoConfig(**inputs['video']), torch_dtype(inputs['dtype'])
         parts = Store((project_root() / run).parent / 'parts')
         file = folder / 'model.safetensors'
@@ -323,10 +322,11 @@ class HFTeacher:
 def _from_transformers(name, dtype, revision):  # -> model, processor
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    check_folder(name)
     try:
         processor = AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
         options = dict(revision=revision, dtype=torch_dtype(dtype), use_safetensors=True, trust_remote_code=False)
-        return AutoModelForImageTextToText.from_pretrained(name, **options), processor
+        model = AutoModelForImageTextToText.from_pretrained(name, **options)
     except ImportError as e:
         raise PartMissing(
             f"{name}: its processor needs a package that is not installed ({' '.join(str(e).split())[:160]}); "
@@ -336,6 +336,8 @@ def _from_transformers(name, dtype, revision):  # -> model, processor
         raise PartMissing(
             f"{name}: cannot be loaded as a video-language model ({' '.join(str(e).split())[:200]})"
         ) from None
+    check_module(model, name)
+    return model, processor
 
 # %% ../../nbs/03i_teachers.ipynb #8dbe2fd2
 class FileTeacher:
