@@ -52,7 +52,7 @@ def test_numbers_where_names_belong(tmp_path, monkeypatch):
     write_study(tmp_path / 'unpadded', ('1', '2', '3'))
     assert len(opened(2024, 'runs').trials) == 6
     assert len(opened('2024', 2025).trials) == 6
-    for people in (1, '1', '01', [1], ['01']): assert opened('2024', 'runs', targets=people).preset.study.targets == ('01',)
+    for people in (1, '01', [1], ['01']): assert opened('2024', 'runs', targets=people).preset.study.targets == ('01',)
     assert opened('unpadded', 'runs', targets='1').preset.study.targets == ('1',)
     with pytest.raises(DataError, match='targets: found 01.*-r targets'):
         opened('unpadded', 'runs', targets=1).split
