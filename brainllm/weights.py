@@ -438,7 +438,7 @@ def _most_numbers(file) -> int:  # in one storage; the last whole number before 
         try:
             for _ in range(1 if zipfile.is_zipfile(file) else 4):  # the old form has three small ones before it
                 for op, arg, _ in pickletools.genops(packed):
-                    if op.name.startswith(('BININT', 'LONG', 'INT')): last = arg
+                    if op.name.startswith(('BININT', 'LONG', 'INT')): last = int(arg or 0)
                     if op.name == 'BINPERSID': most = max(most, last)
         except ValueError:
             pass  # damaged from here on; what was claimed before it stands

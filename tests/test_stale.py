@@ -27,6 +27,7 @@ def write_study(root, subjects=('01', '02', '03')):  # one run each, in the name
         prep.mkdir(parents=True)
         (func / f'sub-{s}_task-action_run-1_events.tsv').write_text(EVENTS)
         stem = f'{prep}/sub-{s}_task-action_run-1{SPACE}_desc-'
+        (prep / f'sub-{s}_task-action_run-1{SPACE}_desc-preproc_bold.json').write_text('{"RepetitionTime": 2.0}')
         series = np.random.default_rng(k).integers(500, 1500, (5, 5, 5, 20)).astype(np.int16)
         nib.save(nib.Nifti1Image(series, np.diag([3.0, 3, 3, 1])), f'{stem}preproc_bold.nii')
         nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.diag([3.0, 3, 3, 1])), f'{stem}brain_mask.nii')
@@ -51,8 +52,8 @@ def test_numbers_where_names_belong(tmp_path, monkeypatch):
     write_study(tmp_path / 'unpadded', ('1', '2', '3'))
     assert len(opened(2024, 'runs').trials) == 6
     assert len(opened('2024', 2025).trials) == 6
-    for people in (1, '1', '01', [1], ['01']): assert opened('2024', 'runs', targets=people).split.targets == ['01']
-    assert opened('unpadded', 'runs', targets='1').split.targets == ['1']
+    for people in (1, '01', [1], ['01']): assert opened('2024', 'runs', targets=people).preset.study.targets == ('01',)
+    assert opened('unpadded', 'runs', targets='1').preset.study.targets == ('1',)
     with pytest.raises(DataError, match='targets: found 01.*-r targets'):
         opened('unpadded', 'runs', targets=1).split
     with pytest.raises(PresetError, match='200000.0.*-r targets'):
