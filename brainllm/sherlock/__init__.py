@@ -28,11 +28,11 @@ __getattr__, __dir__, __all__ = face(
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',
     recall='scene_vectors scene_ranks moved_scenes score_recall decode_recall read_recall',
     scores=(
-        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS FILM_PAIRS OURS CEILINGS about film_similarity '
-        'draw_shifts shifted_columns sign_flip person_rows people_interval identify identify_film '
-        'identify_words over_people score_people people_difference read_answer question_scores read_folds '
-        'held_out_texts what_others_said neighbours film_rows compare_rows build_film_scores decode_film '
-        'film_table film_score_table question_table plot_people'
+        'NULL_QUANTILES FILM_METRICS VECTOR_ROWS BRAINLESS FILM_PAIRS FILM_OURS CEILINGS about '
+        'film_similarity draw_shifts shifted_columns sign_flip person_rows people_interval identify '
+        'identify_film identify_words over_people score_people people_difference read_answer question_scores '
+        'read_folds held_out_texts what_others_said neighbours film_rows compare_rows build_film_scores '
+        'decode_film film_table film_score_table question_table plot_people'
     ),
     together='TOGETHER box_store whole_film fit_together bring_together',
     sayings='SENTENCES LENT CHANGES Sayings most_like short with_words_changed',
