@@ -965,8 +965,8 @@ def test_what_an_answer_file_refuses(tmp_path):
         ('{"torn": \n' + line, 'line 1: not JSON'),
         (line + '{"a": 1}\n', 'line 2: not a line of answers'),
         (line + '\n[1]\n', 'line 3: found .1., wanted a JSON object'),
-        (line + 'notes of somebody', 'no torn line of answers'),
-        ('notes of somebody', 'no torn line of answers'),
+        (line + 'notes of somebody', 'no torn line of answers, so nothing is cut'),
+        ('notes of somebody', 'no torn line of answers, so nothing is cut'),
         (line.replace('"clip": "a"', '"clip": ["a"]'), 'line 1: not a line of answers'),
     ):
         file.write_text(text)

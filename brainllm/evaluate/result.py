@@ -236,7 +236,8 @@ def check_result(
 
 
 def _need(keys, found, where):
-    if not isinstance(found, dict): raise DataError(f"result{where}: found {found!r}, wanted fields by name; {_AGAIN}")
+    if not isinstance(found, dict):
+        raise DataError(f"result{where}: found {str(found)[:60]!r}, wanted fields by name; {_AGAIN}")
     for key in keys:
         if key in found: continue
         raise DataError(f"result{where}: no {key!r}, found {', '.join(map(str, found)) or 'nothing'}; {_AGAIN}")

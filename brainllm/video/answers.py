@@ -64,7 +64,7 @@ class AnswerFile:
         if whole < len(data):
             if not _LINE_START.startswith(data[whole:][: len(_LINE_START)]):
                 raise DataError(
-                    f"{self.path}: its last line is no torn line of answers, so it is left as it was; give another --out"
+                    f"{self.path}: its last line is no torn line of answers, so nothing is cut; give another --out"
                 )
             os.ftruncate(self.fd, whole)
             print(f"{self.path.name}: cut off a torn last line of {len(data) - whole} bytes")
