@@ -8,9 +8,10 @@ __all__ = ['ACTIONS', 'SPORTS', 'AGENTS', 'COLOURS', 'OBJECTS', 'PLACES', 'QUEST
 
 # %% ../nbs/03c_captions.ipynb #46be5564
 import importlib.metadata
+import os
 import re
 from pathlib import Path
-from .core import DataError, PartMissing, project_root, read_jsonl, WallError
+from .core import DataError, PartMissing, project_root, number_jsonl, read_jsonl, WallError
 from .data.trials import SealedTrial
 
 # %% ../nbs/03c_captions.ipynb #fee53f8d
@@ -187,21 +188,25 @@ def caption_file(
     "The texts of a study's clips, where it has any."
     for place in ('derivatives/simulation/captions.jsonl', 'stimuli/captions.jsonl'):
         file = Path(root) / place
-        if file.is_file(): return file
+        if os.path.lexists(file): return file
     return None
 
 
 def read_captions(
     file,  # JSONL, a line a clip: clip, caption, and perhaps answers
 ) -> list[dict]:  # as written
-    "Rows of a file of captions. Raises `DataError` naming the line."
-    rows = read_jsonl(file)
-    for number, row in enumerate(rows, 1):
+    "Rows of a file of captions. Raises `DataError` naming the line, also for a clip that is there twice."
+    rows: dict[str, dict] = {}  # by clip
+    for where, row in number_jsonl(file):
         for field in ('clip', 'caption'):
-            _check_field(row, field, _is_text(row.get(field)), 'text', f'{file}, line {number}')
+            _check_field(row, field, _is_text(row.get(field)), 'text', where)
         answers = row.get('answers', {})
-        _check_field(row, 'answers', isinstance(answers, dict), 'answers by their questions', f'{file}, line {number}')
-    return rows
+        are_texts = isinstance(answers, dict) and all(_is_text(said) for said in answers.values())
+        _check_field(row, 'answers', are_texts, 'texts by their questions', where)
+        if row['clip'] in rows:
+            raise DataError(f"{where}, field 'clip': {row['clip']!r} is there twice, wanted one line a clip; keep one")
+        rows[row['clip']] = row
+    return list(rows.values())
 
 
 def _is_text(value) -> bool:
@@ -239,17 +244,22 @@ def clip_texts(
     lost = next((trial.clip for trial in trials if trial.clip not in known), None)
     if lost:
         raise DataError(
-            f"{file}: found no line for clip {lost!r}, wanted one for each clip that was shown; add it, or remove "
-            "the file to have clips described by their class"
+            f"{file}: found no line for clip {lost!r}, wanted one for each clip that was shown; add it. (Clips are "
+            "described by their class where a study has no such file.)"
         )
     shown = {trial.clip for trial in trials}
     texts = {clip: _clip_text(known[clip]) for clip in shown}
     return [texts[trial.clip] for trial in trials]
 
 
+def _is_drawn(row):  # whether these are the attributes of a film that was drawn, not fields of one's own
+    vocabulary = dict(agent=AGENTS, colour=COLOURS, action=ACTIONS, object=OBJECTS, place=PLACES)
+    return all(isinstance(row.get(name), str) and row[name] in words for name, words in vocabulary.items())
+
+
 def _clip_text(row):  # a row of captions, or attributes that the simulation drew
     sentence = row['caption']
-    if 'agent' in row:
+    if _is_drawn(row):
         answers = {question: answer(question, row) for question in QUESTIONS}
         return dict(caption=sentence, pieces=pieces(row), answers=answers)
     answers = {question: sentence for question in QUESTIONS} | row.get('answers', {})

@@ -296,11 +296,15 @@ def read_json(path) -> dict:
     return _read_object(read_text(path), path)
 
 
-def number_jsonl(path):  # yields 'file, line 3' and a dict
+def number_jsonl(
+    path,
+    torn: bool = False,  # True passes over what stands behind the last end of a line
+):  # yields 'file, line 3' and a dict
     """Rows of a JSONL file with the place of each; empty lines are passed over.
 
     Raises `DataError` naming the line that is torn or holds no object."""
-    for i, line in enumerate(read_text(path).split('\n'), 1):
+    lines = read_text(path).split('\n')
+    for i, line in enumerate(lines[:-1] if torn else lines, 1):
         where = f'{path}, line {i}'
         if line.strip(' \t\r'): yield where, _read_object(line, where)
 

@@ -964,11 +964,32 @@ def test_what_an_answer_file_refuses(tmp_path):
         (line + line, 'there twice'),
         ('{"torn": \n' + line, 'line 1: not JSON'),
         (line + '{"a": 1}\n', 'line 2: not a line of answers'),
+        (line + '\n[1]\n', 'line 3: found .1., wanted a JSON object'),
+        (line + 'notes of somebody', 'no torn line of answers, so nothing is cut'),
+        ('notes of somebody', 'no torn line of answers, so nothing is cut'),
+        (line.replace('"clip": "a"', '"clip": ["a"]'), 'line 1: not a line of answers'),
     ):
         file.write_text(text)
         with pytest.raises(DataError, match=words):
             AnswerFile(file, teacher).__enter__()
         assert file.read_text() == text, 'a refused file is left as it was'
+
+
+def test_questions_are_parted_by_ends_of_lines_alone(tmp_path):
+    text, rows = tmp_path / 'q.txt', tmp_path / 'q.jsonl'
+    text.write_bytes('\ufeffWho?\r\n\r\nWhat\u2028else? \n'.encode())
+    assert read_questions(text) == [(None, 'Who?'), (None, 'What\u2028else?')]
+    rows.write_text('\ufeff{"question": "Who?"}\n\n{"question": "What\u2028else?", "clip": "a.mp4"}\n\n')
+    assert read_questions(rows) == [(None, 'Who?'), ('a.mp4', 'What\u2028else?')]
+    for content, words in (('{"question": "Who?"}\n\n{"clip": "a"}', 'line 3: found no question'), ('[1]', 'line 1'),
+                           ('{"question": "Who?", "clip": ["a"]}', 'line 1: found no question')):
+        rows.write_text(content)
+        with pytest.raises(DataError, match=words):
+            read_questions(rows)
+    text.unlink()
+    text.symlink_to('nowhere')
+    with pytest.raises(DataError, match='datalad get'):
+        read_questions(text)
 
 
 def test_clip_that_changed_is_refused(study, tmp_path):

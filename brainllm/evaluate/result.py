@@ -7,11 +7,10 @@ __all__ = ['FLOORS', 'ROW_LABELS', 'in_full', 'format_example', 'normalise_row',
            'plot_identification', 'check_result', 'read_result']
 
 # %% ../../nbs/05j_result.ipynb #e15758e9
-import json
 import math
 import numpy as np
 from pathlib import Path
-from ..core import DataError, new_axes, read_jsonl
+from ..core import DataError, new_axes, read_json, read_jsonl
 from ..store import provenance
 from ..table import COLUMNS, Table
 from .scores import score_signature
@@ -209,12 +208,18 @@ _RESULT_FIELDS = (
     *('ceiling_row', 'phases', 'inputs', 'commit', 'versions'),
 )
 
+_AGAIN = 'the file is not whole: run 06_evaluate with this preset again'
+
 
 def check_result(
     result: dict,  # as read from result.json
 ) -> dict:  # the same
     "Raise `DataError` naming the first thing that a result lacks."
     _need(_RESULT_FIELDS, result, '')
+    for field in ('row_order', 'floor_row', 'ceiling_row'):
+        names = [result[field]] if field == 'ceiling_row' else result[field]
+        if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names): continue
+        raise DataError(f"result[{field!r}]: found {result[field]!r}, wanted names of rows; {_AGAIN}")
     _need([*result['row_order'], *result['floor_row'], result['ceiling_row']], result['rows'], "['rows']")
     first = result['rows'][result['row_order'][0]]
     subjects = first['identification']
@@ -231,12 +236,11 @@ def check_result(
 
 
 def _need(keys, found, where):
+    if not isinstance(found, dict):
+        raise DataError(f"result{where}: found {str(found)[:60]!r}, wanted fields by name; {_AGAIN}")
     for key in keys:
         if key in found: continue
-        raise DataError(
-            f"result{where}: no {key!r}, found {', '.join(map(str, found)) or 'nothing'}; remove the folder of "
-            "this run and run again"
-        )
+        raise DataError(f"result{where}: no {key!r}, found {', '.join(map(str, found)) or 'nothing'}; {_AGAIN}")
 
 
 def read_result(
@@ -247,4 +251,4 @@ def read_result(
     missing = [name for name in ('result.json', 'texts.jsonl') if not (folder / name).exists()]
     if missing:
         raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
-    return check_result(json.loads((folder / 'result.json').read_text())), read_jsonl(folder / 'texts.jsonl')
+    return check_result(read_json(folder / 'result.json')), read_jsonl(folder / 'texts.jsonl')

@@ -12,13 +12,14 @@ import json
 import numpy as np
 import os
 from pathlib import Path
-from ..core import DataError, PartMissing, progress, read_jsonl
+from ..core import DataError, PartMissing, number_jsonl, progress, read_lines
 from ..store import file_hash, provenance
 from .clips import read_clip
 from .teachers import TEACHERS, make_teacher, Teacher
 
 # %% ../../nbs/03j_answers.ipynb #b39dca04
 _ROW_FIELDS = {'clip', 'clip_sha256', 'question', 'answer', 'teacher'}  # of a line, beside commit and versions
+_LINE_START = b'{"answer": "'
 
 
 class AnswerFile:
@@ -39,8 +40,8 @@ class AnswerFile:
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self._lock()
-            self._cut()
             self.rows = self._check()
+            self._cut()
         except BaseException:
             os.close(self.fd)
             raise
@@ -61,6 +62,10 @@ class AnswerFile:
         data = self.path.read_bytes()
         whole = data.rfind(b'\n') + 1
         if whole < len(data):
+            if not _LINE_START.startswith(data[whole:][: len(_LINE_START)]):
+                raise DataError(
+                    f"{self.path}: its last line is no torn line of answers, so nothing is cut; give another --out"
+                )
             os.ftruncate(self.fd, whole)
             print(f"{self.path.name}: cut off a torn last line of {len(data) - whole} bytes")
         os.fsync(self.fd)
@@ -72,21 +77,21 @@ class AnswerFile:
 
     def _check(self):  # -> {(clip, question): row}
         rows = {}
-        for i, row in enumerate(read_jsonl(self.path), 1):
-            if not isinstance(row, dict) or not _ROW_FIELDS <= row.keys():
+        for where, row in number_jsonl(self.path, torn=True):
+            texts = [row.get(field) for field in _ROW_FIELDS - {'teacher'}]
+            if 'teacher' not in row or not all(isinstance(text, str) for text in texts):
                 raise DataError(
-                    f"{self.path}, line {i}: not a line of answers (clip, clip_sha256, question, answer, teacher); "
-                    "give another --out"
+                    f"{where}: not a line of answers (clip, clip_sha256, question, answer, teacher); give another --out"
                 )
             other = self._other_settings(row['teacher'])
             if other:
                 raise DataError(
-                    f"{self.path}, line {i}: made with other settings ({'; '.join(other)}); give another --out, or "
-                    "go back to those settings"
+                    f"{where}: made with other settings ({'; '.join(other)}); give another --out, or go back to those "
+                    "settings"
                 )
             pair = row['clip'], row['question']
             if pair in rows:
-                raise DataError(f"{self.path}, line {i}: {pair} is there twice; remove the file and run again")
+                raise DataError(f"{where}: {pair} is there twice; keep one of the two lines, or give another --out")
             rows[pair] = row
         return rows
 
@@ -151,28 +156,27 @@ def read_questions(
 ) -> list:  # of (clip or None for all, question), in order
     "Questions, one a line. Raises `DataError` for an empty file or a question asked twice."
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: found nothing, wanted a file of questions, one a line")
-    rows = read_jsonl(path) if path.suffix == '.jsonl' else _text_questions(path)
-    wrong = [i for i, row in enumerate(rows, 1) if not _is_question(row)]
+    is_jsonl = path.suffix == '.jsonl'
+    rows = list(number_jsonl(path) if is_jsonl else _text_questions(path))
+    wrong = [where for where, row in rows if not _is_question(row)]
     if wrong or not rows:
-        line = f', line {wrong[0]}' if wrong else ''
-        form = ' as {"question": ..., "clip": ... where it is of one clip alone}' if path.suffix == '.jsonl' else ''
-        raise DataError(f"{path}{line}: found no question, wanted one a line{form}")
-    questions = [(row.get('clip'), row['question']) for row in rows]
+        form = ' as {"question": ..., "clip": ... where it is of one clip alone}' if is_jsonl else ''
+        raise DataError(f"{wrong[0] if wrong else path}: found no question, wanted one a line{form}")
+    questions = [(row.get('clip'), row['question']) for _, row in rows]
     if len(set(questions)) < len(questions):
         twice = max(questions, key=questions.count)
         raise DataError(f"{path}: {twice[1]!r} is there twice; ask it once")
     return questions
 
 
-def _text_questions(path):
-    lines = (line.strip() for line in path.read_text().splitlines())
-    return [dict(question=line) for line in lines if line]
+def _text_questions(path):  # yields 'file, line 3' and a row
+    for i, line in enumerate(read_lines(path), 1):
+        if line.strip(): yield f'{path}, line {i}', dict(question=line.strip())
 
 
 def _is_question(row):
-    return isinstance(row, dict) and isinstance(row.get('question'), str) and bool(row['question'].strip())
+    is_clip = row.get('clip') is None or isinstance(row['clip'], str)
+    return is_clip and isinstance(row.get('question'), str) and bool(row['question'].strip())
 
 
 def answer_files(

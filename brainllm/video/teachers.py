@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from torch import Tensor, nn
 from typing import Protocol, runtime_checkable
-from ..core import DataError, PartMissing, PresetError, Registry, project_root, read_jsonl, shorten
+from ..core import DataError, PartMissing, PresetError, Registry, number_jsonl, project_root, shorten
 from ..code import code_hash
 from ..store import fingerprint, read_manifest, Store
 from ..presets import VideoConfig
@@ -348,12 +348,12 @@ class FileTeacher:
 
     def __init__(self, path: str):  # *.jsonl
         self.path, self.known = Path(path), {}
-        for i, row in enumerate(read_jsonl(path), 1):
+        for where, row in number_jsonl(path):
             if not _is_answer(row):
-                raise DataError(f"{path}, line {i}: wanted clip, question and answer, three texts")
+                raise DataError(f"{where}: found {shorten(row)}, wanted clip, question and answer, three texts")
             pair = row['clip'], row['question']
             if pair in self.known:
-                raise DataError(f"{path}, line {i}: {pair} is there twice")
+                raise DataError(f"{where}: {pair} is there twice, wanted it once; keep one of the two lines")
             self.known[pair] = row['answer']
         self.provenance = dict(teacher='file', file=self.path.name, fingerprint=fingerprint(path))
 
@@ -371,7 +371,7 @@ class FileTeacher:
 
 
 def _is_answer(row):
-    return isinstance(row, dict) and all(isinstance(row.get(k), str) for k in ('clip', 'question', 'answer'))
+    return all(isinstance(row.get(k), str) for k in ('clip', 'question', 'answer'))
 
 # %% ../../nbs/03i_teachers.ipynb #69966ba0
 TEACHERS = Registry(
