@@ -13,6 +13,7 @@ OPTIONS = {
     'reproduce': 'preset seed out root source subjects targets weights answers device',
     'table': 'preset out',
     'controls': 'preset seed out names',
+    'confidence': 'preset seed out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',
     'fetch': 'kind what subjects',

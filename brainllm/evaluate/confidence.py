@@ -69,12 +69,11 @@ def inner_bench(bench: SealedBench) -> SealedBench:
     return SealedBench(InnerExperiment(*parts, outer=e.study))
 
 # %% ../../nbs/05n_confidence.ipynb #d9d94032
-@torch.no_grad()
 def bench_signs(bench: SealedBench) -> np.ndarray:  # (m, 2) of `judge.SIGNS`
     "How likely our texts are after the brain tokens, and how much likelier than without."
     llm, found = bench.models.llm, []
     for i in progress(torch.arange(len(bench.texts)).split(bench.preset.evaluate.batch), 'how sure'):
-        tokens = bench.stage2(bench.tokens[i].to(llm.device))
+        with torch.no_grad(): tokens = bench.stage2(bench.tokens[i].to(llm.device))
         found.append(text_signs(llm, tokens, [bench.question] * len(i), [bench.texts[k] for k in i]))
     return np.concatenate(found)
 
