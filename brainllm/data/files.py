@@ -523,12 +523,12 @@ def _check_size(path, head, shape):
 
 
 def _check_vertices(path, models):  # a surface has those that are named
-    for name, _, part in models.iter_structures():
-        vertices = part.vertex[part.surface_mask]
-        if not len(vertices) or 0 <= vertices.min() and vertices.max() < part.nvertices[name]: continue
+    for name, most in models.nvertices.items():
+        vertices = models.vertex[models.name == name]
+        if not len(vertices) or 0 <= vertices.min() and vertices.max() < most: continue
         raise DataError(
             f"{path}, {name}: found vertices {vertices.min()} to {vertices.max()}, wanted some of "
-            f"{part.nvertices[name]}, as its SurfaceNumberOfVertices says; fetch the file again"
+            f"{most}, as its SurfaceNumberOfVertices says; fetch the file again"
         )
 
 
