@@ -21,6 +21,7 @@ from typing import Any
 from .core import BrainLLMError, DataError, PartMissing, project_root, whole_folder, write_json, write_text
 from .store import digest, file_hash, Store
 from .table import Table
+from .data.files import same_tr
 from .models.tokenizer import FMRITokenizer, ShapeError
 from .models.encoder import BrainEncoder, encoder_from, TemporalBlock
 from .models.projection import Bridge, Projection
@@ -177,7 +178,7 @@ def _same_place(own, affine):  # raises DataError for volumes that lie elsewhere
 
 
 def _same_tr(own, tr):  # raises DataError for another repetition time, s
-    if own is None or tr is None or abs(own - tr) < 0.01: return
+    if own is None or tr is None or same_tr(own, tr): return
     raise DataError(
         f'tr: found {tr:g} s, wanted {own:g} s, of the series that the decoder was trained on; resample the series in '
         'time, since a block would hold another stretch of the response'

@@ -339,9 +339,8 @@ class TextEncoder:
         from transformers import AutoTokenizer
 
         self.folder = Path(folder)
-        refuse_code(folder)
-        self.tok = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.model = _load_model(folder)
+        self.tok = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     @torch.no_grad()
     def __call__(
@@ -415,9 +414,7 @@ def _unreadable(file, error):  # -> DataError that says why
 
 # %% ../nbs/02g_weights.ipynb #3bfb56dd
 def _pickled(file):  # -> bytes of the pickle in a file of torch.save
-    if not zipfile.is_zipfile(file): return Path(file).read_bytes()
-    archive = zipfile.ZipFile(file)
-    return archive.read(next(n for n in archive.namelist() if n.endswith('data.pkl')))
+    with _open_pickle(file) as packed: return packed.read()
 
 
 def _check_storages(file):  # before memory is taken: no tensor claims more numbers than the file has bytes

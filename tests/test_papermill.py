@@ -117,6 +117,6 @@ def test_had_without_its_grayordinates_says_what_to_fetch(made_had, tmp_path):
 
     with pytest.raises(DataError, match='--what grayordinates,surfaces'):
         run(root, targets='03')
-    with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of the people 01, 02, 03'):
+    with pytest.raises(DataError, match='targets: found 07, 14, 21, 28, wanted some of 01, 02, 03'):
         run(made_had)
     assert not list((tmp_path / 'runs').rglob('*partial*')), 'a build that failed left its pieces'

@@ -298,7 +298,10 @@ def read_image(
     path,  # .nii or .nii.gz
 ) -> nib.Nifti1Image:  # as stored; unpacked in memory, or mapped where the file is not compressed
     "Open a volume or a series, the checksum of a compressed one included. Raises `DataError` for whatever is wrong."
-    header = _image_header(path)
+    return _open_image(path, _image_header(path))
+
+
+def _open_image(path, header) -> nib.Nifti1Image:  # whose header was read and checked
     try:
         if str(path).endswith('.gz'):
             image = nib.Nifti1Image.from_bytes(_unpack(path, header))
@@ -327,8 +330,7 @@ def read_volumes(
     run: Run,
 ) -> nib.Nifti1Image:  # (X, Y, Z, T), as stored
     "Open a run. Raises `DataError` for a truncated or damaged file, and for what `read_header` refuses."
-    read_header(run)
-    return read_image(run.bold)
+    return _open_image(run.bold, read_header(run))
 
 
 def _packed(image) -> nib.arrayproxy.ArrayProxy:  # the volumes as stored; nibabel's types know them as any array

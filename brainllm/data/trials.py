@@ -81,7 +81,7 @@ def _check_targets(subjects, targets, adapt_share):
     if unknown:
         raise DataError(
             f"targets: found {', '.join(unknown)}, wanted some of {everyone}; name subjects that the "
-            "dataset has, without 'sub-'"
+            "dataset has, without 'sub-', and write -r targets where -p has made numbers of names"
         )
     if not targets:
         raise DataError(

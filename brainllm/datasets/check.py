@@ -14,10 +14,10 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from ..core import check_choice, DataError, write_json
+from ..core import check_choice, DataError, missing_file, write_json
 from ..store import file_hash
 from ..data.frames import film_frames, film_length
-from ..data.files import count_rows, missing_file, read_cifti, read_header, read_surface, read_volumes
+from ..data.files import count_rows, read_cifti, read_header, read_surface, read_volumes
 from ..data.grid import run_grid
 from .bids import entity
 from .had import cycle_of, surface_path

@@ -11,10 +11,10 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from ..core import DataError
+from ..core import DataError, missing_file
 from ..presets import PRESETS
 from ..data.trials import Trial
-from ..data.files import missing_file, read_table
+from ..data.files import read_table
 from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, pick_space, refuse_two_at_once, run_seconds
 from .protocol import Info
 

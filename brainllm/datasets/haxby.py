@@ -9,9 +9,9 @@ __all__ = ['CATEGORIES', 'HaxbySlice', 'read_attribute']
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from ..core import DataError, project_root
+from ..core import DataError, missing_file, project_root
 from ..data.trials import Trial
-from ..data.files import missing_file, read_header, Run
+from ..data.files import read_header, Run
 from ..data.blocks import store_session
 from .protocol import Info
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from ..core import DataError, write_json
+from ..core import DataError, missing_file, write_json
 from ..data.blocks import save_series, still_voxels, write_series
-from ..data.files import check_content, missing_file, Run
+from ..data.files import check_content, Run
 from ..data.trials import Trial
 from .protocol import Info
 

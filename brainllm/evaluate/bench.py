@@ -136,7 +136,8 @@ class SealedBench:
     @property
     def known(self) -> set:
         "Texts of training: captions, and the teacher's answers that Stage II was taught."
-        return {*self.captions, *(row['answer'] for row in read_jsonl(self.stage2.answers))}
+        taught = read_jsonl(self.experiment.answers / 'answers.jsonl')
+        return {*self.captions, *(row['answer'] for row in taught)}
 
     @cached_property
     def meanings(self) -> Tensor:  # (n, D), of the answers

@@ -135,9 +135,7 @@ def coverage(
     stimuli: list,  # m clips
 ) -> list:  # dicts with share, trials, right, two_way
     "What the surest trials are worth. In 2-way identification the distractors are those of all trials."
-    beaten = TwoWay(similarity, stimuli=stimuli)
-    each = beaten.beaten.sum(1) / beaten.other.sum(1)
-    found = []
+    each, found = TwoWay(similarity, stimuli=stimuli).items, []
     for share in COVERAGE:
         own = surest(sure, share)
         right_of, two_way = float(right[own].mean()), float(each[own].mean())

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LENDERS', 'sentence_edits', 'Vectors', 'Draft', 'best_draft', 'lent_words', 'refine', 'nearest_texts', 'guided_texts',
-           'tokens_say', 'write_guided', 'write_refined', 'other_trials', 'write_guided_shuffled', 'write_misguided',
-           'on_weighed']
+           'tokens_say', 'voxels_say', 'write_guided', 'write_refined', 'other_trials', 'write_guided_shuffled',
+           'write_misguided', 'on_weighed']
 
 # %% ../../nbs/05m_guided.ipynb #6ce8b1b3
 import numpy as np
@@ -130,6 +130,15 @@ def tokens_say(
     "What our brain tokens say of test trials, by ridge regression on those of training records."
     return ridge_new(bench.stage2.stage1.tokens['train'], bench.tokens, meanings, bench.groups)[0]
 
+
+def voxels_say(
+    bench: SealedBench,
+    meanings: Tensor,  # (n, D) of training records
+) -> Tensor:  # (m, D) about their mean
+    "What voxels say of test trials, by ridge regression on those of training records."
+    seen, new = bench.maps
+    return ridge_new(seen, new, meanings, bench.groups)[0]
+
 # %% ../../nbs/05m_guided.ipynb #4ece4a23
 def write_guided(
     given: str,  # 'captions' or 'answers' of the training clips
@@ -151,9 +160,7 @@ def write_refined(
     "The nearest training text, words changed towards what ridge regression from voxels says."
     texts = getattr(bench, given)
     meanings = bench.embed(texts)
-    seen, new = bench.maps
-    said, _ = ridge_new(seen, new, meanings, bench.groups)
-    return _changed([[]] * len(bench.test), said, meanings, texts, bench)
+    return _changed([[]] * len(bench.test), voxels_say(bench, meanings), meanings, texts, bench)
 
 
 def _changed(own, said, meanings, texts, bench) -> list:

@@ -129,6 +129,7 @@ class TwoWay:
         classes=None,  # (N,) labels, see `identification_items`
     ):
         self.wins = pair_wins(sim, stimuli, classes)
+        self.items = self.wins.diagonal()  # (N,), of each pair; nan without a distractor
         self.other = distractors(len(sim), stimuli, classes).astype(float)
         sim = np.asarray(sim, float)
         own = sim.diagonal()[:, None]

@@ -12,8 +12,8 @@ import torch
 from collections.abc import Callable
 from functools import partial
 from ..models.llm import ENDS, PromptedLLM
-from .bench import ridge_new, SealedBench
-from .guided import refine, Vectors
+from .bench import SealedBench
+from .guided import refine, Vectors, voxels_say
 
 # %% ../../nbs/05o_mind.ipynb #4d00189d
 PROPOSED = 6  # words for each place
@@ -97,10 +97,8 @@ def write_mind(
 ) -> list:  # m texts
     "Mind Captioning on a bench."
     meanings = bench.embed(getattr(bench, given))
-    seen, new = bench.maps
-    said, _ = ridge_new(seen, new, meanings, bench.groups)
-    propose = proposer(bench)
-    drafts = refine([[NOTHING]] * len(said), propose, said, Vectors(bench.embed, meanings.mean(0)), ROUNDS)
+    said, vectors = voxels_say(bench, meanings), Vectors(bench.embed, meanings.mean(0))
+    drafts = refine([[NOTHING]] * len(said), proposer(bench), said, vectors, ROUNDS)
     return [draft.text for draft in drafts]
 
 

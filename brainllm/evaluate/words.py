@@ -162,8 +162,7 @@ def new_texts(
 ) -> dict:  # 'new': share of texts; 'new_two_way': theirs, among all films; None where there are none
     "How many texts nobody has written before, and what they are worth."
     new = np.array([text not in known for text in texts], float)
-    each = beaten.beaten.sum(1) / beaten.other.sum(1)
-    return dict(new=float(new.mean()), new_two_way=float(new @ each / new.sum()) if new.any() else None)
+    return dict(new=float(new.mean()), new_two_way=float(new @ beaten.items / new.sum()) if new.any() else None)
 
 
 def _mostly_named(attribute, captions) -> bool:

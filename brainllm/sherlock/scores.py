@@ -151,10 +151,9 @@ def identify_words(
     seed: int = 0,
 ) -> dict:  # of `identify`
     "2-way identification by the words that texts have in common, rare ones counting more: no encoder takes part."
-    said, meant = sorted(set(texts)), sorted(set(references))
-    alike = word_f(said, meant)
-    own = np.array([said.index(text) for text in texts])
-    right = np.array([meant.index(text) for text in references])
+    said, own = np.unique(texts, return_inverse=True)
+    meant, right = np.unique(references, return_inverse=True)
+    alike = word_f(said.tolist(), meant.tolist())
     return identify(lambda i: alike[np.ix_(own[i], right[i])], rows, shifts, seed)
 
 

@@ -9,8 +9,8 @@ __all__ = ['beta_files', 'match_maps', 'check_labels', 'read_betas', 'store_beta
 import numpy as np
 from collections import Counter
 from pathlib import Path
-from ..core import DataError, progress
-from ..data.files import Cifti, missing_file, read_cifti, read_rows
+from ..core import DataError, missing_file, progress
+from ..data.files import Cifti, read_cifti, read_rows
 from ..data.blocks import write_series
 from ..datasets.had import cycle_of
 from .grayordinates import CORTEX, fetch_advice, fill_store, one_tr, place_subjects

@@ -15,8 +15,8 @@ from joblib import Parallel, delayed
 from nibabel.affines import apply_affine
 from pathlib import Path
 from scipy import sparse
-from ..core import DataError, progress, write_json
-from ..data.files import Cifti, missing_file, read_cifti, read_rows, read_surface, same_tr, series_tr
+from ..core import DataError, missing_file, progress, write_json
+from ..data.files import Cifti, read_cifti, read_rows, read_surface, same_tr, series_tr
 from ..data.clean import read_confounds
 from ..data.grid import mni_grid
 from ..data.blocks import save_series, store_series

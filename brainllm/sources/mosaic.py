@@ -10,8 +10,8 @@ __all__ = ['MOSAIC_TEST', 'GRAYORDINATES', 'clip_key', 'open_mosaic', 'mosaic_gr
 import numpy as np
 import re
 from pathlib import Path
-from ..core import DataError, progress
-from ..data.files import missing_file, read_cifti, Run
+from ..core import DataError, missing_file, progress
+from ..data.files import read_cifti, Run
 from ..data.blocks import write_series
 from ..data.grid import mni_grid
 from .grayordinates import CORTEX, fetch_advice, fill_store, grayordinate_mm, one_tr, place

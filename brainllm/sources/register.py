@@ -21,9 +21,9 @@ from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 from pathlib import Path
 from scipy import ndimage
 from typing import Any
-from ..core import DataError, progress, whole_file
+from ..core import DataError, missing_file, progress, whole_file
 from ..store import file_hash
-from ..data.files import missing_file, read_volumes, Run
+from ..data.files import read_volumes, Run
 from ..data.grid import subject_mask
 
 # %% ../../nbs/10d_register.ipynb #e8342500

@@ -148,12 +148,6 @@ class Study:
     def _split_people(self) -> Split:
         config = self.preset.study
         targets = list(config.targets) or self.subjects[-config.n_target :]
-        lost = sorted(set(targets) - set(self.subjects))
-        if lost:
-            raise DataError(
-                f"targets: found {', '.join(lost)}, wanted some of the people {', '.join(self.subjects)}; name them as "
-                "the study does, and write -r targets where -p has made numbers of names"
-            )
         return split_subjects(self.trials, targets, self.preset.data.adapt_share, config.share_films)
 
     @cached_property
@@ -214,7 +208,7 @@ class Study:
     def cleaned(self) -> RunStore:
         "Cleaned series of everybody. Raises `DataError` for targets that are not there, before anything is cleaned."
         config = self.preset.study
-        if not self.split.train: raise DataError('targets: found everybody, wanted somebody to learn from; name fewer')
+        _ = self.split  # so that targets that are not there are refused first
         build = partial(clean_study, self.dataset, config, self.subjects, self.preset.sim.workers)
         inputs = dict(
             study=self.brains, source=config.source, voxel_mm=config.voxel_mm, register=config.register

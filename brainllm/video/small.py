@@ -85,7 +85,7 @@ class VideoLLaMA(nn.Module):
     (B, F, P, D_vit) -> (B, L, D_q)."""
 
     where: Tensor  # (5, P) of `glance_weights`
-    glance: nn.Linear
+    glance: nn.Linear | None
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class VideoLLaMA(nn.Module):
         self.video_frame_position_embedding = nn.Embedding(32, cfg.dim)
         nn.init.normal_(self.video_frame_position_embedding.weight, std=0.2)
         self.llama_proj = nn.Linear(cfg.dim, llm_dim)
+        self.glance = None
         if cfg.glance: self._add_glance(cfg, n_tokens, vit_dim)
         self.register_buffer('mean', torch.zeros(n_tokens, vit_dim))
         self.register_buffer('std', torch.ones(vit_dim))
@@ -129,7 +130,7 @@ class VideoLLaMA(nn.Module):
         if keep is not None: x = x[:, :, keep]
         x = x + (0.0 if noise is None else noise)
         tokens = clip_tokens(self, x)
-        if not hasattr(self, 'glance'): return tokens
+        if self.glance is None: return tokens
         where = self.where if keep is None else self.where[:, keep]
         where = where / where.sum(1, keepdim=True).clamp(min=1e-6)
         seen = torch.einsum('kp,bfpd->bkd', where, x) / x.shape[1]
