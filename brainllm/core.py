@@ -4,20 +4,24 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'project_root', 'seed_all', 'whole_file', 'whole_folder', 'remove_partial', 'write_text', 'shorten',
-           'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json', 'number_jsonl',
-           'read_jsonl', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
+           'project_root', 'seed_all', 'other_rank', 'whole_file', 'whole_folder', 'remove_partial', 'write_text',
+           'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json',
+           'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint', 'progress', 'load_name', 'Registry',
+           'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import errno
 import importlib
+import itertools
 import json
 import os
 import random
 import re
 import secrets
 import shutil
-from contextlib import contextmanager
+import tempfile
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -88,14 +92,19 @@ def seed_all(
     return torch.Generator().manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #32bafdc7
+def other_rank() -> bool:
+    "Whether several processes work together and this is not the first, which alone writes."
+    return int(os.environ.get('WORLD_SIZE', '1')) > 1 and int(os.environ.get('RANK', '0')) > 0
+
+
 @contextmanager
 def whole_file(path):  # where -> Path to write to
     """A file to write that takes the place of `path` when it is whole; what fails leaves nothing behind.
     Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    with _beside(path) as new:
+    with _thrown_away() if other_rank() else _beside(path) as new:
         yield new / path.name
-        os.replace(new / path.name, path)
+        if not other_rank(): os.replace(new / path.name, path)
 
 
 @contextmanager
@@ -103,9 +112,14 @@ def whole_folder(path, swap=os.rename):  # where -> Path of an empty folder to f
     """A folder to fill that is moved to `path` by `swap(new, path)` when it is whole; what fails leaves nothing behind.
     Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    with _beside(path) as new:
+    with _thrown_away() if other_rank() else _beside(path) as new:
         yield new
-        swap(new, path)
+        if not other_rank(): swap(new, path)
+
+
+@contextmanager
+def _thrown_away():  # a folder that nobody looks into
+    with tempfile.TemporaryDirectory() as folder: yield Path(folder)
 
 
 @contextmanager
@@ -313,6 +327,46 @@ def read_jsonl(path) -> list:  # one dict a line
     "Rows of a JSONL file. Raises `DataError` as `number_jsonl`."
     return [row for _, row in number_jsonl(path)]
 
+# %% ../nbs/00_core.ipynb #3fb1e721
+_UNFINISHED: ContextVar = ContextVar('unfinished', default=None)
+
+
+@contextmanager
+def resumable(folder):
+    "While it is open, long work may keep checkpoints in this folder; when all is done the folder is removed."
+    folder = Path(folder)
+    if other_rank():
+        with _checkpoints_in(folder): yield
+        return
+    with _one_sentence(folder): folder.mkdir(parents=True, exist_ok=True)
+    held = _lock(folder)
+    try:
+        with _checkpoints_in(None if held is None else folder): yield
+        if held is not None: shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if held is not None: _let_go(held, folder)
+
+
+def _let_go(held, folder):
+    os.close(held)
+    with suppress(OSError): folder.rmdir()  # where nothing was kept
+
+
+@contextmanager
+def _checkpoints_in(folder):
+    files = None if folder is None else (folder / f'{k}.checkpoint' for k in itertools.count())
+    token = _UNFINISHED.set(files)
+    try:
+        yield
+    finally:
+        _UNFINISHED.reset(token)
+
+
+def next_checkpoint() -> Path | None:
+    "Where the next long piece of work may keep its checkpoint; None outside of `resumable`, or where another run has it."
+    files = _UNFINISHED.get()
+    return None if files is None else next(files)
+
 # %% ../nbs/00_core.ipynb #8fed46f4
 def progress(
     it,  # anything iterable
@@ -323,7 +377,8 @@ def progress(
     "A progress bar with the time left."
     from tqdm import tqdm
 
-    return tqdm(it, desc=desc, total=total, mininterval=1.0, dynamic_ncols=False, ncols=90, **kw)
+    looks = dict(mininterval=1.0, dynamic_ncols=False, ncols=90, **({'disable': True} if other_rank() else {}))
+    return tqdm(it, desc=desc, total=total, **looks | kw)
 
 # %% ../nbs/00_core.ipynb #ff8dddb9
 def load_name(where: str) -> Any:  # 'module:name' -> the object

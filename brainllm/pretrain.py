@@ -11,11 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .core import progress, seed_all
+from .core import seed_all
 from .presets import ParcelConfig, PretrainConfig
 from .models.tokenizer import FMRITokenizer
 from .models.encoder import Block, BrainEncoder, gather_tokens, MaskedBrainModel, random_mask, sincos_3d
-from .optim import adamw, descend
+from .optim import Course, adamw
+from .ranks import mean_of, share
 from .datasets.hcp import HCP_FILES
 
 # %% ../nbs/03b_pretrain.ipynb #6113e926
@@ -78,20 +79,19 @@ def pretrain(
 ) -> list[float]:  # loss at each step
     "Masked brain modelling on unlabelled windows."
     generator = seed_all(seed)
-    optimiser, schedule = _optimiser(model, cfg)
-    losses = []
-    for _ in progress(range(cfg.steps), 'masked brain modelling'):
+    course = _course(model, cfg, generator)
+    for _ in course.over(range(cfg.steps), 'masked brain modelling'):
         index = torch.randint(len(windows), (cfg.batch,), generator=generator)
-        batch = windows.batch(index.tolist())
-        noise = torch.rand(len(batch), len(model.pos), generator=generator)
-        loss = model(batch, cfg.mask_ratio, noise)[0]
-        losses.append(descend(loss, optimiser, schedule, clip=0.8))
-    return losses
+        noise = torch.rand(cfg.batch, len(model.pos), generator=generator)
+        loss, _, mask = model(windows.batch(share(index).tolist()), cfg.mask_ratio, share(noise))
+        hidden = (mask @ model.tokenizer.inside.sum(1).to(mask)).sum()  # voxels
+        course.log.append(course.descend(mean_of(loss, hidden)))
+    return course.log
 
 
-def _optimiser(model, cfg):  # -> optimiser, schedule; the betas are those of MinD-Vis
+def _course(model, cfg, generator):  # the betas and the cut of gradients are those of MinD-Vis
     trained = [p for p in model.parameters() if p.requires_grad]
-    return adamw(trained, cfg.lr, cfg.steps, betas=(0.9, 0.95))
+    return Course(model, *adamw(trained, cfg.lr, cfg.steps, betas=(0.9, 0.95)), draws=[generator], clip=0.8)
 
 # %% ../nbs/03b_pretrain.ipynb #e65de74b
 ATLASES = {atlas: parcels for atlas, (*_, parcels) in HCP_FILES.items()}
@@ -181,18 +181,17 @@ def pretrain_parcels(
     length = cfg.patch * cfg.patches
     windows = {atlas: parcel_windows(_of_atlas(runs, atlas), length) for atlas in ATLASES}
     names = [atlas for atlas in windows if windows[atlas]]
-    share = torch.tensor([float(len(windows[atlas])) for atlas in names])
-    optimiser, schedule = _optimiser(model, cfg)
-    losses = []
+    often = torch.tensor([float(len(windows[atlas])) for atlas in names])
+    course = _course(model, cfg, generator)
     model.train()
-    for _ in progress(range(cfg.steps), 'masked modelling of parcels'):
-        atlas = names[int(torch.multinomial(share, 1, generator=generator))]
+    for _ in course.over(range(cfg.steps), 'masked modelling of parcels'):
+        atlas = names[int(torch.multinomial(often, 1, generator=generator))]
         index = torch.randint(len(windows[atlas]), (cfg.batch,), generator=generator)
-        x = cut_parcels(windows[atlas], index.tolist(), length)
-        noise = torch.rand(len(x), ATLASES[atlas] * cfg.patches, generator=generator)
-        losses.append(descend(model(atlas, x, noise)[0], optimiser, schedule, clip=0.8))
+        noise = torch.rand(cfg.batch, ATLASES[atlas] * cfg.patches, generator=generator)
+        x = cut_parcels(windows[atlas], share(index).tolist(), length)
+        course.log.append(course.descend(mean_of(model(atlas, x, share(noise))[0], len(x))))
     model.eval()
-    return losses
+    return course.log
 
 # %% ../nbs/03b_pretrain.ipynb #af776131
 def interpolate_parcels(

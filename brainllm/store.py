@@ -21,7 +21,8 @@ import threading
 import time
 from pathlib import Path
 from .code import code_hash
-from .core import ArtifactError, progress, project_root, remove_partial, whole_folder, write_json
+from .core import ArtifactError, other_rank, progress, project_root, remove_partial, resumable, whole_folder, write_json
+from .ranks import agree, alone, wait_for
 
 # %% ../nbs/00b_store.ipynb #3040cc17
 def file_hash(
@@ -164,24 +165,33 @@ class Store:
         name: str,  # what it is
         build,  # called with an empty folder to fill; the code that it uses is part of the key
         inputs: dict,  # everything else that decides the result
+        shared: bool = False,  # the work is shared by all processes; False: the first does it while the others wait
     ) -> Path:  # the folder
         "The artifact for these inputs: found and verified, or built. Raises `ArtifactError` where the stored one is damaged."
-        if not self._clean: remove_partial(self.root)
+        if not self._clean and not other_rank(): remove_partial(self.root)
         self._clean = True
         inputs = inputs | dict(code=code_hash(build))
         path = self.path(name, digest(inputs))
-        how = 'reused' if path.exists() else 'built'
-        if path.exists(): self.verify(path)
-        else: self._build(path, name, build, inputs)
+        there = agree(path.exists()) if shared else path.exists()
+        if there: self.verify(path)
+        else: self._make(path, name, build, inputs, shared)
         if path not in [p for *_, p in self.log]:
+            how = 'reused' if there else 'built'
             self.log.append((name, how, path))
-            print(f'{name}: {how}, {path.name}')
+            if not other_rank(): print(f'{name}: {how}, {path.name}')
         return path
+
+    def _make(self, path, name, build, inputs, shared):
+        if shared:
+            self._build(path, name, build, inputs)
+        elif not other_rank():
+            with alone(): self._build(path, name, build, inputs)
+        wait_for(path)
 
     def _build(self, path, name, build, inputs):
         start = time.time()
         with whole_folder(path, self._take) as new:
-            with PeakMemory() as memory:
+            with PeakMemory() as memory, resumable(self.root / f'.{path.name}.unfinished'):
                 build(new)
             files = {str(p.relative_to(new)): file_hash(p) for p in sorted(new.rglob('*')) if p.is_file()}
             made = dict(seconds=round(time.time() - start, 2), peak_gb=memory.gb, **provenance())

@@ -189,7 +189,7 @@ def load_pretrained(
         origin=origin,
         seed=seed,
     )
-    folder = store.get('pretrained', partial(build_pretrained, study, seed, start), inputs)
+    folder = store.get('pretrained', partial(build_pretrained, study, seed, start), inputs, shared=True)
     tokenizer, encoder = new_encoder(study, seed)
     nn.ModuleList([tokenizer, encoder]).load_state_dict(load_file(folder / 'model.safetensors'))
     tokenizer.folder = folder

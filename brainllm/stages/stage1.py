@@ -26,7 +26,8 @@ from ..models.state import save_tensors
 from ..models.projection import Projection
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, adaptor_parameters, add_adaptors
 from ..losses import Temperature, stage1_loss
-from ..optim import adamw, descend
+from ..optim import Course, adamw
+from ..ranks import gathered, share
 from ..video.small import encode
 from .frozen import FrozenModels
 from .study import Study
@@ -81,6 +82,10 @@ class Aligner(nn.Module):
         "Brain tokens, the z of Eq. 1."
         return self.projection(self.encoder(self.tokenizer(bold)))
 
+    def shared_brain(self, bold: Tensor, n: int) -> Tensor:  # share of n blocks -> (n, L, D_q)
+        "Brain tokens of a batch that many processes share; all of them see the same, dropout included."
+        return self.projection(gathered(self.encoder(self.tokenizer(bold)), n))
+
     def learned(self) -> dict:  # tensors that Stage I changed
         "State of what Stage I trains, without the frozen parts."
         ours = {id(b) for b in self.projection.buffers()}
@@ -115,16 +120,16 @@ class VideoAligner(Aligner):
 # %% ../../nbs/04_stage1.ipynb #d8205a52
 def stage1_step(
     model: VideoAligner,
-    bold: Tensor,  # (B, T, X, Y, Z)
-    features: Tensor,  # (B, F, P, D_vit) of the clips
-    x: Tensor,  # (B, L, D_q) tokens of the Q-Former as it was
+    bold: Tensor,  # (B, T, X, Y, Z); of many processes, this one's share of the batch
+    features: Tensor,  # (B, F, P, D_vit) of its clips
+    x: Tensor,  # (B, L, D_q) tokens of the Q-Former as it was, of the whole batch
     centre: Tensor,  # (L, D_q) mean of x over training clips
     config: Stage1Config,
 ) -> tuple:  # total, {'clip', 'l2l1', 'tau'}
     "Eq. 2 on one batch: contrast against the adapted Q-Former, reconstruction of the frozen one."
-    z = model.brain(bold)
+    z = model.shared_brain(bold, len(x))
     tau = model.temperature()
-    against = model.video(features)
+    against = gathered(model.video(features), len(x))
     loss, parts = stage1_loss(z, x, tau, config.alpha, config.beta, against=against, centre=centre)
     return loss, parts | dict(tau=model.temperature().detach())
 
@@ -166,23 +171,23 @@ def free(
 def align(
     model: Aligner,
     blocks,  # dataset with .batch(indices) -> (B, T, X, Y, Z)
-    step,  # called with blocks (B, T, X, Y, Z) and their indices (B,); gives the loss and a dict of its parts
+    step,  # called with its share of blocks (B, T, X, Y, Z) and the indices of all; gives loss and a dict of its parts
     order: list,  # index tensors, one a step
     config: Stage1Config,
     seed: int,
 ) -> list[dict]:  # losses at each step
     "Stage I, from where the projection stands."
     seed_all(seed)
-    optimiser = adamw(free(model, config), config.lr, len(order))
+    course = Course(model, *adamw(free(model, config), config.lr, len(order)))
     model.train()
-    log, bold = [], None
-    for i in progress(order, 'Stage I: alignment'):
-        bold = blocks.batch(i.tolist(), out=bold)
+    bold = None
+    for i in course.over(order, 'Stage I: alignment'):
+        bold = blocks.batch(share(i).tolist(), out=bold)
         loss, parts = step(bold.to(model.device), i)
-        descend(loss, *optimiser)
-        log.append({k: float(v) for k, v in parts.items()})
+        course.descend(loss)
+        course.log.append({k: float(v) for k, v in parts.items()})
     model.eval()
-    return log
+    return course.log
 
 # %% ../../nbs/04_stage1.ipynb #0921c595
 @torch.no_grad()
@@ -196,7 +201,8 @@ def encoder_tokens(
     out = torch.empty(len(blocks), *model.tokenizer.size)
     device = next(model.tokenizer.parameters()).device
     for i in progress(torch.arange(len(blocks)).split(batch), 'encoder tokens'):
-        out[i] = model.encoder(model.tokenizer(blocks.batch(i.tolist()).to(device))).cpu()
+        own = blocks.batch(share(i).tolist()).to(device)
+        out[i] = gathered(model.encoder(model.tokenizer(own)), len(i)).cpu()
     return out
 
 
@@ -268,7 +274,7 @@ def brain_tokens(
     batches = torch.arange(len(blocks)).split(batch)
     tokens = []
     for i in progress(batches, 'brain tokens'):
-        tokens.append(model.brain(blocks.batch(i.tolist()).to(model.device)).cpu())
+        tokens.append(gathered(model.brain(blocks.batch(share(i).tolist()).to(model.device)), len(i)).cpu())
     return torch.cat(tokens)
 
 
@@ -285,7 +291,8 @@ def train_stage1(
     centre = x.mean(0).to(model.device)
 
     def step(bold, i):
-        return stage1_step(model, bold, features[i].to(bold.device), x[i].to(bold.device), centre, config)
+        own = features[share(i)].to(bold.device)
+        return stage1_step(model, bold, own, x[i].to(bold.device), centre, config)
 
     with projection_on_host(model):
         penalty = start_projection(model, encoder_tokens(model, blocks), x, groups)
@@ -340,7 +347,7 @@ def load_stage1(
         seed=seed,
         **study.changes,
     )
-    folder = store.get('stage1', partial(build_stage1, model, study, seed), inputs)
+    folder = store.get('stage1', partial(build_stage1, model, study, seed), inputs, shared=True)
     _, unexpected = model.load_state_dict(load_file(folder / 'model.safetensors'), strict=False)
     assert not unexpected
     model.folder, model.tokens = folder, load_file(folder / 'tokens.safetensors')

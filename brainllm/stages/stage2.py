@@ -13,14 +13,15 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing import Any
-from ..core import progress, read_jsonl, seed_all, write_json, write_jsonl
+from ..core import read_jsonl, seed_all, write_json, write_jsonl
 from ..store import Store, file_hash
 from ..presets import Stage2Config
 from ..models.projection import Bridge
 from ..models.llm import PromptedLLM
 from ..models.state import save_tensors
 from ..losses import VARIANTS, MemoryBank, adaptation_loss, answer_loss, stage2_loss
-from ..optim import adamw, descend
+from ..optim import Course, adamw
+from ..ranks import gathered, mean_of, mean_over, share
 from ..captions import QUESTIONS
 from .frozen import FrozenModels
 from .study import Study, by_clip
@@ -62,7 +63,7 @@ def teacher_answers(study: Study, models: FrozenModels, store: Store) -> Path:  
         adapt_share=preset.data.adapt_share,
         batch=preset.evaluate.batch,
     )
-    return store.get('teacher', partial(build_answers, study, models, video), inputs)
+    return store.get('teacher', partial(build_answers, study, models, video), inputs, shared=True)
 
 # %% ../../nbs/05_stage2.ipynb #d14f119d
 class Stage2(nn.Module):
@@ -114,7 +115,7 @@ class Adaptation:
         size = self.config.adapt_batch
         drawn = [torch.randperm(len(t), generator=generator)[:size] for t in (self.target, self.source)]
         self.index, labelled = drawn
-        self.feature = self.model.feature(self.target[self.index])
+        self.feature = self._feature(self.target, self.index)
         return adaptation_loss(
             self.feature,
             self.index,
@@ -122,9 +123,12 @@ class Adaptation:
             self.model.class_weight,
             VARIANTS[self.config.variant],
             self.config.m,
-            source=self.model.feature(self.source[labelled]),
+            source=self._feature(self.source, labelled),
             source_label=self.labels[labelled],
         )
+
+    def _feature(self, tokens, drawn):  # of all drawn records, made by all processes
+        return gathered(self.model.feature(tokens[share(drawn)]), len(drawn))
 
     def remember(self):
         "The features of the last batch into the memory."
@@ -146,21 +150,22 @@ def tune(
     device = model.centre.device
     source, target, labels = source.to(device), target.to(device), labels.to(device)
     adaptation = Adaptation(model, target, source, labels, config) if len(target) else None
-    optimiser = adamw(model.parameters(), config.lr, config.steps, weight_decay=0.01)
-    log = []
-    for _ in progress(range(config.steps), 'Stage II: instruction tuning'):
-        i = torch.randperm(len(source), generator=generator)[: config.batch]
+    schedule = adamw(model.parameters(), config.lr, config.steps, weight_decay=0.01)
+    bank = [adaptation.bank] if adaptation else []
+    course = Course(model, *schedule, draws=[generator], beside=bank)
+    for _ in course.over(range(config.steps), 'Stage II: instruction tuning'):
+        i = share(torch.randperm(len(source), generator=generator)[: config.batch])
         rows = [answers[int(k)] for k in i]
         logits, words = llm.answer_logits(model(source[i]), [r['question'] for r in rows], [r['answer'] for r in rows])
-        loss = ce = answer_loss(logits[None], words[None])
+        loss = ce = mean_of(answer_loss(logits[None], words[None]), len(words))
         parts = {}
         if adaptation:
             adapted, parts = adaptation.loss(generator)
             loss = stage2_loss(ce, adapted, config.lam)
-        descend(loss, *optimiser)
+        course.descend(loss)
         if adaptation: adaptation.remember()
-        log.append(dict(ce=ce.item(), **{name: float(v) for name, v in parts.items()}))
-    return log
+        course.log.append(dict(ce=mean_over(ce), **{name: float(v) for name, v in parts.items()}))
+    return course.log
 
 # %% ../../nbs/05_stage2.ipynb #ebb9cf6d
 def build_stage2(
@@ -205,7 +210,7 @@ def load_stage2(
         seed=seed,
     )
     build = partial(build_stage2, model, models.llm, study, first.tokens, texts, seed)
-    folder = store.get('stage2', build, inputs)
+    folder = store.get('stage2', build, inputs, shared=True)
     model.load_state_dict(load_file(folder / 'model.safetensors'))
     model.folder, model.answers = folder, texts
     object.__setattr__(model, 'stage1', first)  # beside the module, not a part of it

@@ -15,13 +15,14 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 from typing import Any
-from ..core import PresetError, progress, seed_all, write_json
+from ..core import PresetError, seed_all, write_json
 from ..store import Store, digest, fingerprint
 from ..presets import Preset, VideoConfig
 from ..models.llm import PromptedLLM
 from ..models.state import save_tensors
 from ..losses import answer_loss, clip_loss
-from ..optim import adamw, descend
+from ..optim import Course, adamw
+from ..ranks import gathered, mean_of, share
 from ..video.clips import clip_times, timing
 from ..video.small import VideoLLaMA, answer_clips, encode
 from ..video.published import PublishedTokens
@@ -30,13 +31,14 @@ from .frozen import FrozenModels
 from .study import Study, by_clip
 
 # %% ../../nbs/03o_teacher.ipynb #ba727d1b
-def _spoiled(model, features, config, generator):  # (B, F, P, D_vit) -> (B, L, D_q), half the patches and noise
+def _spoiled(model, features, i, config, generator):  # (n, F, P, D_vit), which -> (share of them, L, D_q)
+    "Half the patches and noise, drawn for all clips of the batch."
     n = features.shape[2]
     taken = torch.randperm(n - 1, generator=generator)[: max(1, round((n - 1) * config.patch_keep))]
     keep = torch.cat([torch.zeros(1, dtype=torch.long), 1 + taken])  # the class token stays
-    noise = torch.randn(*features.shape[:2], len(keep), features.shape[3], generator=generator)
+    noise = torch.randn(len(i), features.shape[1], len(keep), features.shape[3], generator=generator)
     device = model.llama_proj.weight.device
-    return model(features.to(device), keep, (config.feature_noise * noise).to(device))
+    return model(features[share(i)].to(device), keep, (config.feature_noise * share(noise)).to(device))
 
 
 def cut_caption(
@@ -87,18 +89,17 @@ def align_video(
 ) -> list[float]:  # loss at each step
     "Warm-up: projected query tokens towards the embeddings of words, squared error (1 is the variance) plus contrast."
     generator = seed_all(seed)
-    optimiser = adamw(model.parameters(), config.lr, config.align_steps)
+    course = Course(model, *adamw(model.parameters(), config.lr, config.align_steps), draws=[generator])
     centre = words.mean(0)
     variance = (words - centre).square().mean().clamp(min=1e-12)
     centre_projection(model, features[: config.align_batch], words)
-    losses = []
-    for _ in progress(range(config.align_steps), 'video: towards words'):
+    for _ in course.over(range(config.align_steps), 'video: towards words'):
         i = torch.randperm(len(features), generator=generator)[: config.align_batch]
-        tokens = model.llama_proj(_spoiled(model, features[i], config, generator))
+        tokens = gathered(model.llama_proj(_spoiled(model, features, i, config, generator)), len(i))
         error = (tokens - words[i]).square().mean() / variance
         contrast = clip_loss((tokens - centre).flatten(1), (words[i] - centre).flatten(1), 0.1)
-        losses.append(descend(error + contrast, *optimiser))
-    return losses
+        course.log.append(course.descend(error + contrast))
+    return course.log
 
 
 def teach_video(
@@ -111,17 +112,22 @@ def teach_video(
 ) -> list[float]:  # loss at each step
     "Answering questions about clips against the frozen LLM, Eq. 3 on true answers."
     generator, rng = seed_all(seed), random.Random(seed)
-    optimiser = adamw(model.parameters(), config.llm_lr, config.llm_steps)
-    losses = []
-    for _ in progress(range(config.llm_steps), 'video: answers through the LLM'):
+    schedule = adamw(model.parameters(), config.llm_lr, config.llm_steps)
+    course = Course(model, *schedule, draws=[generator, rng])
+    for _ in course.over(range(config.llm_steps), 'video: answers through the LLM'):
         i = torch.randperm(len(features), generator=generator)[: config.llm_batch]
-        known = [texts[int(k)]['answers'] for k in i]
-        questions = [rng.choice(list(answers)) for answers in known]
-        answers = [answers[q] for answers, q in zip(known, questions, strict=True)]
-        tokens = model.llama_proj(_spoiled(model, features[i], config, generator))
-        logits, labels = llm.answer_logits(tokens, questions, answers)
-        losses.append(descend(answer_loss(logits[None], labels[None]), *optimiser))
-    return losses
+        lessons = [_lesson(texts[int(k)]['answers'], rng) for k in i]
+        own = [lessons[k] for k in share(torch.arange(len(i)))]
+        tokens = model.llama_proj(_spoiled(model, features, i, config, generator))
+        logits, labels = llm.answer_logits(tokens, [q for q, _ in own], [answer for _, answer in own])
+        loss = mean_of(answer_loss(logits[None], labels[None]), len(labels))
+        course.log.append(course.descend(loss))
+    return course.log
+
+
+def _lesson(known, rng):  # {question: answer} -> one of them
+    question = rng.choice(list(known))
+    return question, known[question]
 
 # %% ../../nbs/03o_teacher.ipynb #00cfddee
 def new_video(study: Study, models: FrozenModels) -> VideoLLaMA:
@@ -158,7 +164,7 @@ def teach_small(study: Study, models: FrozenModels, store: Store) -> VideoLLaMA:
         seed=study.seed,
         **models.own_parts,
     )
-    folder = store.get('video', partial(build_small, study, models), inputs)
+    folder = store.get('video', partial(build_small, study, models), inputs, shared=True)
     model: Any = new_video(study, models)
     model.load_state_dict(load_file(folder / 'model.safetensors'))
     model.folder = folder

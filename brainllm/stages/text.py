@@ -34,14 +34,14 @@ class TextAligner(Aligner):
 
 def text_step(
     model: TextAligner,
-    bold: Tensor,  # (B, T, X, Y, Z)
+    bold: Tensor,  # (B, T, X, Y, Z); of many processes, this one's share of the batch
     x: Tensor,  # (B, L, D_q) what the tokens shall become, of the descriptions
     sentences: Tensor,  # (B, D_text) their sentence embeddings
     n: int,  # records that are told from each other, from the first on; B is a multiple
     cfg,  # Stage1Config
 ) -> tuple:  # loss, {'clip', 'l2l1', 'tau'}
     "Eq. 2 with text in the place of the video: contrast of sentences, reconstruction of their tokens."
-    z = model.brain(bold)
+    z = model.shared_brain(bold, len(x))
     tau = model.temperature()
     groups = zip(model.sentence(z.flatten(1)).split(n), sentences.split(n), strict=True)
     clip = torch.stack([clip_loss(said, meant, tau) for said, meant in groups]).mean()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..core import DataError, progress
 from ..presets import VideoConfig
 from ..models.llm import PromptedLLM
+from ..ranks import gathered_list, rank, ranks
 
 # %% ../../nbs/03f_small.ipynb #75732197
 def image_tokens(
@@ -160,13 +161,14 @@ def answer_clips(
 ) -> list[str]:  # n
     "What a Video-LLaMA says about clips. The same question goes together, since its answers end at about the same word."
     order = sorted(range(len(x)), key=questions.__getitem__)
-    answers = [''] * len(x)
+    told: list = []
     device = video.llama_proj.weight.device
-    for k in progress(range(0, len(x), batch), 'answers from the video'):
+    for k in progress(range(0, len(x), batch)[rank() :: ranks()], 'answers from the video'):
         rows = order[k : k + batch]
         tokens = video.llama_proj(x[rows].to(device))
         times = [[when[i] for i in rows]] if when else []
         said = llm.answer(tokens, [questions[i] for i in rows], max_new_tokens, *times)
-        for i, answer in zip(rows, said, strict=True):
-            answers[i] = answer
+        told += list(zip(rows, said, strict=True))
+    answers = [''] * len(x)
+    for i, answer in gathered_list(told): answers[i] = answer
     return answers

@@ -1,0 +1,89 @@
+"""Two processes give what one gives: the losses of each step, the weights, the table."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+import pytest
+from brainllm.evaluate import read_result
+
+HERE = Path(__file__).parent
+LAUNCH = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no')
+
+
+def run(out, processes):
+    begin = [] if processes == 1 else [*LAUNCH, '--dynamo_backend', 'no', '--num_processes', str(processes)]
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(HERE.parent))
+    done = subprocess.run(
+        [sys.executable, *begin, str(HERE / 'ranks_steps.py'), str(out)], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    folders = {n: tmp_path_factory.mktemp(f'ranks{n}') for n in (1, 2)}
+    said = {1: run(folders[1], 1)}
+    for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):  # what no process shares
+        for made in folders[1].glob(name): shutil.copytree(made, folders[2] / made.relative_to(folders[1]))
+    said[2] = run(folders[2], 2)
+    assert 'process 0 of 1 is done' in said[1]
+    assert all(f'process {k} of 2 is done' in said[2] for k in range(2))
+    assert said[2].count('stage2: built') == 1, 'one of them speaks'
+    return folders
+
+
+def log(folder, stage):
+    found = list((folder / 'tiny/artifacts').glob(f'{stage}-*/log.json'))
+    assert len(found) == 1
+    said = json.loads(found[0].read_text())
+    return said['steps'] if stage == 'stage1' else said
+
+
+@pytest.mark.parametrize('stage, names', [('stage1', {'clip', 'l2l1', 'tau'}), ('stage2', {'ce', 'nc', 'es', 'source'})])
+def test_every_step_has_the_loss_of_one_process(both, stage, names):
+    one, two = (log(both[n], stage) for n in (1, 2))
+    assert len(one) == len(two) >= 10
+    for a, b in zip(one, two, strict=True):
+        assert set(a) == set(b) == names
+        assert all(abs(a[k] - b[k]) < 1e-5 * max(1, abs(a[k])) for k in names), (a, b)
+
+
+def test_the_losses_of_the_teacher_and_of_pretraining(both):
+    for name in ('video', 'pretrained'):
+        files = [next((both[n] / 'tiny/artifacts').glob(f'{name}-*/losses.json')) for n in (1, 2)]
+        one, two = (json.loads(file.read_text()) for file in files)
+        flat = [x['align'] + x['teach'] if name == 'video' else x for x in (one, two)]
+        assert len(flat[0]) == len(flat[1]) > 0
+        assert all(abs(a - b) < 1e-5 * max(1, abs(a)) for a, b in zip(*flat, strict=True))
+
+
+def test_the_same_table(both):
+    (one, said), (two, also) = (read_result(both[n] / 'tiny') for n in (1, 2))
+    assert said == also
+    assert two['inputs'].items() <= one['inputs'].items(), 'which also made the study'
+    for row, found in one['rows'].items():
+        for place, scores in found['reference'].items():
+            for subject, metrics in scores.items():
+                for metric, value in metrics.items():
+                    assert abs(value - two['rows'][row]['reference'][place][subject][metric]) < 1e-4
+
+
+def test_nothing_is_left_behind(both):
+    for folder in both.values():
+        left = [p for p in folder.rglob('.*') if p.name.endswith(('.partial', '.unfinished'))]
+        assert not left
+
+
+def test_one_goes_on_with_what_two_have_left(both, tmp_path):
+    shutil.copytree(both[2], tmp_path / 'runs')
+    for old in (tmp_path / 'runs/tiny/artifacts').glob('stage2-*'): shutil.rmtree(old)
+    for name in ('result.json', 'texts.jsonl'): (tmp_path / 'runs/tiny' / name).unlink()
+    for old in (tmp_path / 'runs/tiny/artifacts').glob('evaluation-*'): shutil.rmtree(old)
+    said = run(tmp_path / 'runs', 1)
+    assert 'stage1: reused' in said and 'stage2: built' in said
+    one, two = (log(folder, 'stage2') for folder in (both[1], tmp_path / 'runs'))
+    assert all(abs(a['ce'] - b['ce']) < 1e-5 for a, b in zip(one, two, strict=True))
