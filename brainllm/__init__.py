@@ -2,7 +2,14 @@
 
 __version__ = "0.1.0"
 
-from brainllm.core import face
+import os
+
+# Threads that wait sleep instead of spinning, so that another busy process slows this one little. The libraries read
+# this when they are loaded, so it stands before any of them.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('KMP_BLOCKTIME', '0')
+
+from brainllm.core import face  # noqa: E402
 
 __getattr__, __dir__, __all__ = face(
     __name__,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'project_root', 'seed_all', 'other_rank', 'whole_file', 'whole_folder', 'remove_partial', 'write_text',
-           'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json',
+           'project_root', 'cores', 'seed_all', 'other_rank', 'whole_file', 'whole_folder', 'remove_partial',
+           'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json',
            'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint', 'progress', 'load_name', 'Registry',
            'new_axes', 'face']
 
@@ -73,9 +73,16 @@ def project_root() -> Path:  # the nearest folder upwards that has settings.ini,
     return next((p for p in (here, *here.parents) if (p / 'settings.ini').exists() and (p / 'nbs').exists()), here)
 
 # %% ../nbs/00_core.ipynb #df8fdd07
+def cores() -> int:
+    "Cores that this process may use: fewer than the machine has where an affinity or a container's quota says so."
+    import joblib  # here, as what follows
+
+    return max(1, joblib.cpu_count() // int(os.environ.get('LOCAL_WORLD_SIZE', '1')))
+
+
 def seed_all(
     seed: int,  # any int
-    threads: int | None = None,  # torch threads; None leaves them
+    threads: int | None = None,  # torch threads, no more than this process may have cores; None leaves them
 ):  # a CPU generator of its own
     "Seed python, numpy and torch, and make torch deterministic."
     import numpy as np  # here, so that `import brainllm` does without it and without torch
@@ -88,7 +95,7 @@ def seed_all(
     # deterministic without overwriting every new tensor first; the module names this setting only at run time
     setattr(torch.utils.deterministic, 'fill_uninitialized_memory', False)
     if threads:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, cores()))
     return torch.Generator().manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #32bafdc7

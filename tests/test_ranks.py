@@ -87,3 +87,11 @@ def test_one_goes_on_with_what_two_have_left(both, tmp_path):
     assert 'stage1: reused' in said and 'stage2: built' in said
     one, two = (log(folder, 'stage2') for folder in (both[1], tmp_path / 'runs'))
     assert all(abs(a['ce'] - b['ce']) < 1e-5 for a, b in zip(one, two, strict=True))
+
+
+def test_waiting_threads_sleep_unless_somebody_says_otherwise():
+    code = "import brainllm, os; print(os.environ['OMP_WAIT_POLICY'])"
+    env = {k: v for k, v in os.environ.items() if k != 'OMP_WAIT_POLICY'}
+    for given, want in (({}, 'PASSIVE'), (dict(OMP_WAIT_POLICY='ACTIVE'), 'ACTIVE')):
+        said = subprocess.run([sys.executable, '-c', code], env=env | given, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == want
