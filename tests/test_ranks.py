@@ -10,14 +10,18 @@ import pytest
 from brainllm.evaluate import read_result
 
 HERE = Path(__file__).parent
-LAUNCH = ('-m', 'accelerate.commands.launch', '--multi_gpu', '--num_machines', '1', '--mixed_precision', 'no')
+ENV = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(HERE.parent))
+
+
+def launch(config, processes, *more):
+    words = ['-m', 'accelerate.commands.launch', '--config_file', str(HERE.parent / f'cluster/{config}.yaml')]
+    return [*words, '--num_processes', str(processes), *more]
 
 
 def run(out, processes):
-    begin = [] if processes == 1 else [*LAUNCH, '--dynamo_backend', 'no', '--num_processes', str(processes)]
-    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(HERE.parent))
+    begin = [] if processes == 1 else launch('eight_gpus', processes)
     done = subprocess.run(
-        [sys.executable, *begin, str(HERE / 'ranks_steps.py'), str(out)], env=env, capture_output=True, text=True
+        [sys.executable, *begin, str(HERE / 'ranks_steps.py'), str(out)], env=ENV, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -91,7 +95,36 @@ def test_one_goes_on_with_what_two_have_left(both, tmp_path):
 
 def test_waiting_threads_sleep_unless_somebody_says_otherwise():
     code = "import brainllm, os; print(os.environ['OMP_WAIT_POLICY'])"
-    env = {k: v for k, v in os.environ.items() if k != 'OMP_WAIT_POLICY'}
+    env = {k: v for k, v in ENV.items() if k != 'OMP_WAIT_POLICY'}
     for given, want in (({}, 'PASSIVE'), (dict(OMP_WAIT_POLICY='ACTIVE'), 'ACTIVE')):
         said = subprocess.run([sys.executable, '-c', code], env=env | given, capture_output=True, text=True, check=True)
         assert said.stdout.strip() == want
+
+
+GATHER = """
+import torch
+from brainllm.ranks import gathered, mean_of, mean_over, rank, ranks, share
+x = torch.arange(5.0)[:, None].requires_grad_()
+y = gathered(2 * share(x), 5)
+y.square().sum().backward()
+mean = mean_over(mean_of(share(x).mean(), len(share(x))))
+print(f'{rank()} of {ranks()}: {y.flatten().tolist()} {x.grad.flatten().tolist()} {mean:g}', flush=True)
+"""
+
+
+def test_every_configuration_starts(tmp_path):
+    script = tmp_path / 'gather.py'
+    script.write_text(GATHER)
+    rows = '[0.0, 2.0, 4.0, 6.0, 8.0]'
+    halves = {f'0 of 2: {rows} [0.0, 16.0, 32.0, 0.0, 0.0] 2', f'1 of 2: {rows} [0.0, 0.0, 0.0, 48.0, 64.0] 2'}
+    whole = {f'0 of 1: {rows} [0.0, 8.0, 16.0, 24.0, 32.0] 2'}
+    nodes = [launch('two_nodes', 2, '--machine_rank', str(k), '--main_process_port', '29517') for k in (0, 1)]
+    for config, starts, want in (
+        ('one_gpu', [launch('one_gpu', 1)], whole),
+        ('eight_gpus', [launch('eight_gpus', 2)], halves),
+        ('two_nodes', nodes, halves),
+    ):
+        words = [[sys.executable, *start, str(script)] for start in starts]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        said = [p.communicate(timeout=200) for p in [subprocess.Popen(w, env=ENV, **pipes) for w in words]]
+        assert {line for out, _ in said for line in out.splitlines() if ' of ' in line} == want, (config, said)
