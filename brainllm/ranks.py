@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'ranks', 'rank', 'share', 'gathered', 'gathered_list', 'mean_of', 'mean_over', 'mean_over_ranks', 'alone',
-           'wait_for', 'agree', 'any_rank']
+           'wait_for', 'wait', 'agree', 'any_rank']
 
 # %% ../nbs/00f_ranks.ipynb #32eb4458
 import functools
@@ -149,6 +149,11 @@ def wait_for(path: Path):
                 f'{path}: found nothing after {PATIENCE}, wanted what the first process makes; see what became of it'
             )
         time.sleep(0.2)
+
+
+def wait():
+    "Until all processes are here."
+    if ranks() > 1: _joined().wait_for_everyone()
 
 
 def agree(found):  # anything that can be sent

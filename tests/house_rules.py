@@ -104,7 +104,7 @@ def layout(text: str) -> list:  # every offence of layout
 # ---- rules about all rooms together: {'data.trials': source}; a wing's face is 'data'
 
 ORDER = (  # from the ground up; a room imports what stands before it here, or in its own wing
-    'core code ranks store table presets optim losses paper data models weights captions datasets '
+    'core code ranks schemes store table presets optim losses paper data models weights captions datasets '
     'decoder video pretrain sources simulate stages evaluate haxby sherlock cli'
 ).split()
 PACKAGE = 'brainllm'

@@ -257,7 +257,8 @@ def test_settings():
 
 
 def test_readme_is_the_index():
-    made = runpy.run_path(str(ROOT / 'tools' / 'readme.py'))['readme']()
+    made, pictures = runpy.run_path(str(ROOT / 'tools' / 'readme.py'))['readme']()
+    assert pictures and all((ROOT / 'figures' / name).read_bytes() == data for name, data in pictures.items())
     assert made == (ROOT / 'README.md').read_text(), 'README.md is not what nbs/index.ipynb says: make readme'
     links = re.findall(r'\]\(([^)#:]+)\)', made)
     assert links and not [l for l in links if not (ROOT / l).exists()]

@@ -58,7 +58,7 @@ def run(path: Path, root=''):
 def keep_results():
     "Copy what runs left under _runs to data/, where pages read it."
     files = dict(result='results/{}', ablation='ablation/{}', compare='compare/{}', starts='results/{}-starts')
-    files['confidence'] = 'results/{}-confidence'
+    files |= dict(confidence='results/{}-confidence', moments='moments/{}')
     for preset in ('sim-had', 'sim-had-seeing', 'sim-urgen', 'sim-urgen-unseen', 'haxby', 'haxby-weighed'):
         for name, place in files.items():
             keep(ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json')

@@ -1,14 +1,16 @@
 "Write README.md from nbs/index.ipynb and its stored outputs: `python tools/readme.py`."
 
+import base64
 import re
 from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
+INLINE = re.compile(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)"[^>]*>')  # a README shows files alone
 
 
-def shown(cell) -> list:  # Markdown parts of one cell
-    "Prose, code that is not hidden, and outputs that are Markdown or text."
+def shown(cell, pictures: dict) -> list:  # Markdown parts of one cell
+    "Prose, code that is not hidden, and outputs that are drawings, Markdown or text; pictures go into the dict."
     if cell.cell_type == 'markdown': return [cell.source]
     if cell.cell_type != 'code' or re.search(r'^#\|\s*(hide|default_exp)\b', cell.source, re.M):
         return []
@@ -17,8 +19,10 @@ def shown(cell) -> list:  # Markdown parts of one cell
     parts = [f'```python\n{code}\n```'] if code and not silent else []
     for out in cell.outputs:
         data = out.get('data', {})
-        if 'text/markdown' in data:
-            parts.append(data['text/markdown'])
+        if 'image/svg+xml' in data:
+            parts.append(drawing(data['image/svg+xml'], pictures))
+        elif 'text/markdown' in data:
+            parts.append(INLINE.sub(lambda found: photo(found, pictures), data['text/markdown']))
         elif 'text/plain' in data:
             parts.append(f"```\n{data['text/plain']}\n```")
         elif out.get('name') == 'stdout':
@@ -26,12 +30,37 @@ def shown(cell) -> list:  # Markdown parts of one cell
     return parts
 
 
-def readme(path=ROOT / 'nbs' / 'index.ipynb') -> str:  # Markdown, with links as seen from the root
-    text = '\n\n'.join(p.strip() for cell in nbformat.read(path, 4).cells for p in shown(cell) if p.strip())
+def drawing(svg: str, pictures: dict) -> str:
+    "An SVG as a file beside the README."
+    name = f'readme-{len(pictures) + 1}.svg'
+    pictures[name] = svg.encode()
+    title = re.search('<title>(.*?)</title>', svg)
+    return f'![{title[1] if title else ""}](figures/{name})'
+
+
+def photo(found: re.Match, pictures: dict) -> str:
+    "A picture in the text as a file beside the README."
+    name = f'readme-{len(pictures) + 1}.jpg'
+    pictures[name] = base64.b64decode(found[1])
+    return f'<img src="figures/{name}" alt="{found[2]}">'
+
+
+def readme(path=ROOT / 'nbs' / 'index.ipynb') -> tuple:  # Markdown, with links as seen from the root; {name: bytes}
+    "The first page, and its pictures."
+    pictures: dict = {}
+    parts = [p for cell in nbformat.read(path, 4).cells for p in shown(cell, pictures)]
+    text = '\n\n'.join(p.strip() for p in parts if p.strip())
     text = re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', text)
-    return re.sub(r'(\]\(|src=")\.\./', r'\1', text) + '\n'
+    return re.sub(r'(\]\(|src=")\.\./', r'\1', text) + '\n', pictures
 
 
-if __name__ == '__main__':
-    (ROOT / 'README.md').write_text(readme())
+def main():
+    "README.md and figures/readme-*."
+    text, pictures = readme()
+    (ROOT / 'README.md').write_text(text)
+    for old in (ROOT / 'figures').glob('readme-*'): old.unlink()
+    for name, data in pictures.items(): (ROOT / 'figures' / name).write_bytes(data)
     print('README.md: written from nbs/index.ipynb')
+
+
+if __name__ == '__main__': main()

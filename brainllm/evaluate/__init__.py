@@ -49,7 +49,7 @@ __getattr__, __dir__, __all__ = face(
         'write_ours rank_methods can_have offered write_timed method_row write_controls'
     ),
     result=(
-        'FLOORS ROW_LABELS in_full format_example normalise_row table full_table plot_rows '
+        'FLOORS ROW_LABELS FRONT in_full format_example normalise_row table front_table full_table plot_rows '
         'plot_identification check_result read_result'
     ),
     human=(
@@ -97,4 +97,5 @@ __getattr__, __dir__, __all__ = face(
         'PROPOSED SPACES BATCH NOTHING ROUNDS whole_words word_places next_words word_edits llm_words '
         'write_mind proposer'
     ),
+    moments='Moments even_steps film_picture build_moments show_moments',
 )

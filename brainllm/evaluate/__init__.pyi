@@ -12,6 +12,7 @@ from .identify import *
 from .intervals import *
 from .methods import *
 from .mind import *
+from .moments import *
 from .pipeline import *
 from .result import *
 from .scores import *

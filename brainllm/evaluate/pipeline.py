@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 from ..core import project_root, write_json, write_jsonl, write_text
+from ..ranks import wait
 from ..store import PeakMemory, Store, provenance
 from ..presets import Preset
 from ..table import COLUMNS
@@ -149,6 +150,7 @@ def reproduce(
     folder = evaluate_experiment(experiment)
     for name in ('texts.jsonl', 'result.json'):
         write_text(experiment.folder / name, (folder / name).read_text())
+    wait()
     return read_result(experiment.folder)
 
 # %% ../../nbs/06_evaluate.ipynb #f70380f4
