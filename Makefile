@@ -1,6 +1,7 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03l_experiment)
+#   make reproduce PRESET=urgen-small ROOT=folder TASK= SPACE= DERIVATIVES= COLUMNS=stim_file=stimID SKIP=runs  a study of one's own (docs: 09c_own_study)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
 #   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
@@ -25,14 +26,20 @@ ROOT ?=
 SOURCE ?=
 SUBJECTS ?=
 TARGETS ?=
+# These five from the command line alone: a shell has its own COLUMNS, other tools their own SKIP.
+TASK :=
+SPACE :=
+DERIVATIVES :=
+COLUMNS :=
+SKIP :=
 WEIGHTS ?=
 ANSWERS ?=
 DEVICE ?=
 # What was typed reaches the shell through the environment, letter by letter: a quote in it ends nothing, a $ names nothing.
-GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS WEIGHTS ANSWERS DEVICE
+GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) = $$(value $(name))))
 # -r root FOLDER and so on, of those that were typed, as "$${study[@]}"
-STUDY := study=(); for name in ROOT SOURCE SUBJECTS TARGETS WEIGHTS ANSWERS DEVICE; do given=GIVEN_$$name; \
+STUDY := study=(); for name in ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE; do given=GIVEN_$$name; \
   [ -z "$${!given}" ] || study+=(-r "$${name,,}" "$${!given}"); done
 STAGES := 04_stage1 05_stage2 06_evaluate 07_results
 HF_HUB_OFFLINE ?= 1

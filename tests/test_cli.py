@@ -1,6 +1,6 @@
 "The command line: every command answers for itself, errors are one line, and the older lines still work."
 
-import json, shutil, subprocess, sys
+import json, os, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 import brainllm
@@ -10,14 +10,14 @@ from brainllm.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {
-    'reproduce': 'preset seed out root source subjects targets weights answers device',
+    'reproduce': 'preset seed out root source subjects targets task space derivatives columns skip weights answers device',
     'table': 'preset out',
     'controls': 'preset seed out names',
     'confidence': 'preset seed out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',
     'fetch': 'kind what subjects',
-    'check': 'kind deep source json',
+    'check': 'kind deep source json task space derivatives columns',
     'answer': 'clips questions out teacher set',
     'info': '',
 }
@@ -121,6 +121,7 @@ def test_reproduce_hands_every_option_on(monkeypatch):
     monkeypatch.setattr(pipeline, 'reproduce', noted(made))
     monkeypatch.setattr(pipeline, 'print_tables', noted(printed))
     study = dict(root='r', source='beta', subjects='01,02', targets='02', weights='w', answers='a', device='cuda')
+    study |= dict(task='scan', space='T1w', derivatives='prep', columns='stim_file=stimID', skip='runs')
     words = [word for name, value in study.items() for word in (f'--{name}', value)]
     assert called(['reproduce', '--preset', 'had', '--seed', '3', '--out', 'o', *words]) == 0
     assert made == [(('had', 3, 'o'), study)] and printed == [((['--preset', 'had', '--out', 'o'],), {})]
@@ -173,7 +174,9 @@ def test_check_says_what_is_wrong_and_keeps_it(tmp_path, capsys):
         (study / f'sub-{subject}' / 'func').mkdir(parents=True)
         events = study / f'sub-{subject}' / 'func' / f'sub-{subject}_task-action_run-1_events.tsv'
         events.write_text('onset\tduration\ttrial_type\tstim_file\n2.0\t3.0\twalk\ta.mp4\n')
-    assert called(['check', str(study), '--kind', 'urgen']) == 0
+    assert called(['check', str(study)]) == 1, 'neither volumes nor films'
+    out = capsys.readouterr().out
+    assert "found nobody's volumes" in out and 'found no folder, wanted the 1 films' in out
     (study / 'stimuli').mkdir()
     assert called(['check', str(study), '--kind', 'urgen', '--deep', '--json', str(kept)]) == 1
     assert 'a.mp4' in capsys.readouterr().out and 'a.mp4' in kept.read_text()
@@ -239,10 +242,13 @@ def test_make_hands_on_what_was_typed(root, tmp_path):
         (tmp_path / '.venv' / 'bin' / name).chmod(0o755)
     (tmp_path / '.venv' / '.whole').write_text(str(tmp_path))
     typed = ['make', 'reproduce', 'PRESET=had-small', f'ROOT={root}']
-    make = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True)
+    typed += ['COLUMNS=stim_file=stimID', 'SKIP=runs']
+    shell_has = os.environ | dict(COLUMNS='80', SPACE='no')  # what other tools call so is none of ours
+    make = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, env=shell_has)
     called = (tmp_path / 'called').read_text().splitlines()
     assert make.returncode == 0 and make.stdout.count('kept as') == len(called) == 4, make.stderr
     assert all(f'[-r][root][{root}]' in line for line in called) and not (tmp_path / 'hacked').exists()
+    assert all('[-r][columns][stim_file=stimID][-r][skip][runs]' in line and '[space]' not in line for line in called)
 
 
 def test_make_hands_its_settings_on():

@@ -114,6 +114,8 @@ def whole(tmp_path):  # two people in HAD's layout, three runs, every kind of fi
         prep.mkdir(parents=True)
         for r in RUNS:
             clip = f'Archery/v_Archery_id_{k}{r}345678901_start_1.0_label_1.mp4'
+            (root / 'stimuli' / 'Archery').mkdir(parents=True, exist_ok=True)
+            (root / 'stimuli' / clip).write_bytes(b'a film')
             (func / f'sub-{s}_ses-action01_task-action_run-{r:02d}_events.tsv').write_text(
                 f'{HEADER}0.1\t2.0\t1.0\t{clip}\n'
             )

@@ -12,14 +12,17 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     protocol='Info Dataset',
     bids=(
-        'entity EventRow leaves_folder refuse_two_at_once index_runs index_sessions inherit_events find_runs '
-        'read_sidecar pick_space run_seconds'
+        'entity list_people list_tasks EventRow leaves_folder refuse_two_at_once index_runs RunKey run_key '
+        'index_sessions inherit_events find_runs read_sidecar pick_space run_seconds'
     ),
     had=(
         'LEAD_IN HAD_SESSIONS HAD_TARGETS clip_class lead_in read_code match_classes find_clip read_events '
         'HAD find_events read_trials read_subject cycle_of surface_path'
     ),
-    films='DATASETS Urgen read_film_events read_films',
+    films=(
+        'NO_FILM DATASETS FilmNames Urgen read_film_events read_films BoldMoments MindCaptioning find_layout '
+        'open_study'
+    ),
     haxby='CATEGORIES HaxbySlice read_attribute',
     hcp='HCP_NOTICE HCP_FILES ParcelRun hcp_parcels read_parcels',
     fetch=(
@@ -27,8 +30,8 @@ __getattr__, __dir__, __all__ = face(
         'fetch_part fetch_sherlock'
     ),
     check=(
-        'CHECKS Finding check_study same_files annex_key check_volumes size_differs grey_files check_grey '
-        'print_check check_main'
+        'CHECKS Finding check_study same_files annex_key check_volumes leave_out_broken size_differs '
+        'grey_files check_grey sum_up describe_study print_check check_main'
     ),
     sherlock=(
         'SPELLINGS Segment Scene Recalled read_mat Annotation read_annotation Events read_scene_events '

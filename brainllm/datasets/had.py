@@ -15,7 +15,8 @@ from ..core import DataError, missing_file
 from ..presets import PRESETS
 from ..data.trials import Trial
 from ..data.files import read_table
-from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, pick_space, refuse_two_at_once, run_seconds
+from .bids import entity, EventRow, find_runs, index_runs, leaves_folder, list_people, pick_space
+from .bids import refuse_two_at_once, run_seconds, RunKey
 from .protocol import Info
 
 # %% ../../nbs/09b_had.ipynb #14da72c6
@@ -166,15 +167,18 @@ class HAD:
     def __init__(
         self,
         root,  # root of the BIDS tree
-        skip: bool = False,  # True leaves out people whose events are wrong, and says why in `.problems`; False raises
+        skip: bool | str = False,  # 'people' or True leaves out whose files are wrong, 'runs' the run; False raises
         space: str | None = None,  # of the volumes, as for `pick_space`
+        derivatives: str = '',  # folder of fMRIPrep's files, below the root or anywhere; '' is derivatives/fmriprep
+        subjects=(),  # whom to read, as in '01'; () is everybody
     ):
         self.root = Path(root)
         self.skip = skip
         self.space = space
         self.problems = {}  # {subject: what is wrong}
+        self.lost_runs = {}  # {(subject, task, run): what is wrong}
         self.stimuli = self.root / 'stimuli'
-        self.fmriprep = self.root / 'derivatives' / 'fmriprep'
+        self.fmriprep = self.root / (derivatives or 'derivatives/fmriprep')
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: found no folder, wanted the root of a BIDS tree with sub-01/ and stimuli/; fetch "
@@ -187,19 +191,25 @@ class HAD:
                 "of ds004488 or correct the path"
             )
         self.event_files = {}  # {(subject, run): path}
-        for folder in sorted(p for p in self.root.glob('sub-*') if p.is_dir()):
+        for subject in list_people(self.root, subjects):
             try:
-                self.event_files |= find_events(folder)
+                self.event_files |= find_events(self.root / f'sub-{subject}')
             except DataError as e:
-                self.refuse(folder.name[4:], e)
+                self.refuse(subject, e)
 
     def __repr__(self):
         return f'HAD({str(self.root)!r})'
 
-    def refuse(self, subject: str, error: DataError):
-        "Leave a subject out, or raise the error unless `skip`."
+    def refuse(
+        self,
+        subject: str,  # '01'
+        error: DataError,
+        run: tuple | None = None,  # task and number, where no more than a run is wrong
+    ):
+        "Leave a subject out, or a run where `skip` says 'runs'; raise the error where it says nothing."
         if not self.skip: raise error
-        self.problems[subject] = str(error)
+        if self.skip == 'runs' and run: self.lost_runs[subject, *run] = str(error)
+        else: self.problems[subject] = str(error)
 
     @property
     def subjects(self) -> list:  # ['01', ...]
@@ -226,7 +236,7 @@ class HAD:
         task='action',  # or 'rest'
     ) -> list:  # of `find_runs`
         "Preprocessed runs of the first session, in every space."
-        return [f for f in find_runs(self.fmriprep, subject, task, self.root) if f[0] in HAD_SESSIONS]
+        return [f for f in find_runs(self.fmriprep, subject, task, self.root) if f[0].ses in HAD_SESSIONS]
 
     def runs(
         self,
@@ -234,8 +244,9 @@ class HAD:
         task='action',  # or 'rest'
     ) -> list:  # Run, by number; [] where there are none
         "Preprocessed runs, of one space. Raises `DataError`."
-        one_session = [('', space, run) for _, space, run in self.found(subject, task)]
-        return sorted(pick_space(one_session, self.space).values(), key=lambda r: r.run)
+        one_session = [(RunKey(run=run.run), space, run) for _, space, run in self.found(subject, task)]
+        runs = sorted(pick_space(one_session, self.space).values(), key=lambda r: r.run)
+        return [run for run in runs if (subject, task, run.run) not in self.lost_runs]
 
     def clip_path(
         self,
@@ -323,22 +334,32 @@ def read_subject(
     "The events of one subject. Raises `DataError`."
     files = {key: path for key, path in sorted(had.event_files.items()) if key[0] == subject}
     one_of_each = {run.run: run for _, _, run in had.found(subject)}  # in whatever space: the length is the same
-    seconds = {number: run_seconds(run) for number, run in one_of_each.items()}
     rows, versions, pairs = {}, {}, {}
     for key, path in files.items():
-        rows[key], shift = read_events(path, seconds.get(key[1]))
+        try:
+            rows[key], shift, seen = _read_run(path, one_of_each.get(key[1]))
+        except DataError as e:
+            if had.skip != 'runs' or not rows and path == list(files.values())[-1]: raise
+            had.refuse(subject, e, ('action', key[1]))
+            continue
         versions[shift] = path
+        pairs = seen | pairs
     if len(versions) > 1:
         raise DataError(
             f"{versions[0.0]}: found onsets counted from the first volume (version 2 of the dataset), wanted them "
             f"counted from the end of the lead-in (version 1) as in {versions[LEAD_IN]}; fetch all text files of one "
             "version"
         )
-    for key, own in rows.items():
-        for event in own:
-            where = f'{files[key]}, row {event.row}'
-            pairs.setdefault((event.kind, _read_class(event.clip, where)), where)
     return rows, pairs, next(iter(versions))
+
+
+def _read_run(path, run):  # [EventRow], s added to every onset, {(code, class): where it first stood}
+    own, shift = read_events(path, run and run_seconds(run))
+    pairs = {}
+    for event in own:
+        where = f'{path}, row {event.row}'
+        pairs.setdefault((event.kind, _read_class(event.clip, where)), where)
+    return own, shift, pairs
 
 
 def _read_class(clip, where):  # the class that a clip's path names

@@ -53,8 +53,8 @@ __getattr__, __dir__, __all__ = face(
         'plot_identification check_result read_result'
     ),
     human=(
-        'HUMAN_SOURCE HUMAN_ROWS read_human_captions caption_counts PairDraw draw_pairs score_words '
-        'score_meaning human_ceiling human_table'
+        'HUMAN_SOURCE HUMAN_ROWS caption_counts PairDraw draw_pairs score_words score_meaning human_ceiling '
+        'human_table'
     ),
     pipeline=(
         'RESULT_ROWS decode_rows text_lines phases settings_of score_texts what_was_run build_result '

@@ -71,7 +71,7 @@ def phases(store: Store) -> list[dict]:  # name, seconds, peak_gb
 def settings_of(preset: Preset) -> dict:  # as JSON has it
     "Every setting, of folders and files the name alone."
     settings = dataclasses.asdict(preset)
-    settings['study']['root'] = Path(settings['study']['root']).name
+    settings['study'] |= {k: Path(settings['study'][k]).name for k in ('root', 'derivatives')}
     return settings | {k: Path(settings[k]).name for k in ('weights', 'answers')}
 
 

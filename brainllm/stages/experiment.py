@@ -69,7 +69,7 @@ def open_experiment(
     seed: int = 0,
     out='',  # folder of all runs; '' is _runs in the project's root
     study_seed: int | None = None,  # of the simulated study and its teacher; None: `seed`
-    **where,  # root, source, subjects, targets of a study on disk, as in `presets.choose_study`
+    **where,  # root, source, subjects, targets, task, ... of a study on disk, as in `presets.choose_study`
 ) -> Experiment:
     """The experiment of a preset.
 

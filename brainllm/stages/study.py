@@ -8,6 +8,7 @@ __all__ = ['OWN_PAGES', 'FILES', 'SHARED', 'of_people', 'by_clip', 'simulate_stu
 
 # %% ../../nbs/03n_study.ipynb #9b85c222
 import numpy as np
+import os
 import torch
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,12 +16,13 @@ from pathlib import Path
 from torch import Tensor
 from ..core import DataError, PresetError
 from ..store import Store, digest, file_hash, hash_files
-from ..presets import Preset, SimConfig, StudyConfig
+from ..presets import Preset, READER_SETTINGS, SimConfig, study_key, StudyConfig
 from ..data.trials import folds, Split, hold_out, split_runs, split_subjects
 from ..data.blocks import Blocks, RunStore, expected_response, response_maps
 from ..captions import caption_file, clip_texts
 from ..video.clips import ClipFeatures, KeptTokens
-from ..datasets.films import DATASETS
+from ..datasets.check import leave_out_broken
+from ..datasets.films import open_study
 from ..sources.study import store_study
 from ..simulate.write import write_study
 from .frozen import FrozenModels
@@ -115,19 +117,32 @@ class Study:
 
     @cached_property
     def dataset(self):  # `datasets.Dataset`, by its name in `DATASETS` or as module:name
-        return DATASETS[self.preset.study.layout](self.root)
+        config = self.preset.study
+        said = {name: getattr(config, name) for name in (*READER_SETTINGS, 'subjects')}
+        return open_study(config.layout, self.root, **said)
 
     @cached_property
     def trials(self) -> list:  # Trial, of the subjects that the preset takes
         "All trials. Raises `DataError` for a subject without events."
         chosen = self.preset.study.subjects
-        lost = sorted(set(chosen) - set(self.dataset.subjects))
+        trials = self.dataset.trials()
+        left_out = self._leave_out()
+        trials = [t for t in trials if t.subject not in left_out and (t.subject, 'action', t.run) not in left_out]
+        lost = sorted(set(chosen) - set(self.dataset.subjects) - set(left_out))
         if lost:
             raise DataError(
                 f"subjects: found {', '.join(lost)}, wanted some of {', '.join(self.dataset.subjects)}, who have "
                 f"events in {self.root}; write -r subjects where -p has made numbers of names"
             )
-        return [t for t in self.dataset.trials() if not chosen or t.subject in chosen]
+        return [t for t in trials if not chosen or t.subject in chosen]
+
+    def _leave_out(self):  # a subject, or a subject's task and run -> what is wrong; {} unless the preset says `skip`
+        config = self.preset.study
+        if not config.skip: return {}
+        if config.source == 'volume': leave_out_broken(self.dataset)
+        left_out = getattr(self.dataset, 'problems', {}) | getattr(self.dataset, 'lost_runs', {})
+        for what in left_out.values(): print(f'left out: {what}')
+        return left_out
 
     @property
     def subjects(self) -> list:
@@ -175,7 +190,7 @@ class Study:
     @cached_property
     def identity(self) -> str:  # digest of the study, of who and what is held out of it, and of every file that is read
         "What keys of artifacts know the study by: what its files hold, whatever they are called and whenever written."
-        if self.preset.simulated: return digest(dict(study=self.root.name, how=self.preset.study))
+        if self.preset.simulated: return digest(dict(study=self.root.name, how=study_key(self.preset.study)))
         captions = caption_file(self.root)
         films = self._films()
         hashes = self._hashes(film for film in films.values() if film)
@@ -187,10 +202,14 @@ class Study:
         "What the key of the cleaned series knows the study by."
         if self.preset.simulated: return self.identity
         config = self.preset.study
-        found = [f for pattern in FILES.get(config.source, ()) for f in self.root.glob(f'derivatives/**/{pattern}')]
-        files = of_people(found, self.subjects)
-        held = {f.relative_to(self.root).as_posix(): sha for f, sha in self._hashes(files).items()}
-        return digest(dict(study=replace(config, root=''), trials=self.trials, files=held))
+        patterns = FILES.get(config.source, ())
+        folder = self.root / 'derivatives'
+        prep = getattr(self.dataset, 'fmriprep', folder / 'fmriprep')
+        folder = folder if prep == folder / 'fmriprep' else prep
+        files = of_people([f for pattern in patterns for f in folder.glob(f'**/{pattern}')], self.subjects)
+        held = {os.path.relpath(f, self.root): sha for f, sha in self._hashes(files).items()}
+        known = study_key(replace(config, root='', derivatives=''))
+        return digest(dict(study=known, trials=self.trials, files=held))
 
     def _hashes(self, files):  # path -> sha256
         return hash_files(files, self.store.shared.root / '.hashes.json')
