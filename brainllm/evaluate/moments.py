@@ -46,7 +46,8 @@ class Moments:
     def _card(self, row):
         said = [f'<b>{html.escape(label)}</b> {_marked(row, name)}' for name, label in self.labels.items()]
         words = '<br>'.join(said)
-        return f'<figure style="margin:0">{_picture(row)}<figcaption style="font-size:.85em">{words}</figcaption></figure>'
+        below = f'<figcaption style="font-size:.85em">{words}</figcaption>'
+        return f'<figure style="margin:0">{_picture(row)}{below}</figure>'
 
 
 _GRID = 'display:grid;grid-template-columns:repeat(auto-fill,minmax(7rem,1fr));gap:.6rem'
