@@ -10,6 +10,7 @@
 #   make captions ROOT=folder                  what one person's caption of a clip gets against another's
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
+#   make torture [EXAMPLES=90] [SEED=0]       thousands of made inputs, right and wrong, for every reader; ends by a table
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
 #   make readme                                README.md from nbs/index.ipynb
@@ -58,7 +59,8 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 .PHONY: $(WHOLE)
 endif
 
-.PHONY: help reproduce ablation controls real film captions starts test docs notebooks readme clean pristine
+EXAMPLES ?= 90
+.PHONY: help reproduce ablation controls real film captions starts test torture docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -100,6 +102,10 @@ test: $(WHOLE)
 	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	@echo "[2/2] pytest, two test files at a time"
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+torture: export OMP_NUM_THREADS := 1
+torture: $(WHOLE)
+	@$(BIN)/python tests/torture.py $(EXAMPLES) "$$GIVEN_SEED"
 
 docs: $(WHOLE)
 	@$(BIN)/python tools/docs.py

@@ -219,6 +219,7 @@ def read_captions(
         if row['clip'] in rows:
             raise DataError(f"{where}, field 'clip': {row['clip']!r} is there twice, wanted one line a clip; keep one")
         rows[row['clip']] = row
+    if not rows: raise DataError(f"{file}: found no line, wanted one a clip; get the file again, or remove it")
     return list(rows.values())
 
 

@@ -6,14 +6,15 @@
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
            'project_root', 'cores', 'seed_all', 'other_rank', 'whole_file', 'whole_folder', 'remove_partial',
            'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json',
-           'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint', 'progress', 'load_name', 'Registry',
-           'new_axes', 'face']
+           'is_number', 'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint', 'progress', 'load_name',
+           'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import errno
 import importlib
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -312,9 +313,25 @@ def _read_object(text, where):  # one JSON object -> dict
     return found
 
 
-def read_json(path) -> dict:
-    "A file that holds one JSON object. Raises `DataError` for one that is missing, cut short, or holds something else."
-    return _read_object(read_text(path), path)
+def read_json(
+    path,
+    error: type = DataError,
+    advice: str = '',  # end of the message: what to do
+) -> dict:
+    "A file that holds one JSON object. Raises `error` for one that is missing, cut short, or holds something else."
+    try:
+        return _read_object(read_text(path), path)
+    except DataError as e:
+        raise error(f'{e}; {advice}' if advice else str(e)) from None
+
+
+def is_number(value) -> bool:
+    "Whether a value out of JSON is a finite number that a float can hold, and neither true nor false."
+    if type(value) not in (int, float): return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def number_jsonl(

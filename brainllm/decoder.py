@@ -18,7 +18,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from typing import Any
-from .core import BrainLLMError, DataError, PartMissing, project_root, whole_folder, write_json, write_text
+from .core import BrainLLMError, DataError, PartMissing, project_root, read_json, whole_folder, write_json
+from .core import is_number, write_text
 from .store import digest, file_hash, Store
 from .table import Table
 from .data.files import same_tr
@@ -796,8 +797,8 @@ def _fields(found, form, file, at=''):  # raises DataError naming the field
 
 
 def _fits(value, kind):  # a whole number will do for a float, True for neither
-    if kind is int: return type(value) is int and value >= 1
-    if kind is float: return type(value) in (int, float)
+    if kind is int: return type(value) is int and 1 <= value < 2**31
+    if kind is float: return is_number(value)
     return type(value) is kind
 
 
@@ -815,12 +816,7 @@ def _read_config(folder):  # -> config, all fields there
     file = folder / 'config.json'
     if not file.is_file():
         raise PartMissing(f"{file}: found nothing, wanted a folder of save_decoder")
-    try:
-        config = json.loads(file.read_text())
-    except (ValueError, UnicodeDecodeError) as e:
-        raise DataError(
-            f"{file}: not JSON ({e}); the file was changed or its saving was interrupted: get the folder again"
-        ) from None
+    config = read_json(file, advice='the file was changed or its saving was interrupted: get the folder again')
     _check_kind(config, file)
     _check_config(config, file)
     odd = [name for name in config['files'] if not re.fullmatch(r'model\.safetensors|llm/[\w.-]+', name)]
@@ -833,8 +829,7 @@ def _read_config(folder):  # -> config, all fields there
 
 
 def _check_kind(config, file):  # raises DataError for a config of something else
-    kind, number = type(config).__name__, None
-    if isinstance(config, dict): kind, number = config.get('kind'), config.get('format')
+    kind, number = config.get('kind'), config.get('format')
     if (kind, number) == (KIND, FORMAT): return
     advice = 'this folder is not a decoder of brainllm'
     if kind == KIND: advice = f"it was saved by version {config.get('version')}, this is {brainllm.__version__}"

@@ -12,7 +12,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, replace
 from typing import Any
-from .core import PresetError, check_choice
+from .core import check_choice, is_number, PresetError
 
 # %% ../nbs/00c_presets.ipynb #251f99c5
 @dataclass(frozen=True)
@@ -393,7 +393,8 @@ def _change(node, path, value, where):
 def _check_kind(value, old, where):
     "Raise `PresetError` where `value` is not of the type of `old`; a whole number may stand for a float."
     numbers = isinstance(old, float) and isinstance(value, int)
-    if (isinstance(value, type(old)) or numbers) and isinstance(value, bool) == isinstance(old, bool): return
+    fits = (isinstance(value, type(old)) or numbers) and isinstance(value, bool) == isinstance(old, bool)
+    if fits and (is_number(value) or not isinstance(old, float)): return
     kind, wanted = type(value).__name__, type(old).__name__
     raise PresetError(f"{where}: found {value!r} ({kind}), wanted {wanted} like {old!r}")
 
@@ -419,7 +420,7 @@ def as_names(
     "Names of people. Raises `PresetError` for what could be several names, as 200000.0 for 2e5."
     if value is None: return ()
     several = value if isinstance(value, list | tuple | set) else [value]
-    wrong = [v for v in several if not isinstance(v, str) and type(v) is not int]
+    wrong = [v for v in several if not isinstance(v, str) and not (type(v) is int and 0 <= v < 10**18)]
     if wrong:
         kind = type(wrong[0]).__name__
         raise PresetError(f"{where}: found {wrong[0]!r} ({kind}), wanted names parted by commas; {_say_raw(where)}")

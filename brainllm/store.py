@@ -21,7 +21,8 @@ import threading
 import time
 from pathlib import Path
 from .code import code_hash
-from .core import ArtifactError, other_rank, progress, project_root, remove_partial, resumable, whole_folder, write_json
+from .core import ArtifactError, is_number, other_rank, progress, project_root, read_json, remove_partial
+from .core import resumable, whole_folder, write_json
 from .ranks import agree, alone, wait_for
 
 # %% ../nbs/00b_store.ipynb #3040cc17
@@ -229,16 +230,25 @@ def read_manifest(
     file = Path(folder) / 'manifest.json'
     advice = f'delete {folder} and run again'
     if not file.is_file(): raise ArtifactError(f"{folder}: no manifest.json, so it is not whole; {advice}")
-    try:
-        made = json.loads(file.read_text())
-    except (OSError, ValueError) as e:
-        raise ArtifactError(f"{file} cannot be read ({type(e).__name__}); {advice}") from None
-    lost = [field for field in fields if not isinstance(made, dict) or field not in made]
-    if not lost and isinstance(made.get('files', {}), dict): return made
-    raise ArtifactError(
-        f"{file}: found no {', '.join(lost) or 'names of files'}, so it was written by another version of this "
-        f"package; {advice}"
-    )
+    made = read_json(file, ArtifactError, advice)
+    lost = [field for field in fields if field not in made]
+    if lost:
+        raise ArtifactError(
+            f"{file}: found no {', '.join(lost)}, so it was written by another version of this package; {advice}"
+        )
+    for field, fits in _MADE.items():
+        if field not in made or fits(made[field]): continue
+        raise ArtifactError(f"{file}, field {field}: found {made[field]!r}, wanted what a Store writes; {advice}")
+    return made
+
+
+def _are_hashes(value): return isinstance(value, dict) and all(isinstance(sha, str) for sha in value.values())
+
+
+def _is_text(value): return isinstance(value, str)
+
+
+_MADE = dict(files=_are_hashes, seconds=is_number, peak_gb=is_number, commit=_is_text)  # field -> what it may be
 
 # %% ../nbs/00b_store.ipynb #fa3d9957
 def kept_json(
@@ -249,7 +259,7 @@ def kept_json(
     "What a run of this preset left, or else what is committed under `data/`."
     runs = Path(str(out)) if out else project_root() / '_runs'
     for file in (runs / preset / f'{what}.json', project_root() / 'data' / what / f'{preset}.json'):
-        if file.exists(): return json.loads(file.read_text())
+        if file.exists(): return read_json(file, advice='delete it and run again')
     return None
 
 

@@ -20,7 +20,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from torch import Tensor, nn
-from .core import ArtifactError, DataError, PartMissing, seed_all
+from .core import ArtifactError, DataError, is_number, PartMissing, read_json, seed_all
 from .store import Store
 from .models.encoder import MaskedBrainModel, VoxelEncoder
 from .models.state import check_folder, check_module, fill_state, read_safetensors
@@ -419,14 +419,19 @@ def _pickled(file):  # -> bytes of the pickle in a file of torch.save
 
 def _check_storages(file):  # before memory is taken: no tensor claims more numbers than the file has bytes
     try:
-        size, most = Path(file).stat().st_size, _most_numbers(file)
+        size, most = Path(file).stat().st_size, max(_most_numbers(file), _unpacked(file))
     except Exception:
         return  # no such file, or none of torch's: read_pickle says which
     if most <= size: return
     raise DataError(
-        f"{file}: refused: it claims a tensor of {most} numbers, and is {size} bytes long; it may be cut short or "
-        "forged: get the file from its authors"
+        f"{file}: refused: it claims a tensor of {most} numbers or bytes, and is {size} bytes long; it may be cut "
+        "short or forged: get the file from its authors"
     )
+
+
+def _unpacked(file) -> int:  # bytes of all its parts; torch packs none of them
+    if not zipfile.is_zipfile(file): return 0
+    with zipfile.ZipFile(file) as archive: return sum(part.file_size for part in archive.infolist())
 
 
 def _most_numbers(file) -> int:  # in one storage; the last whole number before torch asks for it says how many
@@ -638,7 +643,7 @@ def _agreed(config, sizes, state, file):  # sizes, where the config and the tens
 
 
 def _agreed_ratio(ratio, dim, hidden, file):
-    if type(ratio) in (int, float) and math.isfinite(ratio) and int(dim * ratio) == hidden: return float(ratio)
+    if is_number(ratio) and int(dim * ratio) == hidden: return float(ratio)
     raise DataError(
         f"{file}: its config says mlp_ratio {ratio!r}, its blocks.0.mlp.fc1 has {hidden} outputs at a width "
         f"of {dim}; they belong to two models"
@@ -728,14 +733,12 @@ def _mindvideo_config(file):
             f"{file}: found nothing; wanted MinD-Video's folder with config.json and one of "
             f"{', '.join(MINDVIDEO_FILES)}"
         )
-    try:
-        says = json.loads(file.read_text())
-    except ValueError as e:
-        raise DataError(f"{file}: not JSON ({e})") from None
+    says = read_json(file)
     config = _MINDVIDEO_DEFAULTS | {k: says[k] for k in _MINDVIDEO_DEFAULTS if k in says}
     for name, value in config.items():
         kinds = _kinds_of(name)
-        if type(value) not in kinds or not isinstance(value, bool) and value <= 0:
+        fits = type(value) in kinds and (type(value) is bool or is_number(value) and 0 < value < 2**31)
+        if not fits:
             wanted = ' or '.join(kind.__name__ for kind in kinds)
             raise DataError(f"{file}: {name} is {value!r}, wanted a {wanted} like {_MINDVIDEO_DEFAULTS[name]!r}")
     if config['in_chans'] != 1 or config['embed_dim'] % config['num_heads']:

@@ -308,7 +308,7 @@ def test_store_without_meta_is_not_whole(store, tmp_path):
     for name in ('meta.json', 'mask.npy'):
         broken = shutil.copytree(store, tmp_path / name)
         (broken / name).unlink()
-        with raises('found no whole store', ArtifactError):
+        with raises('no whole store', ArtifactError):
             RunStore(broken)
 
 
@@ -543,8 +543,13 @@ def test_tr_in_milliseconds_is_understood(study):
     'text, message',
     [
         ('{"TaskName": "action"}', 'RepetitionTime: found nothing'),
-        ('{"RepetitionTime": "2 s"}', "found '2 s', wanted seconds"),
+        ('{"RepetitionTime": "2 s"}', "found '2 s', wanted 0.01 to 100 seconds"),
         ('{"RepetitionTime": 0}', 'found 0'),
+        ('{"RepetitionTime": true}', 'found True'),
+        ('{"RepetitionTime": Infinity}', 'found inf'),
+        ('{"RepetitionTime": 2000}', 'found 2000'),
+        ('{"RepetitionTime": 1%s}' % ('0' * 400), 'RepetitionTime: found 1000'),
+        ('{"RepetitionTime": 2, "StartTime": true}', 'StartTime: found True'),
         ('[1', 'not JSON'),
         ('[1]', 'wanted a JSON object'),
     ],
@@ -982,7 +987,7 @@ def test_betas_of_fewer_trials(whole, betas):
 def test_unknown_kind(betas):
     meta = json.loads((betas / 'meta.json').read_text())
     (betas / 'meta.json').write_text(json.dumps(meta | dict(kind='maps')))
-    with raises("found kind 'maps'", ArtifactError):
+    with raises("field kind: found 'maps'", ArtifactError):
         RunStore(betas)
 
 

@@ -438,3 +438,39 @@ def test_weights_that_claim_terabytes(tmp_path, new):
         path.write_bytes(path.read_bytes().replace(own, claimed))
     with pytest.raises(DataError, match=f'w.pth: refused: it claims a tensor of {2**44} numbers'):
         read_pickle(path)
+
+
+# ---- CIFTI: each place named once, inside its mesh or box; a scale that is a number
+
+
+def small_cifti(path):
+    cortex = nib.cifti2.BrainModelAxis.from_surface(np.arange(6), 20, 'CortexLeft')
+    deep = nib.cifti2.BrainModelAxis.from_mask(np.ones((3, 2, 2), bool), 'ThalamusLeft', np.eye(4))
+    rows = nib.cifti2.SeriesAxis(0.0, 2.0, 4)
+    values = np.random.default_rng(0).standard_normal((4, 18)).astype(np.float32)
+    nib.save(nib.cifti2.Cifti2Image(values, (rows, cortex + deep)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    'old, new, message',
+    [
+        (rb'<VertexIndices>0 1', b'<VertexIndices>0 0', 'found 1 places named twice'),
+        (rb'<VoxelIndicesIJK>0 0 0\s0 0 1', b'<VoxelIndicesIJK>0 0 0\n0 0 0', 'found 1 places named twice'),
+        (rb'<VoxelIndicesIJK>0', b'<VoxelIndicesIJK>7', 'wanted them in a box of'),
+    ],
+)
+def test_a_place_named_twice_or_outside(tmp_path, old, new, message):
+    path = small_cifti(tmp_path / 'x.dtseries.nii')
+    assert read_cifti(path).step == 2.0
+    raw, found = path.read_bytes(), re.search(old, path.read_bytes())
+    path.write_bytes(raw.replace(found[0], new, 1))
+    with pytest.raises(DataError, match=f'x.dtseries.nii.*{message}'):
+        read_cifti(path)
+
+
+def test_infinite_scale_of_a_cifti(tmp_path):
+    path = small_cifti(tmp_path / 'x.dtseries.nii')
+    path.write_bytes(pack(path.read_bytes(), ('dd', 176, np.inf, 0)))
+    with pytest.raises(DataError, match='scl_slope: found inf'):
+        read_cifti(path)

@@ -350,7 +350,7 @@ def drop(*names):
 DAMAGE = {
     'no config': (PartMissing, 'config.json: found nothing', lambda d: (d / 'config.json').unlink()),
     'half a config': (DataError, 'config.json: not JSON', lambda d: cut(d, 'config.json')),
-    'a list': (DataError, "found kind 'list'", lambda d: (d / 'config.json').write_text('[]')),
+    'a list': (DataError, 'config.json: .*wanted a JSON object', lambda d: (d / 'config.json').write_text('[]')),
     'not ours': (
         DataError,
         'not a decoder of brainllm',

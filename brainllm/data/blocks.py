@@ -21,7 +21,8 @@ from matplotlib.patches import Rectangle
 from nilearn.datasets import load_mni152_brain_mask
 from pathlib import Path
 from torch.utils.data import Dataset
-from ..core import ArtifactError, DataError, new_axes, progress, shorten, whole_file, write_json
+from ..core import ArtifactError, DataError, is_number, new_axes, progress, read_json, shorten, whole_file
+from ..core import write_json
 from ..presets import DataConfig
 from .files import check_change, read_series, Run, same_tr
 from .clean import clean_series, read_confounds
@@ -274,13 +275,14 @@ class RunStore:
         folder,  # of the store
     ):
         self.folder = Path(folder)
-        try:
-            meta = json.loads((self.folder / 'meta.json').read_text())
-            self.mask = np.load(self.folder / 'mask.npy')
-        except (FileNotFoundError, ValueError) as e:
+        meta = read_json(self.folder / 'meta.json', ArtifactError, _NOT_WHOLE)
+        _check_meta(self.folder, meta)
+        self.mask = np.array(_load_array(self.folder / 'mask.npy'))
+        if self.mask.shape != tuple(meta['shape']) or self.mask.dtype != bool or self.mask.sum() != meta['voxels']:
             raise ArtifactError(
-                f"{self.folder}: found no whole store of runs ({e}); delete the folder and run store_runs again"
-            ) from None
+                f"{self.folder / 'mask.npy'}: found {self.mask.dtype} of {self.mask.shape}, wanted true for "
+                f"{meta['voxels']} voxels of {tuple(meta['shape'])}; {_NOT_WHOLE}"
+            )
         self.tr = meta['tr']
         self.shape = tuple(meta['shape'])
         self.runs = meta['runs']
@@ -289,11 +291,6 @@ class RunStore:
         self.affine = np.array(meta['affine'])
         self.inside = np.flatnonzero(self.mask)
         self.kind = meta.get('kind', 'series')
-        if self.kind not in ('series', 'beta'):
-            raise ArtifactError(
-                f"{self.folder / 'meta.json'}: found kind {self.kind!r}, wanted 'series' or 'beta'; delete the "
-                "folder and store the runs again"
-            )
         self._rows = {(r['subject'], r['run'], r['task']): r for r in self.runs}
         self._open = {}  # file -> its array, once it was asked for
 
@@ -324,18 +321,65 @@ class RunStore:
 
     def _map(self, row):  # the array of a run, checked
         path = self.folder / row['file']
-        try:
-            array = np.load(path, mmap_mode='r')
-        except (FileNotFoundError, ValueError) as e:
-            raise ArtifactError(
-                f"{path}: found no whole series ({e}); delete {self.folder} and run store_runs again"
-            ) from None
+        array = _load_array(path)
         want = (row['volumes'], self.n_voxels)
-        if array.shape != want:
+        if array.shape != want or array.dtype.kind != 'f':
             raise ArtifactError(
-                f"{path}: found shape {array.shape}, wanted {want}; delete {self.folder} and run store_runs again"
+                f"{path}: found {array.dtype} of shape {array.shape}, wanted floats of {want}; delete {self.folder} "
+                "and run store_runs again"
             )
         return array
+
+
+_NOT_WHOLE = 'so this is no whole store of runs: delete the folder and run store_runs again'
+
+
+def _load_array(path) -> np.ndarray:  # .npy, memory-mapped: a false header takes no memory
+    try:
+        found = np.load(path, mmap_mode='r')
+    except (OSError, ValueError, EOFError) as e:
+        raise ArtifactError(
+            f"{path}: cannot be read as an array ({e}); {_NOT_WHOLE}"
+        ) from None
+    if isinstance(found, np.ndarray): return found
+    raise ArtifactError(f"{path}: found several arrays, wanted one; {_NOT_WHOLE}")
+
+
+def _are_counts(value): return isinstance(value, list) and all(type(n) is int and n > 0 for n in value)
+
+
+def _is_affine(value):
+    rows = isinstance(value, list) and len(value) == 4 and all(isinstance(r, list) and len(r) == 4 for r in value)
+    return rows and all(is_number(x) for row in value for x in row)
+
+
+def _are_runs(value): return isinstance(value, list) and all(_is_run(row) for row in value)
+
+
+def _is_run(row):
+    words = isinstance(row, dict) and all(isinstance(row.get(name), str) for name in ('subject', 'task', 'file'))
+    own = words and Path(row['file']).name == row['file'] and is_number(row.get('start', 0))
+    return own and all(type(row.get(name)) is int and row[name] > 0 for name in ('run', 'volumes'))
+
+
+_META = dict(  # field of meta.json -> what it may be
+    tr=lambda value: is_number(value) and value > 0,
+    shape=lambda value: _are_counts(value) and len(value) == 3,
+    voxels=lambda value: type(value) is int and value > 0,
+    affine=_is_affine,
+    runs=_are_runs,
+    kind=lambda value: value in ('series', 'beta'),
+    left_out=lambda value: isinstance(value, list),
+)
+
+
+def _check_meta(folder, meta):  # raises ArtifactError naming the field
+    for field, fits in _META.items():
+        if field in meta and fits(meta[field]) or field in ('kind', 'left_out') and field not in meta: continue
+        raise ArtifactError(
+            f"{folder / 'meta.json'}, field {field}: found {str(meta.get(field, 'nothing'))[:80]!r}, wanted what "
+            f"store_runs writes; {_NOT_WHOLE}"
+        )
 
 
 def rewrite_store(
@@ -350,7 +394,7 @@ def rewrite_store(
         series = store.series(row['subject'], row['run'], row['task'])
         np.save(folder / row['file'], change(row, series))
     np.save(folder / 'mask.npy', store.mask if mask is None else mask)
-    known = json.loads((store.folder / 'meta.json').read_text())
+    known = read_json(store.folder / 'meta.json', ArtifactError)
     write_json(folder / 'meta.json', known | meta)
 
 # %% ../../nbs/01e_blocks.ipynb #bfebd171

@@ -201,8 +201,12 @@ def _check_values_of(path, header):  # real numbers, in some number of voxels, w
     shape = header.get_data_shape()
     if not shape or min(shape) < 1:
         raise DataError(f"{path}, field dim: found {shape}, wanted 1 or more along each axis; fetch the file again")
+    _scale_of(path, header)
+
+
+def _scale_of(path, header):  # slope and inter; None and None where there are none
     try:
-        header.get_slope_inter()
+        scale = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as e:
         raise DataError(
             f"{path}, fields scl_slope and scl_inter: found {float(header['scl_slope']):g} and "
@@ -213,6 +217,7 @@ def _check_values_of(path, header):  # real numbers, in some number of voxels, w
             f"{path}, field scl_slope: found {float(header['scl_slope'])}, wanted a number; write the file again with "
             "a scale, or fetch it again"
         )
+    return scale
 
 
 def _check_affine(path, header):  # says where left is, and gives every voxel a place of its own
@@ -465,7 +470,7 @@ def read_cifti(path) -> Cifti:
     "Read the header of a CIFTI-2 file. Raises `DataError`, for a file shorter than its header says too."
     try:
         head, maps, models = _read_header(path)
-        scale = head.get_slope_inter()
+        scale = _scale_of(path, head)
     except DataError:
         raise
     except FileNotFoundError:
@@ -477,7 +482,7 @@ def read_cifti(path) -> Cifti:
         ) from None
     shape, rows = head.get_data_shape()[4:], maps['0']
     _check_counts(path, 'rows', shape[0], rows.get('NumberOfSeriesPoints', shape[0]))
-    _check_vertices(path, models)
+    _check_places(path, models)
     slope, inter = (1.0 if scale[0] is None else scale[0]), scale[1] or 0.0
     data = nib.arrayproxy.ArrayProxy(str(path), (shape, head.get_data_dtype(), head.get_data_offset(), slope, inter))
     step, start = _series_times(path, rows) if rows.get('SeriesUnit') == 'SECOND' else (None, 0.0)
@@ -524,14 +529,28 @@ def _check_size(path, head, shape):
     )
 
 
-def _check_vertices(path, models):  # a surface has those that are named
+def _check_places(path, models):  # surface and box have those that are named, and each is named once
     for name, most in models.nvertices.items():
         vertices = models.vertex[models.name == name]
-        if not len(vertices) or 0 <= vertices.min() and vertices.max() < most: continue
+        if len(vertices) and not (0 <= vertices.min() and vertices.max() < most):
+            raise DataError(
+                f"{path}, {name}: found vertices {vertices.min()} to {vertices.max()}, wanted some of "
+                f"{most}, as its SurfaceNumberOfVertices says; fetch the file again"
+            )
+        _check_once(path, name, vertices)
+    voxels = models.voxel[models.volume_mask]
+    if not len(voxels): return
+    if (voxels < 0).any() or (voxels >= np.array(models.volume_shape)).any():
         raise DataError(
-            f"{path}, {name}: found vertices {vertices.min()} to {vertices.max()}, wanted some of "
-            f"{most}, as its SurfaceNumberOfVertices says; fetch the file again"
+            f"{path}: found voxels {voxels.min(0).tolist()} to {voxels.max(0).tolist()}, wanted them in a box of "
+            f"{models.volume_shape}, as its VolumeDimensions says; fetch the file again"
         )
+    _check_once(path, 'VoxelIndicesIJK', np.ravel_multi_index(voxels.T, models.volume_shape))
+
+
+def _check_once(path, name, places):  # (n,) numbers of vertices or voxels
+    twice = len(places) - len(np.unique(places))
+    if twice: raise DataError(f"{path}, {name}: found {twice} places named twice, wanted each once; fetch it again")
 
 
 def _read_header(path):  # NIfTI-2 header, {axis: attributes of its map}, brain models

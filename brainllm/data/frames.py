@@ -47,6 +47,8 @@ def _pictures(film, path):  # the stream that is shown
     cover = stream.disposition & av.stream.Disposition.attached_pic
     if cover or film.metadata.get('major_brand') in _STILLS:
         raise DataError(f"{path}: found a single picture, wanted a film; correct the file or its name")
+    if stream.codec_context is None:
+        raise DataError(f"{path}: found pictures in an unknown form, wanted a film that FFmpeg decodes; fetch it again")
     stream.codec_context.thread_count = 1
     return stream
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-from ..core import DataError, read_json
+from ..core import DataError, is_number, read_json
 from ..data.files import count_rows, Run
 
 # %% ../../nbs/09a_bids.ipynb #f8495589
@@ -240,11 +240,11 @@ def _describe_run(stem, subject, task, root, shared_mask):  # (RunKey, space wit
         raise DataError(
             f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the file"
         )
-    if not isinstance(tr, (int, float)) or not tr > 0:
+    if not is_number(tr) or not 0.01 <= tr <= 100:
         said = f'nothing here or in task-{task}_bold.json' if tr is None else repr(tr)
         raise DataError(
-            f"{stem}.json, field RepetitionTime: found {said}, wanted seconds; fetch the .json beside the volumes or "
-            "correct it"
+            f"{stem}.json, field RepetitionTime: found {said}, wanted 0.01 to 100 seconds; fetch the .json beside the "
+            "volumes or correct it"
         )
     more = [f':{key}-{entity(stem, key)}' for key in ('cohort', 'res') if entity(stem, key)]
     full_space = (space or 'T1w') + ''.join(more)
@@ -257,7 +257,7 @@ def _describe_run(stem, subject, task, root, shared_mask):  # (RunKey, space wit
 def _start_time(sidecar) -> float:  # s, the moment that the first volume's values are of; 0 where nothing says so
     found = read_sidecar('StartTime', sidecar)
     if found is None: return 0.0
-    if isinstance(found, (int, float)) and 0 <= found <= 600: return float(found)
+    if is_number(found) and 0 <= found <= 600: return float(found)
     raise DataError(
         f"{sidecar}, field StartTime: found {found!r}, wanted 0 to 600 s from the beginning of the scan to the first "
         "volume's values; correct the file"

@@ -132,6 +132,11 @@ def read_events(
     shift = lead_in(table.onset.min(), path)
     rows = []
     for i, (onset, duration, code, clip) in enumerate(table.itertuples(index=False), 1):
+        if not duration > 0:
+            raise DataError(
+                f"{path}, row {i}, column 'duration': found {duration:g}, wanted the seconds that the clip was shown; "
+                "correct the row or fetch the file again"
+            )
         rows.append(EventRow(onset + shift, duration, read_code(code, f'{path}, row {i}'), clip, i))
     rows.sort()
     refuse_two_at_once(rows, path, shift)

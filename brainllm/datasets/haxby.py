@@ -117,7 +117,7 @@ def read_attribute(
 ) -> tuple:  # category or 'rest', run counted from 1
     "One line of attributes_literal.txt."
     name, _, run = line.strip().partition(' ')
-    if name not in (*CATEGORIES, 'rest') or not run.isdigit():
+    if name not in (*CATEGORIES, 'rest') or not run.isdecimal():
         raise DataError(
             f"{where}: found {line!r}, wanted a category ({', '.join(CATEGORIES)} or rest) and a run counted from 0, "
             "as in 'face 0'; restore the file"

@@ -94,9 +94,12 @@ def read_parcels(
             f"{path}: found no readable parcel series ({type(e).__name__}: {e}), wanted {parcels} parcels x volumes; "
             "install the package again"
         ) from None
-    if x.ndim != 2 or x.shape[0] != parcels or not np.isfinite(x).all():
+    numbers = isinstance(x, np.ndarray) and x.dtype.kind in 'iuf'
+    if not numbers or x.ndim != 2 or x.shape[0] != parcels or x.shape[1] < 3 or not np.isfinite(x).all():
+        told = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        lost = ' with non-finite values' if numbers and not np.isfinite(x).all() else ''
         raise DataError(
-            f"{path}: found shape {x.shape}{'' if np.isfinite(x).all() else ' with non-finite values'}, wanted "
-            f"finite ({parcels}, volumes); install the package again"
+            f"{path}: found {told}{lost}, wanted finite numbers of ({parcels}, 3 or more volumes); install the package "
+            "again"
         )
     return clean_series(x.T.astype(np.float32), None, 0.72)

@@ -434,9 +434,14 @@ def _rows(path, struct, where, name) -> np.ndarray:  # (N, 2) float64, of a fiel
 
 def _column(path, struct, where, name) -> np.ndarray:  # (N,) int64, of a field
     try:
-        return np.asarray(struct[name], np.int64).reshape(-1)
+        found = np.asarray(struct[name], np.float64).reshape(-1)
+        if _are_whole(found): return found.astype(np.int64)
     except (KeyError, TypeError, ValueError, IndexError):
-        raise DataError(f"{path}, {where}.{name}: found no list of scenes, wanted one; fetch the file again") from None
+        pass
+    raise DataError(f"{path}, {where}.{name}: found no list of scenes, wanted one; fetch the file again")
+
+
+def _are_whole(found): return (np.abs(found) < 2**31).all() and (found == np.rint(found)).all()
 
 
 def _agree(path, where, what, found, wanted, within=0.0):  # that two tables of times are one
@@ -502,6 +507,15 @@ def _check_order(path, where, part):
     late = [k for k, (before, after) in enumerate(pairwise(part), 2) if after[0] <= before[1]]
     late += [k for k, (first, last) in enumerate(part, 1) if not 1 <= first <= last]
     if late: raise DataError(f"{path}, {where}, row {min(late)}: found scenes out of order; fetch the file again")
+    if not _are_whole(part): raise DataError(f"{path}, {where}: found parts of volumes, wanted whole numbers of them")
+
+
+def _check_said(path, where, said):  # (N, 2) volumes from 1
+    if _are_whole(said) and (said[:, 0] >= 1).all() and (said[:, 1] >= said[:, 0]).all(): return
+    raise DataError(
+        f"{path}, {where}.freerecall: found ends before starts, or parts of volumes, wanted volumes from 1; fetch it "
+        "again"
+    )
 
 
 def _read_recall(path, person, name, marks, runs, tr) -> list:  # [Recalled]
@@ -516,8 +530,7 @@ def _read_recall(path, person, name, marks, runs, tr) -> list:  # [Recalled]
             f"{path}, {where}.freerecallnum: found {len(numbers)} numbers for {len(said)} stretches, wanted a scene "
             f"of 1 to {len(marks)} for each; fetch the file again"
         )
-    if (said[:, 0] < 1).any() or (said[:, 1] < said[:, 0]).any():
-        raise DataError(f"{path}, {where}.freerecall: found ends before starts, wanted volumes from 1; fetch it again")
+    _check_said(path, where, said)
     shown = np.concatenate([_rows(path, events, where, f'SL{run}') for run in (1, 2)])
     _agree(path, f'{where}.SL1 and SL2', 'marks and numbers of the recalled', shown, marks[numbers - 1])
     seconds = _rows(path, person, name, 'freerecall_s')

@@ -12,7 +12,6 @@ __all__ = ['BRAIN_TARGETS', 'QFORMER_TARGETS', 'ADAPTOR_FILES', 'ADAPTOR_FIELDS'
 import brainllm
 import copy
 import hashlib
-import json
 import math
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_target_mod
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from typing import Any
-from ..core import BrainLLMError, DataError, PartMissing, shorten, whole_file, write_json
+from ..core import BrainLLMError, DataError, PartMissing, read_json, shorten, whole_file, write_json
 from ..store import digest, file_hash
 from .state import check_tensor, read_safetensors, save_tensors
 
@@ -489,14 +488,14 @@ def _read_adaptors(folder):  # -> settings, state; both whole and of one piece
 
 
 def _read_settings(file):  # -> settings, sha256 of the tensors that belong to them
-    try:
-        settings = json.loads(file.read_text())
-        sha256, peft_type = settings.pop('sha256'), settings.pop('peft_type')
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    settings = read_json(file, advice='adaptors of another kind are loaded with peft')
+    lacks = [name for name in ('sha256', 'peft_type') if name not in settings]
+    if lacks:
         raise DataError(
-            f"{file}: these are not the settings of a brainllm adaptor ({type(e).__name__}: {e}); adaptors of "
-            "another kind are loaded with peft"
-        ) from None
+            f"{file}: these are not the settings of a brainllm adaptor (no {lacks[0]}); adaptors of another kind are "
+            "loaded with peft"
+        )
+    sha256, peft_type = settings.pop('sha256'), settings.pop('peft_type')
     kind, version = settings.get('kind'), settings.get('format')
     if (peft_type, kind, version) != (None, _KIND, 1):
         raise DataError(

@@ -48,7 +48,7 @@ def open_mosaic(
             "brings it and fetches the files"
         ) from None
     if not path.is_file():
-        number = int(subject) if subject.isdigit() else subject
+        number = int(subject) if subject.isdecimal() else subject
         raise DataError(
             f"{missing_file(path)}. With mosaic-dataset installed: python -c \"import mosaic; "
             f"mosaic.download({{'HumanActionsDataset': [{number}]}}, folder='{folder}')\""

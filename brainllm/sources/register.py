@@ -66,7 +66,7 @@ def load_registration(
         with np.load(path, allow_pickle=False) as f:
             r = Registration(f['affine'], f['field'], f['grid'], str(f['source']), json.loads(str(f['report'])))
         whole = _is_whole(r)
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zlib.error, zipfile.BadZipFile) as e:
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RecursionError, zlib.error, zipfile.BadZipFile) as e:
         raise DataError(
             f"{path}: found no whole registration ({type(e).__name__}: {e}), wanted what register_subject wrote; "
             "delete it and register again"
@@ -81,7 +81,8 @@ def load_registration(
 
 def _is_whole(r):
     shapes = r.affine.shape == r.grid.shape == (4, 4) and r.field.ndim == 4 and r.field.shape[3] == 3
-    return shapes and all(np.isfinite(a).all() for a in (r.affine, r.grid, r.field))
+    numbers = all(a.dtype.kind in 'iuf' and np.isfinite(a).all() for a in (r.affine, r.grid, r.field))
+    return shapes and numbers and isinstance(r.report, dict)
 
 # %% ../../nbs/10d_register.ipynb #6da40519
 @dataclass(frozen=True, eq=False)

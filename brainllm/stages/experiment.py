@@ -9,8 +9,9 @@ __all__ = ['Experiment', 'open_experiment']
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from ..core import DataError, project_root, seed_all
+from ..core import check_choice, DataError, PresetError, project_root, seed_all
 from ..store import Store
+from ..sources.study import SOURCES
 from ..presets import Preset, as_seed, as_text, choose_study, get_preset
 from .frozen import FrozenModels
 from .study import Study
@@ -78,6 +79,7 @@ def open_experiment(
     seed, out = as_seed(seed), as_text(out, 'out')
     drawn = seed if study_seed is None else as_seed(study_seed, 'study_seed')
     _check_root(chosen)
+    check_choice(chosen.study.source, SOURCES, 'source', PresetError)
     root = Path(out) if out else project_root() / '_runs'
     store = Store(root / chosen.name / 'artifacts', shared=Store(root / 'parts'))
     seed_all(seed, chosen.threads)

@@ -37,7 +37,10 @@ class AnswerFile:
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as e:
+            raise DataError(f"{self.path}: cannot be written ({e.strerror}); give another --out") from None
         try:
             self._lock()
             self.rows = self._check()
@@ -222,7 +225,7 @@ def read_setting(text: str) -> tuple:  # name, value
     if not name.isidentifier() or not value: raise DataError(f'--set {text}: wanted name=value')
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value
 
 

@@ -8,15 +8,14 @@ __all__ = ['IGNORED', 'IGNORED_BLIP2', 'IGNORED_HF', 'IGNORED_EVA', 'SIZES', 'qf
            'check_not_a_difference', 'load_llama', 'load_video_llama', 'published_video_llama']
 
 # %% ../../nbs/03h_checkpoints.ipynb #b993cc85
-import json
 import re
 import torch
 from pathlib import Path
 from torch import Tensor
 from typing import Any
-from ..core import DataError, PartMissing, shorten
+from ..core import DataError, PartMissing, read_json, read_text, shorten
 from ..store import fingerprint
-from ..models.state import check_folder, check_module, check_tensor, fill_state, read_safetensors
+from ..models.state import check_folder, check_module, check_tensor, fill_state, read_safetensors, stored_types
 from ..weights import PUBLISHED, published, read_pickle, refuse_code, torch_dtype
 from .published import BLIP2, TRAINED_KEYS, PublishedVideoLLaMA
 
@@ -232,14 +231,11 @@ def _check_provenance(file, kind, width):  # the language model that a Q-Former 
 
 # %% ../../nbs/03h_checkpoints.ipynb #e157284c
 def _blip2_config(folder):
-    try:
-        config = json.loads((Path(folder) / 'config.json').read_text())
-    except (OSError, ValueError) as e:
-        raise PartMissing(
-            f"{folder}/config.json: cannot be read ({type(e).__name__}); wanted the folder of "
-            "Salesforce/blip2-flan-t5-xxl"
-        ) from None
+    file = Path(folder) / 'config.json'
+    config = read_json(file, PartMissing, 'wanted the folder of Salesforce/blip2-flan-t5-xxl')
     text = config.get('text_config') or {}
+    if not isinstance(text, dict):
+        raise DataError(f"{file}, field text_config: found {text!r}, wanted settings in braces; fetch it again")
     _check_provenance(folder, text.get('model_type'), text.get('d_model', text.get('hidden_size')))
     return config
 
@@ -263,10 +259,9 @@ def _blip2_folder(folder):  # tensors of vision and Q-Former, from the shards th
 def _shards(folder):  # name of a tensor -> file
     index, single = folder / 'model.safetensors.index.json', folder / 'model.safetensors'
     if index.is_file():
-        try:
-            return dict(json.loads(index.read_text())['weight_map'])
-        except (ValueError, KeyError, TypeError) as e:
-            raise DataError(f"{index}: not an index of shards ({type(e).__name__}); fetch it again") from None
+        shards = read_json(index, advice='fetch it again').get('weight_map')
+        if isinstance(shards, dict) and all(_is_file_name(name) for name in shards.values()): return shards
+        raise DataError(f"{index}, field weight_map: not an index of shards, files beside it by name; fetch it again")
     if single.is_file(): return dict.fromkeys(_names(single), single.name)
     raise PartMissing(
         f"{folder}: found neither model.safetensors.index.json nor model.safetensors; fetch the safetensors of "
@@ -274,11 +269,10 @@ def _shards(folder):  # name of a tensor -> file
     )
 
 
-def _names(file):
-    from safetensors import safe_open
+def _is_file_name(name): return isinstance(name, str) and Path(name).name == name
 
-    with safe_open(file, 'pt') as f:
-        return list(f.keys())
+
+def _names(file): return list(stored_types(file))
 
 # %% ../../nbs/03h_checkpoints.ipynb #3d81969c
 def check_llm(
@@ -308,13 +302,13 @@ def check_llm(
 
 
 def _read_json(file):  # {} where there is none
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def _chat_template(folder):
     tokenizer = _read_json(folder / 'tokenizer_config.json')
     file = folder / 'chat_template.jinja'
-    return file.read_text() if file.is_file() else str(tokenizer.get('chat_template') or '')
+    return read_text(file) if file.is_file() else str(tokenizer.get('chat_template') or '')
 
 
 def _check_vicuna(folder, name, template):  # raises DataError for a later one than v0
