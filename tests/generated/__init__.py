@@ -8,6 +8,7 @@ import logging
 import random
 import resource
 import signal
+import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -69,7 +70,7 @@ class held:
         resource.setrlimit(resource.RLIMIT_AS, (most, self.limits[1]))
         self.before = signal.signal(signal.SIGALRM, _stop)
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        faulthandler.dump_traceback_later(6 * SECONDS, exit=True)  # for what hangs outside of Python
+        faulthandler.dump_traceback_later(6 * SECONDS, exit=True, file=sys.__stderr__)  # for what hangs outside of Python
 
     def __exit__(self, *error):
         faulthandler.cancel_dump_traceback_later()
