@@ -48,7 +48,7 @@ def spoil(draw, path, header, rows, fault, needed):  # needed: columns that the 
     path.write_text(text)
     if fault == 'cut in a row': path.write_text(text.rstrip('\n').rpartition('\t')[0])
     elif fault == 'a zero byte': path.write_text(text.replace('\t', '\0', 1))
-    elif fault == 'latin-1': path.write_bytes(text.replace('\n', 'é\n', 2).encode('latin-1'))
+    elif fault == 'latin-1': path.write_bytes(text.replace('\n', 'é\n', 2).encode('latin-1', 'replace'))
     elif fault == 'utf-16': path.write_text(text, encoding='utf-16')
     elif fault in damage.WHOLLY: damage.replace(draw, path, fault)
 
