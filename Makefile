@@ -10,7 +10,7 @@
 #   make captions ROOT=folder                  what one person's caption of a clip gets against another's
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
-#   make torture [EXAMPLES=90] [SEED=0]       thousands of made inputs, right and wrong, for every reader; ends by a table
+#   make torture [EXAMPLES=90] [SEED=0]       thousands of made inputs for every reader, and runs killed at random moments
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
 #   make readme                                README.md from nbs/index.ipynb
@@ -106,6 +106,7 @@ test: $(WHOLE)
 torture: export OMP_NUM_THREADS := 1
 torture: $(WHOLE)
 	@$(BIN)/python tests/torture.py $(EXAMPLES) "$$GIVEN_SEED"
+	@$(BIN)/python tests/torture_kills.py 200
 
 docs: $(WHOLE)
 	@$(BIN)/python tools/docs.py

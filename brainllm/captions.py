@@ -15,7 +15,8 @@ import os
 import re
 from pathlib import Path
 from .core import DataError, PartMissing, project_root, number_jsonl, read_json, read_jsonl, shorten, WallError
-from .data.trials import SealedTrial
+from .store import touch
+from .data.trials import say_trial, SealedTrial
 
 # %% ../nbs/03c_captions.ipynb #fee53f8d
 ACTIONS = {  # class name -> what the sentence says
@@ -350,6 +351,7 @@ def clip_texts(
     for trial in trials:
         if isinstance(trial, SealedTrial):
             raise WallError(f"{trial}: texts of a target subject are sealed until evaluation")
+        touch('texts', trial.clip, say_trial(trial.subject, trial.run, trial.onset))
     file = caption_file(root)
     if file is None:
         known = {trial.clip: class_text(trial.classname) for trial in trials}

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Task', 'Space', 'Derivatives', 'Columns', 'RunsFolder', 'TeacherSettings',
            'DATA_PACKAGES', 'main', 'read_seeds', 'read_names', 'reproduce_command', 'table_command',
-           'controls_command', 'confidence_command', 'ablation_command', 'real_command', 'real_film', 'real_captions',
-           'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines', 'device_line',
-           'info_command']
+           'controls_command', 'confidence_command', 'audit_command', 'ablation_command', 'real_command', 'real_film',
+           'real_captions', 'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines',
+           'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -29,7 +29,7 @@ app = typer.Typer(
 def main(
     argv: list | None = None,  # words after `brainllm`; None: of the command line
 ):
-    "Run one command and leave the program: 0, or 1 where `check` found something, or 2 after an error."
+    "Run one command and leave the program: 0, or 1 where `check` or `audit` found something, or 2 after an error."
     try:
         app(argv, prog_name='brainllm')
     except BrainLLMError as error:
@@ -117,6 +117,19 @@ def confidence_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: Runs
 
     result = score_confidence(preset, seed, out)
     for reference in ('teacher', 'caption'): print(coverage_table(result, reference))
+
+
+@app.command('audit')
+def audit_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolder = ''):
+    """Who and what a finished run touched in which role, from its own records alone, and that nothing leaked.
+
+    Ends with 1 where something of a target reached training, or where a record is missing."""
+    from brainllm.evaluate.audit import audit_run, say_verdict
+
+    audit = audit_run(preset, seed, out)
+    print(audit.table)
+    print(say_verdict(audit))
+    raise typer.Exit(int(bool(audit.wrong)))
 
 
 @app.command('ablation')

@@ -174,7 +174,7 @@ def remove_partial(
 ):
     "Remove what writers that were killed have left in a folder. A lock tells them from those that still write, on any machine."
     try:
-        found = [p for p in Path(folder).iterdir() if p.name.startswith(f'.{name}') and p.name.endswith('.partial')]
+        found = [p for p in Path(folder).iterdir() if p.name.startswith(f'.{name}') and _is_passed(p)]
     except OSError:
         return
     for old in found:
@@ -184,6 +184,12 @@ def remove_partial(
         if old.is_dir(): shutil.rmtree(old, ignore_errors=True)
         else: old.unlink(missing_ok=True)
         os.close(held)
+
+
+def _is_passed(path):  # whether nobody needs it any more, unless somebody still writes there
+    if path.name.endswith('.partial'): return True
+    whole = path.name.removesuffix('.unfinished')  # checkpoints, of what another run has finished since
+    return whole != path.name and path.with_name(whole[1:]).exists()
 
 
 def _pid_lives(old):  # of a folder of earlier versions, which had the number of a process in its name and no lock
@@ -216,6 +222,12 @@ def _one_sentence(path):  # what a disk refuses, as `ArtifactError`
         raise ArtifactError(
             f"{path}: cannot be written ({e.strerror or e}); make room, or name another folder; what was there before "
             "is as it was"
+        ) from None
+    except Exception as e:  # a library that writes for itself says it in words of its own
+        if 'No space left' not in str(e) and 'os error 28' not in str(e): raise
+        raise ArtifactError(
+            f"{path}: cannot be written (no space left on the disk); make room, or name another folder; what was there "
+            "before is as it was"
         ) from None
 
 

@@ -8,11 +8,14 @@ __all__ = ['CARD_FIELDS', 'SCORE_FIELDS', 'KIND', 'FORMAT', 'LLM_FILES', 'BrainL
 
 # %% ../nbs/02h_decoder.ipynb #89da0944
 import brainllm
+import ctypes
+import glob
 import json
 import numpy as np
 import os
 import re
 import shutil
+import sys
 import torch
 from pathlib import Path
 from safetensors import SafetensorError, safe_open
@@ -195,8 +198,8 @@ CARD_FIELDS = dict(
     data=str,  # what the decoder was trained on, in a sentence
     datasets=list,  # their identifiers, of the hub or of OpenNeuro
     simulated=bool,  # whether the brains were
-    trained=list,  # subjects with labels
-    held_out=list,  # subjects that the scores are of
+    trained=int,  # how many people with labels; nobody is named
+    held_out=int,  # how many people the scores are of
     question=str,  # that was asked
     preset=str,
     seed=int,
@@ -633,10 +636,11 @@ def _goes_in(config):
 def _trained_on(about):
     parts = [_BRAINS[about.get('simulated')], about.get('data', 'On which data it was trained is not stated.')]
     rows = []
-    for label in ('trained', 'held out', 'encoder', 'question', 'preset', 'seed', 'commit'):
-        value = about.get(label.replace(' ', '_'))
-        if value is None: continue
-        rows.append((label, ', '.join(map(str, value)) if isinstance(value, list) else str(value)))
+    people = dict(trained='people trained on', held_out='people held out')
+    for field in ('trained', 'held_out', 'encoder', 'question', 'preset', 'seed', 'commit'):
+        value = about.get(field)
+        if isinstance(value, list): value = len(value)  # decoders of earlier versions named them
+        if value is not None: rows.append((people.get(field, field), str(value)))
     if rows: parts.append(Table(('', ''), tuple(rows)).markdown())
     return '\n\n'.join(parts)
 
@@ -696,8 +700,21 @@ def _foreign_files(folder):  # names of what no decoder has; everything, where t
     return sorted(found - ours)
 
 
-def _swap(new, folder):  # `new` takes the place of `folder`
-    if not folder.exists() or not any(folder.iterdir()): return os.rename(new, folder)
+def _swap(new, folder):  # `new` takes the place of `folder`, which then stands where `new` was, to be removed
+    try:
+        return os.rename(new, folder)  # nothing is there, or an empty folder
+    except OSError:
+        if not folder.is_dir(): raise
+    if not _exchange(new, folder): _one_by_one(new, folder)
+
+
+def _exchange(new, folder) -> bool:  # in one step, so that no moment is without a whole decoder; False: not here
+    rename = getattr(ctypes.CDLL(None), 'renameat2', None) if sys.platform == 'linux' else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(new), here, os.fsencode(folder), exchange) == 0
+
+
+def _one_by_one(new, folder):  # in two steps; `_bring_back` knows what a kill between them leaves
     old = folder.with_name(f'.{folder.name}.{os.getpid()}.old')
     os.rename(folder, old)
     try:
@@ -705,7 +722,13 @@ def _swap(new, folder):  # `new` takes the place of `folder`
     except BaseException:
         os.rename(old, folder)
         raise
-    shutil.rmtree(old)
+    os.rename(old, new)
+
+
+def _bring_back(folder):  # what was moved aside by a save that was killed then
+    for old in folder.parent.glob(f'.{glob.escape(folder.name)}.*.old'):
+        if not folder.exists(): os.rename(old, folder)
+        else: shutil.rmtree(old, ignore_errors=True)
 
 
 def save_decoder(
@@ -718,6 +741,7 @@ def save_decoder(
     Raises `DataError` for an `about` without licence, a model that could not be rebuilt, and a folder that holds something else."""
     folder = Path(os.path.abspath(folder))
     about = _check_card((model.about or {}) | (about or {}), whole)
+    _bring_back(folder)
     _free(folder)
     _check_parts(model)
     state = decoder_state(model)

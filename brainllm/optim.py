@@ -14,6 +14,7 @@ import time
 import torch
 from torch import Tensor, nn
 from .core import ArtifactError, next_checkpoint, other_rank, progress, whole_file
+from .store import go_on_with_record, record_so_far
 from .ranks import agree, any_rank, mean_over, mean_over_ranks
 
 # %% ../nbs/03a_optim.ipynb #6f6e9c02
@@ -116,6 +117,7 @@ class Course:
             schedule=self.schedule.state_dict(),
             draws=[_state_of(draw) for draw in self.draws],
             random=torch.get_rng_state(),
+            touched=record_so_far(),
         )
 
     def _go_on(self, place):
@@ -128,6 +130,7 @@ class Course:
                 'and the training begins anew'
             ) from None
         self.done, self.log = found['done'], found['log']
+        go_on_with_record(found['touched'])
         self.model.load_state_dict(found['model'], strict=False)
         for module, state in zip(self.beside, found['beside'], strict=True): module.load_state_dict(state)
         self.optimiser.load_state_dict(found['optimiser'])

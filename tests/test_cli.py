@@ -14,6 +14,7 @@ OPTIONS = {
     'table': 'preset out',
     'controls': 'preset seed out names',
     'confidence': 'preset seed out',
+    'audit': 'preset seed out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',
     'fetch': 'kind what subjects',
@@ -69,6 +70,7 @@ WRONG = {
     'subjects': ['fetch', 'nowhere', '--subjects', '1-99'],
     'a study': ['check', 'no-such-folder'],
     'films': ['answer', '--clips', 'no-such-folder', '--questions', 'q.txt', '--out', 'a.jsonl'],
+    'an audit': ['audit', '--preset', 'no-such-run'],
     'a control': ['controls', '--preset', 'no-such-preset'],
 }
 

@@ -17,7 +17,7 @@ from brainllm.models.tokenizer import FMRITokenizer, ShapeError
 from brainllm.models.encoder import BrainEncoder, encoder_from, MaskedBrainModel, VoxelEncoder
 from brainllm.models.projection import Bridge, Projection
 from brainllm.models.llm import PromptedLLM
-from brainllm.stages.card import _licences, assemble, card_facts
+from brainllm.stages.card import _licences, assemble, card_facts, check_shared, find_people
 from brainllm.stages.experiment import open_experiment
 from brainllm.decoder import BrainLLM, load_decoder, read_decoder, save_decoder
 from brainllm.table import COLUMNS
@@ -679,8 +679,8 @@ def test_card_of_a_run(experiment, decoder, tmp_path):
         'say nothing about human brains',
         '| trained part | cc-by-4.0 |',
         '7 held-out trials',
-        '| trained | 01, 02 |',
-        '| held out | 03, 04 |',
+        '| people trained on | 2 |',
+        '| people held out | 2 |',
         two.stage1.tokenizer.folder.name,
     ):
         assert word in card.content, word
@@ -758,3 +758,41 @@ def test_bold_and_question_are_checked(decoder, bold):
     for question in ('', ' \n', None, ['Who?']):
         with pytest.raises(DataError, match='question: found'):
             decoder.decode(bold, question)
+
+
+def test_a_shared_decoder_says_nothing_of_people(experiment, decoder, whole, light, tmp_path):
+    study = experiment.study
+    for folder in (whole, light): check_shared(folder, study)
+    assert find_people(light, study.subjects) == []
+    shown = study.trials[-1]
+    caption = study.texts([shown])[0]['caption']
+    told = {
+        'names subject 03': dict(data='Trained without sub-03.'),
+        'config.json: names subject 04': dict(notes=['04']),
+        f'says {caption!r}': dict(notes=[f'It said: {caption}']),
+        f'names the film {shown.clip}': dict(data=f'Shown was {shown.clip}.'),
+    }
+    for k, (word, about) in enumerate(told.items()):
+        folder = save_decoder(decoder, tmp_path / str(k), LICENCE | about, whole=False)
+        assert shown.subject == '04' and any(word in said for said in find_people(folder, ['03', '04'], [caption], [shown.clip]))
+        with pytest.raises(DataError, match='to be published'):
+            check_shared(folder, study)
+    with pytest.raises(DataError, match='trained: found .*wanted int'):
+        save_decoder(decoder, tmp_path / 'names', LICENCE | dict(trained=['01', '02']), whole=False)
+    said = 'She said: "où?"'
+    folder = save_decoder(decoder, tmp_path / 'escaped', LICENCE | dict(notes=[said]), whole=False)
+    assert f'config.json: says {said!r}' in find_people(folder, texts=[said])
+    assert find_people(light, ['KM07']) == []
+    folder = save_decoder(decoder, tmp_path / 'own', LICENCE | dict(notes=['with km07']), whole=False)
+    assert 'names subject KM07' in ' '.join(find_people(folder, ['KM07']))
+
+
+def test_a_shared_decoder_holds_no_volumes(light, bold, tmp_path):
+    folder = shutil.copytree(light, tmp_path / 'd')
+    file = folder / 'model.safetensors'
+    with safe_open(file, 'pt') as f: made = f.metadata()
+    save_file(load_file(file) | {'volumes.first': bold}, file, made)
+    config = json.loads((folder / 'config.json').read_text())
+    config['files']['model.safetensors'] = file_hash(file)
+    write_json(folder / 'config.json', config)
+    assert find_people(folder) == ['model.safetensors: tensor volumes.first is of no part of a decoder']

@@ -11,8 +11,8 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     trials=(
-        'Trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out split_runs '
-        'folds'
+        'Trial say_trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out '
+        'split_runs folds'
     ),
     files=(
         'MEMORY count_rows read_cells read_table check_content Run read_header same_tr read_image '

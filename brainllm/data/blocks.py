@@ -23,7 +23,9 @@ from pathlib import Path
 from torch.utils.data import Dataset
 from ..core import ArtifactError, DataError, is_number, new_axes, progress, read_json, shorten, whole_file
 from ..core import write_json
+from ..store import touch
 from ..presets import DataConfig
+from .trials import say_trial, SealedTrial
 from .files import check_change, read_series, Run, same_tr
 from .clean import clean_series, read_confounds
 from .grid import check_grid, check_space, check_tr, mni_grid, subject_mask, trilinear
@@ -72,6 +74,7 @@ def write_series(
     source: Path | None = None,  # the file that it comes from; None: the run's own
 ) -> dict:  # its row of meta.json
     "Write one run into a store as it is, as float16."
+    touch('runs', run.subject, f'{run.task} run {run.run}')
     save_series(out / f'{run.key}.npy', series.astype(np.float16))
     row = dict(
         subject=run.subject,
@@ -316,6 +319,7 @@ class RunStore:
     ) -> np.ndarray:  # (T_run, V) float16, memory-mapped; (trials, V) in a store of betas
         "The cleaned time series of a run, or its maps. Raises `DataError`, and `ArtifactError` for a damaged file."
         row = self.row(subject, run, task)
+        touch('runs', subject, f'{task} run {run}')
         if row['file'] not in self._open: self._open[row['file']] = self._map(row)
         return self._open[row['file']]
 
@@ -444,7 +448,12 @@ class Windows(Dataset):
     def __getitem__(self, i) -> torch.Tensor:
         return self.batch([i])[0]  # (T, X, Y, Z) float32
 
+    def _note(self, i):  # into the record of the artifact that is being built
+        subject, run, task, _ = self.starts[i]
+        touch('windows', subject, f'{task} run {run}')
+
     def _cut(self, i):  # (T, V) float32
+        self._note(i)
         *run, first = self.starts[i]
         return _widen(self.store.series(*run)[first : first + self.in_frames])
 
@@ -583,8 +592,14 @@ class Blocks(Windows):
                     f"{index}, counted from 0; are trials and betas of one version of the dataset?"
                 )
 
+    def _note(self, i):
+        trial = self.trials[i]
+        kind = 'sealed' if isinstance(trial, SealedTrial) else 'labelled'
+        touch(kind, trial.subject, say_trial(trial.subject, trial.run, trial.onset))
+
     def _cut(self, i):  # (T, V) float32
         if self.store.kind == 'series': return super()._cut(i)
+        self._note(i)
         *run, index = self.starts[i]
         return self.response[:, None] * _widen(self.store.series(*run)[index])
 

@@ -97,5 +97,9 @@ __getattr__, __dir__, __all__ = face(
         'PROPOSED SPACES BATCH NOTHING ROUNDS whole_words word_places next_words word_edits llm_words '
         'write_mind proposer'
     ),
+    audit=(
+        'ROLES LEARNS ADAPTS WHOLE UNLABELLED KINDS_SHOWN Record person_of read_record find_evaluation '
+        'gather_records Wall read_wall find_leaks Audit audit_rows audit_run say_verdict'
+    ),
     moments='Moments even_steps film_picture build_moments show_moments',
 )

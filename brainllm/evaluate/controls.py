@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from torch import Tensor
 from ..core import DataError, progress
-from ..store import Store, digest
+from ..store import Store, digest, new_array
 from ..data.blocks import rewrite_store, RunStore
 from ..models.projection import Projection
 from ..decoder import BrainLLM
@@ -96,7 +96,7 @@ def build_noise(study: Study, trials: list, seed: int, folder: Path):
     "Draw the noise of trials; leaves noise.npy (m, T, V) float16."
     blocks = study.blocks(study.split.train)
     shape = (len(trials), blocks.in_frames, study.series.n_voxels)
-    out = np.lib.format.open_memmap(folder / 'noise.npy', 'w+', np.float16, shape)
+    out = new_array(folder / 'noise.npy', np.float16, shape)
     mix_blocks(blocks, noise_weights(trials, len(blocks), seed), out)
     out.flush()
 

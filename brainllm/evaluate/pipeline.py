@@ -16,6 +16,7 @@ from ..core import project_root, write_json, write_jsonl, write_text
 from ..ranks import wait
 from ..store import PeakMemory, Store, provenance
 from ..presets import Preset
+from ..data.trials import unseal
 from ..table import COLUMNS
 from ..stages.experiment import Experiment, open_experiment
 from .scores import score_signature
@@ -116,6 +117,7 @@ def build_result(experiment: Experiment, folder: Path):
     with PeakMemory() as memory:
         bench = SealedBench(experiment)
         opened = OpenBench(bench)
+        unseal(experiment.study.whole_split.adapt, experiment.study.trials)  # into the record: what targets saw before
         trials, key = opened.rows(), opened.key
         texts = decode_rows(bench, opened)
         references = dict(teacher=[t['teacher'] for t in trials], caption=[t['caption'] for t in trials])

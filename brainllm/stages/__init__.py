@@ -30,9 +30,13 @@ __getattr__, __dir__, __all__ = face(
         'new_stage1 load_stage1'
     ),
     stage2=(
-        'draw_questions build_answers teacher_answers Stage2 Adaptation tune build_stage2 load_stage2'
+        'draw_questions build_answers teacher_answers Stage2 Adaptation tune class_indices read_lesson '
+        'build_stage2 load_stage2'
     ),
     text='TextAligner text_step',
-    card='START VALUES CLIPS ENCODER_LICENCES NOTE card_scores find_scores card_facts assemble',
+    card=(
+        'START VALUES CLIPS ENCODER_LICENCES NOTE PARTS_SAVED card_scores find_scores card_facts assemble '
+        'find_people check_shared'
+    ),
     weigh='smooth_series encoding_worth voxel_weights weigh_series smooth_store weigh_store',
 )

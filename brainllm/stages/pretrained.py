@@ -15,7 +15,7 @@ from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 from typing import Any
 from ..core import PresetError, seed_all, write_json
-from ..store import Store, fingerprint
+from ..store import Store, fingerprint, touch
 from ..presets import Preset
 from ..data.blocks import rest_windows
 from ..models.tokenizer import FlatVoxels, FMRITokenizer
@@ -46,6 +46,7 @@ def new_encoder(study: Study, seed: int) -> tuple[Any, Any]:  # FMRITokenizer, B
 def held_out(runs: list) -> tuple:  # ParcelRun of training people, of held-out people
     "The last two people of AAL2 and the last of Schaefer's atlas are kept for validation."
     last = set()
+    for r in runs: touch('windows', f'HCP {r.person}', str(r.run))
     for atlas, n in dict(aal2=2, schaefer100=1).items():
         people = {r.person for r in runs if r.atlas == atlas}
         last.update(sorted(people)[-n:])

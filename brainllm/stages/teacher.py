@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing import Any
 from ..core import PresetError, seed_all, write_json
-from ..store import Store, digest, fingerprint
+from ..store import Store, digest, fingerprint, touch
+from ..data.trials import say_trial
 from ..presets import Preset, VideoConfig
 from ..models.llm import PromptedLLM
 from ..models.state import save_tensors
@@ -209,6 +210,7 @@ def answer_trials(
     config = study.preset.video
     asked = {(t.clip, q): t for t, q in zip(trials, questions, strict=True)}
     paths = {t.clip: study.dataset.clip_path(t) for t in asked.values()}
+    for t in trials: touch('answers', t.clip, say_trial(t.subject, t.run, t.onset))
     if study.preset.answers:
         told = FileTeacher(study.preset.answers)
         return [told.answer(None, 0.0, [q], t.clip)[0] for t, q in zip(trials, questions, strict=True)]

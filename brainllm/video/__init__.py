@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     clips=(
         'MEAN STD CLIP_MEAN CLIP_STD frame_index read_clip clip_times read_frames normalise dino_tokens '
-        'keep_features ClipFeatures KeptTokens squash clip_pixels timing'
+        'clip_name keep_features ClipFeatures KeptTokens squash clip_pixels timing'
     ),
     small='image_tokens video_tokens clip_tokens glance_weights VideoLLaMA encode answer_clips',
     published=(

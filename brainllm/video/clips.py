@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEAN', 'STD', 'CLIP_MEAN', 'CLIP_STD', 'frame_index', 'read_clip', 'clip_times', 'read_frames', 'normalise',
-           'dino_tokens', 'keep_features', 'ClipFeatures', 'KeptTokens', 'squash', 'clip_pixels', 'timing']
+           'dino_tokens', 'clip_name', 'keep_features', 'ClipFeatures', 'KeptTokens', 'squash', 'clip_pixels', 'timing']
 
 # %% ../../nbs/03e_clips.ipynb #fd22391f
 import json
@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from typing import Any
 from ..core import DataError, progress, write_json
 from ..data.frames import film_frames, film_length
-from ..store import file_hash
+from ..store import file_hash, new_array, touch
 from ..presets import VideoConfig
 
 # %% ../../nbs/03e_clips.ipynb #35717a35
@@ -85,6 +85,15 @@ def dino_tokens(
     return hidden.unflatten(0, frames.shape[:2])
 
 
+def clip_name(
+    path,  # of a film
+) -> str:  # below stimuli/, as trials name it; of a film elsewhere the name of the file
+    "A film as records of artifacts name it."
+    parts = Path(path).parts
+    if 'stimuli' not in parts: return parts[-1]
+    return '/'.join(parts[len(parts) - parts[::-1].index('stimuli') :])
+
+
 @torch.no_grad()
 def keep_features(
     folder,  # where features.npy and clips.json go
@@ -96,12 +105,13 @@ def keep_features(
     "Frozen ViT tokens of the sampled frames of each clip, written batch by batch."
     folder = Path(folder)
     kept: Any = None  # opened when the first batch says what a clip's tokens measure
+    for path in paths: touch('films', clip_name(path))
     for i in progress(range(0, len(paths), batch), 'frames through the ViT'):
         frames = np.stack([read_frames(p, cfg.n_frames, cfg.image_size) for p in paths[i : i + batch]])
         features = see(torch.from_numpy(frames)).float().cpu().numpy().astype(np.float16)
         if kept is None:
             shape = (len(paths), *features.shape[1:])
-            kept = np.lib.format.open_memmap(folder / 'features.npy', 'w+', np.float16, shape)
+            kept = new_array(folder / 'features.npy', np.float16, shape)
         kept[i : i + batch] = features
     kept.flush()
     write_json(folder / 'clips.json', [file_hash(p) for p in paths])
@@ -120,6 +130,7 @@ class ClipFeatures:
     def __call__(self, paths) -> 'KeptTokens':  # of n clips; one that is shown again is read once
         "Those of some clips. Raises `DataError` when a clip is not the one whose features were kept."
         hashes = {path: file_hash(path) for path in set(paths)}
+        for path in hashes: touch('films', clip_name(path))
         return KeptTokens(self.features, [self._row(path, hashes[path]) for path in paths])
 
     def _row(self, path, sha):
