@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Task', 'Space', 'Derivatives', 'Columns', 'RunsFolder', 'TeacherSettings',
            'DATA_PACKAGES', 'main', 'read_seeds', 'read_names', 'reproduce_command', 'table_command',
-           'controls_command', 'confidence_command', 'audit_command', 'ablation_command', 'real_command', 'real_film',
-           'real_captions', 'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines',
-           'device_line', 'info_command']
+           'controls_command', 'confidence_command', 'audit_command', 'decode_command', 'ablation_command',
+           'real_command', 'real_film', 'real_captions', 'fetch_command', 'check_command', 'answer_command',
+           'preset_line', 'package_lines', 'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -130,6 +130,26 @@ def audit_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolde
     print(audit.table)
     print(say_verdict(audit))
     raise typer.Exit(int(bool(audit.wrong)))
+
+
+@app.command('decode')
+def decode_command(
+    decoder: Annotated[str, typer.Argument(metavar='DECODER', help='folder of a saved decoder')],
+    bold: Annotated[str, typer.Argument(metavar='BOLD', help='a preprocessed run, .nii or .nii.gz')],
+    events: Annotated[str, typer.Option(help='events.tsv of the run, with onset and duration')],
+    confounds: Annotated[str, typer.Option(help="fMRIPrep's table of the run; drift alone is taken off without")] = '',
+    ask: Annotated[str, typer.Option(help='the question')] = 'What is happening?',
+    tr: Annotated[float, typer.Option(help='seconds from volume to volume; 0: as its .json says')] = 0.0,
+    to: Annotated[str, typer.Option('--out', help='table to write; printed when not given')] = '',
+):
+    "From a BOLD file to a sentence a trial, with how probable it is to beat an answer without the brain."
+    from brainllm.decoder import BrainLLM
+    from brainllm.from_file import decoded_text, write_decoded
+
+    model = BrainLLM.from_pretrained(decoder)
+    rows = model.decode_file(bold, events, ask, confounds=confounds, tr=tr or None)
+    if to: write_decoded(rows, to)
+    else: print(decoded_text(rows), end='')
 
 
 @app.command('ablation')

@@ -102,6 +102,18 @@ class BrainLLM(nn.Module):
         sure = judge(text_signs(self.llm, tokens, [question] * len(bold), texts)).tolist()
         return [(text if p >= least else None, p) for text, p in zip(texts, sure, strict=True)]
 
+    def decode_file(
+        self,
+        bold,  # .nii or .nii.gz, (X, Y, Z, T), preprocessed
+        events,  # events.tsv with onset and duration, s
+        question: str = 'What is happening?',
+        **more,  # confounds, tr, batch, as for `from_file.decode_file`
+    ) -> list:  # from_file.DecodedTrial, one a row of the events
+        "What was seen at each trial of a run on disk; see `from_file.decode_file`. Raises `DataError`."
+        from brainllm.from_file import decode_file
+
+        return decode_file(self, bold, events, question, **more)
+
     @property
     def judge(self) -> Judge | None:
         "What this decoder knows of its own reliability; None where nobody has taught it."

@@ -15,6 +15,7 @@ OPTIONS = {
     'controls': 'preset seed out names',
     'confidence': 'preset seed out',
     'audit': 'preset seed out',
+    'decode': 'events confounds ask tr out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',
     'fetch': 'kind what subjects',
