@@ -7,7 +7,6 @@ __all__ = ['HEADER', 'structure', 'given_run', 'series_on_grid', 'cut_block', 'D
            'decoded_text']
 
 # %% ../nbs/02k_from_file.ipynb #1496f562
-import math
 import nibabel as nib
 import numpy as np
 import torch

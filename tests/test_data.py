@@ -321,7 +321,7 @@ def test_stored_series_cut_short(store, tmp_path):
     with raises('sub-01_task-action_run-01.npy', ArtifactError):
         RunStore(broken).series('01', 1)
     np.save(file, np.zeros((T, 3), np.float16))
-    with raises('wanted .48, 120.', ArtifactError):
+    with raises('wanted floats of .48, 120.', ArtifactError):
         RunStore(broken).series('01', 1)
 
 
