@@ -68,7 +68,8 @@ def keep_results():
 
 
 def keep(made: Path, kept: Path):
-    if not made.exists(): return
+    "What a run has left, unless what is kept is newer."
+    if not made.exists() or (kept.exists() and kept.stat().st_mtime > made.stat().st_mtime): return
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(made, kept)
 
