@@ -271,10 +271,10 @@ def test_a_damaged_folder_is_refused(tmp_path, monkeypatch):
     refused(DataError, 'sha256', lambda f: (f / tensors).write_bytes((good / tensors).read_bytes()[:-1] + b'\1'))
     refused(
         DataError,
-        'settings of a brainllm adaptor',
+        'adapter_config.json: not JSON',
         lambda f: (f / settings).write_text((good / settings).read_text()[:50]),
     )
-    refused(DataError, 'settings of a brainllm adaptor', lambda f: (f / settings).write_text('[]'))
+    refused(DataError, 'wanted a JSON object', lambda f: (f / settings).write_text('[]'))
     refused(DataError, 'format 2', lambda f: edit(f, format=2))
     refused(DataError, "peft_type 'LORA'", lambda f: edit(f, peft_type='LORA'))
     for change in (dict(rank=3), dict(scale=2.0), dict(target_modules=['attn.qkv']), dict(extra=1)):

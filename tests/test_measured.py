@@ -166,7 +166,7 @@ def test_wrong_words_for_a_study(had, own, tmp_path):
         open_experiment('had', out=tmp_path, root=str(had)).study.split
     with pytest.raises(DataError, match='subjects: found 09'):
         open_experiment(measured('had', had, subjects=('01', '09')), out=tmp_path).study.trials
-    with pytest.raises(DataError, match="'moon'.*volume"):
+    with pytest.raises(PresetError, match="'moon'.*volume"):
         open_experiment(measured('had', had, source='moon'), out=tmp_path).study.series
     with pytest.raises(DataError, match='HAD'):
         open_experiment(measured('urgen', own, source='beta'), out=tmp_path).study.series
