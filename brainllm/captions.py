@@ -14,9 +14,9 @@ import io
 import os
 import re
 from pathlib import Path
-from .core import DataError, PartMissing, project_root, number_jsonl, read_json, read_jsonl, shorten, WallError
-from .store import touch
-from .data.trials import say_trial, SealedTrial
+from .core import DataError, PartMissing, project_root, number_jsonl, read_json, read_jsonl, read_text, shorten
+from .core import WallError
+from .data.trials import SealedTrial, touch_trials
 
 # %% ../nbs/03c_captions.ipynb #fee53f8d
 ACTIONS = {  # class name -> what the sentence says
@@ -301,11 +301,7 @@ def read_human_captions(
 
 def _csv_rows(file):  # -> rows, each with the number of its last line; the header first
     if not file.is_file(): raise DataError(f'{file}: found no such file, wanted the CSV of captions')
-    try:
-        text = file.read_bytes().decode('utf-8-sig')
-    except UnicodeDecodeError as e:
-        raise DataError(f'{file}: not UTF-8 from byte {e.start} on; save it as UTF-8') from None
-    reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+    reader = csv.reader(io.StringIO(read_text(file), newline=''), strict=True)
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as e:
@@ -351,7 +347,7 @@ def clip_texts(
     for trial in trials:
         if isinstance(trial, SealedTrial):
             raise WallError(f"{trial}: texts of a target subject are sealed until evaluation")
-        touch('texts', trial.clip, say_trial(trial.subject, trial.run, trial.onset))
+    touch_trials('texts', trials)
     file = caption_file(root)
     if file is None:
         known = {trial.clip: class_text(trial.classname) for trial in trials}

@@ -110,9 +110,7 @@ def whole_file(path):  # where -> Path to write to
     """A file to write that takes the place of `path` when it is whole; what fails leaves nothing behind.
     Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    with _thrown_away() if other_rank() else _beside(path) as new:
-        yield new / path.name
-        if not other_rank(): os.replace(new / path.name, path)
+    with _beside(path, lambda new: os.replace(new / path.name, path)) as new: yield new / path.name
 
 
 @contextmanager
@@ -120,24 +118,21 @@ def whole_folder(path, swap=os.rename):  # where -> Path of an empty folder to f
     """A folder to fill that is moved to `path` by `swap(new, path)` when it is whole; what fails leaves nothing behind.
     Raises `ArtifactError` where the disk is full or may not be written to."""
     path = Path(path)
-    with _thrown_away() if other_rank() else _beside(path) as new:
-        yield new
-        if not other_rank(): swap(new, path)
+    with _beside(path, lambda new: swap(new, path)) as new: yield new
 
 
 @contextmanager
-def _thrown_away():  # a folder that nobody looks into
-    with tempfile.TemporaryDirectory() as folder: yield Path(folder)
-
-
-@contextmanager
-def _beside(path):  # a folder of this writer alone, removed at the end
+def _beside(path, take):  # a folder of this writer alone, handed to `take` when it is whole, and removed
+    if other_rank():  # what is written here nobody looks into
+        with tempfile.TemporaryDirectory() as new: yield Path(new)
+        return
     with _one_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial(path.parent, path.name)
         new, held = _new_partial(path)
         try:
             yield new
+            take(new)
         finally:
             shutil.rmtree(new, ignore_errors=True)
             os.close(held)

@@ -18,8 +18,8 @@ from .core import DataError, progress, write_text
 from .data.blocks import first_volume
 from .data.clean import clean_series, read_confounds
 from .data.files import Run, read_header, read_series, read_table, same_tr
-from .data.grid import run_grid, trilinear
-from .datasets.bids import read_sidecar
+from .data.grid import needed_voxels, run_grid, trilinear
+from .datasets.bids import repetition_time, start_time
 
 # %% ../nbs/02k_from_file.ipynb #2d279e67
 def structure(
@@ -66,14 +66,9 @@ def given_run(
     "A run that is named by its file. Raises `DataError` where nobody says the repetition time."
     bold = Path(bold)
     sidecar = bold.with_name(bold.name.removesuffix('.gz').removesuffix('.nii') + '.json')
-    said = read_sidecar('RepetitionTime', sidecar) if tr is None else tr
-    if isinstance(said, bool) or not isinstance(said, int | float) or not 0.01 <= said <= 100:
-        raise DataError(
-            f"{sidecar}, RepetitionTime: found {said if said is not None else 'nothing'}, wanted seconds from one "
-            'volume to the next; put the .json beside the file, or say it: --tr 2.0'
-        )
-    start = read_sidecar('StartTime', sidecar) or 0.0
-    return Run('', 1, 'given', bold, Path(confounds) if confounds else None, float(said), start=float(start))
+    if tr is None: tr = repetition_time(sidecar, advice='put the .json beside the file, or say it: --tr 2.0')
+    if not 0.01 <= tr <= 100: raise DataError(f'tr: found {tr:g}, wanted 0.01 to 100 s from one volume to the next')
+    return Run('', 1, 'given', bold, Path(confounds) if confounds else None, tr, start=start_time(sidecar))
 
 
 def series_on_grid(
@@ -103,10 +98,7 @@ def _resampling(run, mask, affine, shape, own):  # -> voxels to read (X, Y, Z) b
             f"{run.bold}: found {there.mean():.0%} of the decoder's brain inside the volumes, wanted at least 90 %; is "
             'this run in the same space (the decoder says which in its card), and does it cover the whole brain?'
         )
-    needed = np.zeros(shape, bool)
-    used = np.unique(weights.indices)
-    needed.flat[used] = True
-    return needed, weights[:, used]
+    return needed_voxels(weights, shape)
 
 # %% ../nbs/02k_from_file.ipynb #0d422ed1
 def cut_block(

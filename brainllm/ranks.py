@@ -103,9 +103,7 @@ def mean_of(
 ):  # scalar; its mean over processes, and that of its gradient, belongs to the whole batch
     "A share's loss, weighed so that the mean over processes is the mean over the batch."
     if ranks() == 1: return loss
-    import torch
-
-    weights = gathered(torch.as_tensor([float(weight)]), ranks())
+    weights = gathered(loss.new_tensor([float(weight)]), ranks())
     return loss * float(weight) * ranks() / weights.sum().item()
 
 

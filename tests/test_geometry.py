@@ -21,27 +21,28 @@ def moved(image, degrees):  # the same numbers in a frame that is turned about t
     return turn @ image
 
 
-class Head:  # one person: a smooth pattern over the head, written on any grid
-    def __init__(self, root, affine, shape, tr=2.0):
-        self.root, self.subjects, self.affine, self.shape, self.tr = root, ['01'], affine, shape, tr
-        mm = nib.affines.apply_affine(affine, np.argwhere(np.ones(shape, bool)))
-        course = np.random.default_rng(0).normal(size=(3, T))
-        waves = [np.sin(mm[:, axis] / scale) for axis, scale in enumerate((37, 29, 41))]
-        data = 1000 + 20 * np.einsum('wn,wt->nt', waves, course)
-        inside = (np.abs(mm - [0, -18, 10]) < [66, 82, 62]).all(1)
-        self.save('bold', data.reshape(*shape, T).astype(np.float32))
-        self.save('mask', inside.reshape(shape).astype(np.uint8))
-
-    def save(self, name, data):
-        image = nib.Nifti1Image(data, self.affine)
-        if data.ndim == 4: image.header.set_zooms((*image.header.get_zooms()[:3], self.tr))
-        image.header.set_xyzt_units('mm', 'sec')
-        nib.save(image, self.root / f'{name}.nii.gz')
+class Lab:  # one run of one person, without confounds
+    def __init__(self, root, data, mask, affine, tr=2.0, start=0.0):
+        self.root, self.subjects, self.tr, self.start = root, ['01'], tr, start
+        for name, values in (('bold', data.astype(np.float32)), ('mask', mask.astype(np.uint8))):
+            image = nib.Nifti1Image(values, affine)
+            if values.ndim == 4: image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+            image.header.set_xyzt_units('mm', 'sec')
+            nib.save(image, root / f'{name}.nii.gz')
 
     def runs(self, subject, task='action'):
         if task != 'action': return []
         bold, mask = (self.root / f'{name}.nii.gz' for name in ('bold', 'mask'))
-        return [Run(subject, 1, task, bold, None, self.tr, mask, SPACE)]
+        return [Run(subject, 1, task, bold, None, self.tr, mask, SPACE, start=self.start)]
+
+
+def head(root, affine, shape):  # a smooth pattern over the head, written on any grid
+    mm = nib.affines.apply_affine(affine, np.argwhere(np.ones(shape, bool)))
+    course = np.random.default_rng(0).normal(size=(3, T))
+    waves = [np.sin(mm[:, axis] / scale) for axis, scale in enumerate((37, 29, 41))]
+    data = 1000 + 20 * np.einsum('wn,wt->nt', waves, course)
+    inside = (np.abs(mm - [0, -18, 10]) < [66, 82, 62]).all(1)
+    return Lab(root, data.reshape(*shape, T), inside.reshape(shape), affine)
 
 
 def straight(edge, shape, corner):
@@ -61,7 +62,7 @@ GRIDS = dict(
 
 def stored(root, name):
     root.mkdir()
-    return RunStore(store_runs(Head(root, *GRIDS[name]), root / 'out', voxel_mm=6))
+    return RunStore(store_runs(head(root, *GRIDS[name]), root / 'out', voxel_mm=6))
 
 
 @pytest.fixture(scope='module')
@@ -105,8 +106,8 @@ def test_an_impulse_peaks_in_the_volume_it_should(tmp_path, tr, dropped, slices,
     response = responses(times, onset)
     data = 1000 + np.random.default_rng(0).normal(0, 0.5, (4, 4, 4, n))
     data[1, 2, 1] += 100 * response / response.max()
-    head = Single(tmp_path, data, tr, start)
-    store = RunStore(store_runs(head, tmp_path / 'out'))
+    lab = Lab(tmp_path, data, np.ones(data.shape[:3]), np.diag([4.0, 4.0, 4.0, 1.0]), tr, start)
+    store = RunStore(store_runs(lab, tmp_path / 'out'))
     window = 2.0
     blocks = Blocks(store, [Trial('01', 1, onset, 2.0, 'a.mp4', 1, 'a')], int(12 / tr), window)
     block = blocks.batch([0])[0]
@@ -114,18 +115,3 @@ def test_an_impulse_peaks_in_the_volume_it_should(tmp_path, tr, dropped, slices,
     first = np.argmin(np.abs(times - (onset + window)))
     assert int(block[:, 1, 2, 1].argmax()) == peak - first
     assert abs(times[peak] - onset - 5) <= tr, 'the canonical response peaks after about 5 s'
-
-
-class Single:  # one run without confounds
-    def __init__(self, root, data, tr, start):
-        self.root, self.subjects, self.tr, self.start = root, ['01'], tr, start
-        for name, values in (('bold', data.astype(np.float32)), ('mask', np.ones(data.shape[:3], np.uint8))):
-            image = nib.Nifti1Image(values, np.diag([4.0, 4.0, 4.0, 1.0]))
-            if values.ndim == 4: image.header.set_zooms((4, 4, 4, tr))
-            image.header.set_xyzt_units('mm', 'sec')
-            nib.save(image, root / f'{name}.nii.gz')
-
-    def runs(self, subject, task='action'):
-        if task != 'action': return []
-        bold, mask = (self.root / f'{name}.nii.gz' for name in ('bold', 'mask'))
-        return [Run(subject, 1, task, bold, None, self.tr, mask, SPACE, start=self.start)]

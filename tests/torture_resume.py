@@ -3,6 +3,7 @@
 Each restart must end in the same weights and the same table as a run that nobody stopped, and leave nothing behind.
 Now and then a second run works on the same store."""
 
+import json
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from brainllm.store import file_hash
+from torture_kills import leftovers, PASSING, snapshot
 
 HERE = Path(__file__).parent
 EVERY_STEP = 'import runpy, sys, brainllm.optim; brainllm.optim.EVERY = 0.0; sys.argv = sys.argv[1:]; '
@@ -31,19 +32,22 @@ def finish(process):
     assert process.returncode == 0, said[-2000:]
 
 
-def hashes(out):  # of what training leaves
-    folders = [p for name in TRAINED for p in sorted((out / 'tiny/artifacts').glob(f'{name}-*'))]
-    files = [p for folder in folders for p in sorted(folder.rglob('*')) if p.is_file() and p.name != 'manifest.json']
-    return {str(p.relative_to(out)): file_hash(p) for p in files}
+def made(out):  # what training and evaluation leave, what each touched included; without when and how long
+    found = snapshot(out / 'tiny/artifacts')
+    for file in (out / 'tiny/artifacts').glob('evaluation-*/result.json'):
+        known = json.loads(file.read_text())
+        found[f'{file.parent.name}/result.json'] = {k: v for k, v in known.items() if k not in (*PASSING, 'phases')}
+    return {k: v for k, v in found.items() if k.split('-')[0] in TRAINED}
+
+
+def numbers(found):  # without the names of what else was made in the same process
+    kept = {k: v for k, v in found.items() if not k.endswith('manifest.json')}
+    return {k: v['rows'] if k.endswith('/result.json') else v for k, v in kept.items()}
 
 
 def forget_training(out):
     for name in TRAINED:
         for old in (out / 'tiny/artifacts').glob(f'{name}-*'): shutil.rmtree(old)
-
-
-def left_behind(out):
-    return [str(p) for p in out.rglob('.*') if p.name.endswith(('.partial', '.unfinished', '.old'))]
 
 
 def until_killed(out, rng, whole):  # -> 'inside a training' or 'elsewhere', or '' where it was done before
@@ -72,16 +76,19 @@ def torture(kills, seed=0):
         begin = time.monotonic()
         finish(start(out))
         whole = time.monotonic() - begin
-        want = hashes(calm)
-        assert hashes(out) == want, 'the same twice, before anybody is killed'
+        want = made(out)
+        lost = {k for k, v in numbers(made(calm)).items() if numbers(want).get(k) != v}
+        assert not lost, f'not the same twice, before anybody is killed: {lost}'
         done = dict.fromkeys(('inside a training', 'elsewhere', ''), 0)
         while sum(done.values()) - done[''] < kills:
             forget_training(out)
             for _ in range(rng.randint(1, 6)): done[until_killed(out, rng, whole)] += 1
             runs = [start(out) for _ in range(rng.choice((1, 1, 2)))]
             for process in runs: finish(process)
-            assert hashes(out) == want, 'another end than that of a run that nobody stopped'
-            assert not left_behind(out), left_behind(out)
+            found = made(out)
+            other = sorted(k for k in found.keys() | want.keys() if found.get(k) != want.get(k))
+            assert not other, f'another end than that of a run that nobody stopped: {other}'
+            assert not leftovers(out), leftovers(out)
         print(f'{kills} kills and more, {done}; every restart ended in the same {len(want)} files; nothing is left behind')
 
 

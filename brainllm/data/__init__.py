@@ -11,8 +11,8 @@ from ..core import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     trials=(
-        'Trial say_trial SealedTrial seal source_video Split split_subjects unseal target_choices hold_out '
-        'split_runs folds'
+        'Trial say_trial touch_trials SealedTrial seal source_video Split split_subjects unseal '
+        'target_choices hold_out split_runs folds'
     ),
     files=(
         'MEMORY count_rows read_cells read_table check_content Run read_header same_tr read_image '
@@ -20,7 +20,9 @@ __getattr__, __dir__, __all__ = face(
         'read_rows series_tr read_surface'
     ),
     clean='FD_LIMIT DVARS_LIMIT MOTION read_confounds clean_series',
-    grid='NATIVE check_space check_tr run_grid check_grid mni_grid trilinear subject_mask',
+    grid=(
+        'NATIVE check_space check_tr run_grid check_grid mni_grid trilinear needed_voxels subject_mask'
+    ),
     blocks=(
         'store_series still_voxels write_series save_series store_runs store_session RunStore rewrite_store '
         'Windows rest_windows first_volume expected_response plateau frames_for Blocks response_maps plot_run '

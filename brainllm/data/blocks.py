@@ -25,10 +25,10 @@ from ..core import ArtifactError, DataError, is_number, new_axes, progress, read
 from ..core import write_json
 from ..store import touch
 from ..presets import DataConfig
-from .trials import say_trial, SealedTrial
+from .trials import SealedTrial, touch_trials
 from .files import check_change, read_series, Run, same_tr
 from .clean import clean_series, read_confounds
-from .grid import check_grid, check_space, check_tr, mni_grid, subject_mask, trilinear
+from .grid import check_grid, check_space, check_tr, mni_grid, needed_voxels, subject_mask, trilinear
 
 # %% ../../nbs/01e_blocks.ipynb #3a9c09ca
 def _store_run(
@@ -141,15 +141,8 @@ def _mni_layout(first, grids, voxel_mm, to_native) -> _Layout:  # the MNI grid, 
         masks[s] = brain.copy()
         masks[s][brain] = weights[s] @ own.ravel().astype(np.float32) >= 0.5
     mask = _common_mask(masks)
-    reads = {s: (*_needed_voxels(weights[s][mask[brain]], grids[s][0]), grids[s][1]) for s in first}
+    reads = {s: (*needed_voxels(weights[s][mask[brain]], grids[s][0]), grids[s][1]) for s in first}
     return _Layout(shape, affine, masks, mask, reads)
-
-
-def _needed_voxels(weights, shape):  # (V, all voxels) -> those with a weight (X, Y, Z) bool, weights (V, those)
-    used = np.unique(weights.indices)
-    needed = np.zeros(shape, bool)
-    needed.flat[used] = True
-    return needed, weights[:, used]
 
 
 def _check_grids(runs, resampled):  # {subject: (shape, affine)}; the subject's own where resampled, else one for all
@@ -595,7 +588,7 @@ class Blocks(Windows):
     def _note(self, i):
         trial = self.trials[i]
         kind = 'sealed' if isinstance(trial, SealedTrial) else 'labelled'
-        touch(kind, trial.subject, say_trial(trial.subject, trial.run, trial.onset))
+        touch_trials(kind, [trial], 'subject')
 
     def _cut(self, i):  # (T, V) float32
         if self.store.kind == 'series': return super()._cut(i)

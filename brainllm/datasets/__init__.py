@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = face(
     protocol='Info Dataset',
     bids=(
         'entity list_people list_tasks EventRow leaves_folder refuse_two_at_once index_runs RunKey run_key '
-        'index_sessions inherit_events find_runs read_sidecar pick_space run_seconds'
+        'index_sessions inherit_events find_runs repetition_time start_time read_sidecar pick_space '
+        'run_seconds'
     ),
     had=(
         'LEAD_IN HAD_SESSIONS HAD_TARGETS clip_class lead_in read_code match_classes find_clip read_events '

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['entity', 'list_people', 'list_tasks', 'EventRow', 'leaves_folder', 'refuse_two_at_once', 'index_runs', 'RunKey',
-           'run_key', 'index_sessions', 'inherit_events', 'find_runs', 'read_sidecar', 'pick_space', 'run_seconds']
+           'run_key', 'index_sessions', 'inherit_events', 'find_runs', 'repetition_time', 'start_time', 'read_sidecar',
+           'pick_space', 'run_seconds']
 
 # %% ../../nbs/09a_bids.ipynb #22da6466
 import os
@@ -234,27 +235,37 @@ def _preprocessed_stems(folder, subject, task):  # paths without their ending, s
 
 def _describe_run(stem, subject, task, root, shared_mask):  # (RunKey, space with its resolution, Run)
     sidecars = stem.with_name(f'{stem.name}.json'), root / f'task-{task}_bold.json'
-    tr = read_sidecar('RepetitionTime', *sidecars)
     space = entity(stem, 'space') or read_sidecar('Space', *sidecars) or ''
     if not isinstance(space, str):
         raise DataError(
             f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the file"
         )
-    if not is_number(tr) or not 0.01 <= tr <= 100:
-        said = f'nothing here or in task-{task}_bold.json' if tr is None else repr(tr)
-        raise DataError(
-            f"{stem}.json, field RepetitionTime: found {said}, wanted 0.01 to 100 seconds; fetch the .json beside the "
-            "volumes or correct it"
-        )
+    tr = repetition_time(*sidecars)
     more = [f':{key}-{entity(stem, key)}' for key in ('cohort', 'res') if entity(stem, key)]
     full_space = (space or 'T1w') + ''.join(more)
     mask = _mask_of(stem, shared_mask)
-    begin = _start_time(sidecars[0])
-    run = Run(subject, _run_number(stem), task, _volumes_of(stem), _confounds_of(stem), float(tr), mask, space, begin)
+    begin = start_time(sidecars[0])
+    run = Run(subject, _run_number(stem), task, _volumes_of(stem), _confounds_of(stem), tr, mask, space, begin)
     return run_key(stem), full_space, run
 
 
-def _start_time(sidecar) -> float:  # s, the moment that the first volume's values are of; 0 where nothing says so
+def repetition_time(
+    *sidecars: Path,  # .json files, nearest first
+    advice: str = 'fetch the .json beside the volumes or correct it',
+) -> float:  # s
+    "From one volume to the next, as the text beside the volumes says. Raises `DataError`."
+    tr = read_sidecar('RepetitionTime', *sidecars)
+    if is_number(tr) and 0.01 <= tr <= 100: return float(tr)
+    said = ' or in '.join(['nothing here', *(file.name for file in sidecars[1:])]) if tr is None else repr(tr)
+    raise DataError(
+        f"{sidecars[0]}, field RepetitionTime: found {said}, wanted 0.01 to 100 seconds; {advice}"
+    )
+
+
+def start_time(
+    sidecar: Path,  # .json beside the volumes
+) -> float:  # s, the moment that the first volume's values are of; 0 where nothing says so
+    "When a series begins. Raises `DataError`."
     found = read_sidecar('StartTime', sidecar)
     if found is None: return 0.0
     if is_number(found) and 0 <= found <= 600: return float(found)

@@ -98,8 +98,8 @@ __getattr__, __dir__, __all__ = face(
         'write_mind proposer'
     ),
     audit=(
-        'ROLES LEARNS ADAPTS WHOLE UNLABELLED KINDS_SHOWN Record person_of read_record find_evaluation '
-        'gather_records Wall read_wall find_leaks Audit audit_rows audit_run say_verdict'
+        'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN Record person_of read_record '
+        'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run say_verdict'
     ),
     moments='Moments even_steps film_picture build_moments show_moments',
 )

@@ -11,9 +11,10 @@ import html
 import io
 import re
 from dataclasses import dataclass
-from ..core import DataError, read_json, read_jsonl, write_json
+from ..core import DataError, write_json
 from ..data.frames import film_frames, film_length
 from ..stages.experiment import open_experiment
+from .result import read_result
 
 # %% ../../nbs/06e_moments.ipynb #672ce298
 @dataclass(frozen=True)
@@ -101,13 +102,12 @@ def build_moments(
 ) -> dict:  # 'preset', 'seed', 'question', 'rows'
     "Frames and sentences of a run, kept as `<out>/<preset>/moments.json`. Raises `DataError` where there is no result."
     experiment = open_experiment(preset, seed, out, **where)
-    result = read_json(experiment.folder / 'result.json')
-    texts = [t for t in read_jsonl(experiment.folder / 'texts.jsonl') if t['question'] == result['question']]
+    result, texts = read_result(experiment.folder)
     if result['seed'] != seed: raise DataError(f"{experiment.folder}: found seed {result['seed']}, wanted {seed}")
     dataset = experiment.study.dataset
     clips = {t.clip: t for t in dataset.trials()}
     rows = []
-    for text in even_steps(texts, n):
+    for text in even_steps([t for t in texts if t['question'] == result['question']], n):
         path = dataset.clip_path(clips[text['clip']])
         place = f"person {text['subject']}, run {text['run']}, {text['onset']:.0f} s"
         said = {name: text[name] for name in ('caption', 'video', *result['row_order']) if name in text}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing import Any
 from ..core import read_jsonl, seed_all, write_json, write_jsonl
 from ..store import Store, file_hash, touch
-from ..data.trials import say_trial
+from ..data.trials import say_trial, touch_trials
 from ..presets import Stage2Config
 from ..models.projection import Bridge
 from ..models.llm import PromptedLLM
@@ -152,9 +152,9 @@ def tune(
     device = model.centre.device
     source, target, labels = source.to(device), target.to(device), labels.to(device)
     adaptation = Adaptation(model, target, source, labels, config) if len(target) else None
-    schedule = adamw(model.parameters(), config.lr, config.steps, weight_decay=0.01)
+    optimiser = adamw(model.parameters(), config.lr, config.steps, weight_decay=0.01)
     bank = [adaptation.bank] if adaptation else []
-    course = Course(model, *schedule, draws=[generator], beside=bank)
+    course = Course(model, *optimiser, draws=[generator], beside=bank)
     for _ in course.over(range(config.steps), 'Stage II: instruction tuning'):
         i = share(torch.randperm(len(source), generator=generator)[: config.batch])
         rows = [answers[int(k)] for k in i]
@@ -174,7 +174,7 @@ def class_indices(
     trials: list,  # n Trial; a SealedTrial raises WallError
 ) -> Tensor:  # (n,), from 0
     "The class of each trial among those of all."
-    for t in trials: touch('classes', t.classname, say_trial(t.subject, t.run, t.onset))
+    touch_trials('classes', trials, 'classname')
     classes = sorted({t.label for t in trials})
     return torch.tensor([classes.index(t.label) for t in trials])
 

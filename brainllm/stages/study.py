@@ -15,9 +15,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from torch import Tensor
 from ..core import DataError, PresetError
-from ..store import Store, digest, file_hash, hash_files, touch
+from ..store import Store, digest, file_hash, hash_files
 from ..presets import Preset, READER_SETTINGS, SimConfig, study_key, StudyConfig
-from ..data.trials import folds, Split, hold_out, say_trial, split_runs, split_subjects
+from ..data.trials import folds, Split, hold_out, split_runs, split_subjects, touch_trials
 from ..data.blocks import Blocks, RunStore, expected_response, response_maps
 from ..captions import caption_file, clip_texts
 from ..video.clips import ClipFeatures, KeptTokens
@@ -289,7 +289,7 @@ class Study:
     ) -> KeptTokens:  # indexed, (n, F, P, D_vit)
         "The ViT's tokens of the clips of these trials."
         paths = [self.dataset.clip_path(t) for t in trials]
-        for t in trials: touch('films', t.clip, say_trial(t.subject, t.run, t.onset))
+        touch_trials('films', trials)
         known = {t.clip for t in trials} <= {t.clip for t in self.split.train}
         if self.preset.simulated or known: return self.features(paths)
         return self._features(self._paths(trials))(paths)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing import Any
 from ..core import PresetError, seed_all, write_json
-from ..store import Store, digest, fingerprint, touch
-from ..data.trials import say_trial
+from ..store import Store, digest, fingerprint
+from ..data.trials import touch_trials
 from ..presets import Preset, VideoConfig
 from ..models.llm import PromptedLLM
 from ..models.state import save_tensors
@@ -113,8 +113,8 @@ def teach_video(
 ) -> list[float]:  # loss at each step
     "Answering questions about clips against the frozen LLM, Eq. 3 on true answers."
     generator, rng = seed_all(seed), random.Random(seed)
-    schedule = adamw(model.parameters(), config.llm_lr, config.llm_steps)
-    course = Course(model, *schedule, draws=[generator, rng])
+    optimiser = adamw(model.parameters(), config.llm_lr, config.llm_steps)
+    course = Course(model, *optimiser, draws=[generator, rng])
     for _ in course.over(range(config.llm_steps), 'video: answers through the LLM'):
         i = torch.randperm(len(features), generator=generator)[: config.llm_batch]
         lessons = [_lesson(texts[int(k)]['answers'], rng) for k in i]
@@ -210,7 +210,7 @@ def answer_trials(
     config = study.preset.video
     asked = {(t.clip, q): t for t, q in zip(trials, questions, strict=True)}
     paths = {t.clip: study.dataset.clip_path(t) for t in asked.values()}
-    for t in trials: touch('answers', t.clip, say_trial(t.subject, t.run, t.onset))
+    touch_trials('answers', trials)
     if study.preset.answers:
         told = FileTeacher(study.preset.answers)
         return [told.answer(None, 0.0, [q], t.clip)[0] for t, q in zip(trials, questions, strict=True)]
