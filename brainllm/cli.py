@@ -6,8 +6,8 @@
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Task', 'Space', 'Derivatives', 'Columns', 'RunsFolder', 'TeacherSettings',
            'DATA_PACKAGES', 'main', 'read_seeds', 'read_names', 'reproduce_command', 'table_command',
            'controls_command', 'confidence_command', 'audit_command', 'decode_command', 'ablation_command',
-           'real_command', 'real_film', 'real_captions', 'fetch_command', 'check_command', 'answer_command',
-           'preset_line', 'package_lines', 'device_line', 'info_command']
+           'real_command', 'real_film', 'real_captions', 'bench_command', 'fetch_command', 'check_command',
+           'answer_command', 'preset_line', 'package_lines', 'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -226,6 +226,19 @@ def real_captions(seed: int, out: str, root: str):
     path = Path(root)
     file = path / 'MindCaptioning_caption_ck20.csv' if path.is_dir() else path
     print(human_table(human_ceiling(file, seed, out)))
+
+# %% ../nbs/12_cli.ipynb #8ebc370a
+@app.command('bench')
+def bench_command(
+    what: Annotated[str, typer.Argument(metavar='WHAT', help='card or ridge')] = 'card',
+    preset: PresetName = 'had',
+    out: Annotated[str, typer.Option(help='file; data/costs in the project when not given')] = '',
+):
+    "Time the paper's steps at the paper's size, with random weights, on the accelerator that is here."
+    from brainllm.evaluate.accelerator import BENCHES, write_bench
+
+    check_choice(what, BENCHES, 'WHAT', PresetError)
+    print(write_bench(what, preset, out))
 
 # %% ../nbs/12_cli.ipynb #6db99ba6
 TeacherSettings = Annotated[

@@ -225,7 +225,7 @@ class Preset:
     simulated: bool = True  # the brains are written by `simulate`
     weights: str = ''  # folder of published files, laid out as in `weights.published`
     answers: str = ''  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
-    device: str = 'cpu'  # where models compute; series, tokens and kernels stay in the host's memory
+    device: str = 'cpu'  # where models compute; series and tokens stay in the host's memory
     threads: int = 2  # fixed, so that sums come out in the same order
 
 # %% ../nbs/00c_presets.ipynb #0234888d

@@ -15,6 +15,7 @@ OPTIONS = {
     'controls': 'preset seed out names',
     'confidence': 'preset seed out',
     'audit': 'preset seed out',
+    'bench': 'preset out',
     'decode': 'events confounds ask tr out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',
@@ -71,6 +72,7 @@ WRONG = {
     'subjects': ['fetch', 'nowhere', '--subjects', '1-99'],
     'a study': ['check', 'no-such-folder'],
     'films': ['answer', '--clips', 'no-such-folder', '--questions', 'q.txt', '--out', 'a.jsonl'],
+    'a bench': ['bench', 'no-such-bench'],
     'an audit': ['audit', '--preset', 'no-such-run'],
     'a control': ['controls', '--preset', 'no-such-preset'],
 }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from ..core import progress
-from ..models.ridge import Ridge, choose_penalty, unit_kernel
+from ..models.ridge import Ridge, choose_penalty, inner_products, unit_kernel
 from ..models.llm import drawing
 from ..video.published import Decoding
 from ..stages.experiment import Experiment
@@ -102,7 +102,8 @@ def encoding_model(
 ):  # function: (c, D) of candidate texts -> (m, c) log-likelihoods, up to a constant for each map
     "How well texts explain maps, as in Tang et al."
     centre = e.mean(0)
-    kernel, basis = unit_kernel(e - centre, torch.eye(e.shape[1]))
+    about = e - centre
+    kernel, basis = unit_kernel(inner_products(about, about), inner_products(torch.eye(e.shape[1]), about))
     some = x[:, :: 1 + x.shape[1] // 2000]  # some 2000 voxels choose the penalty of all
     ridge = Ridge(kernel, x, groups, choose_penalty(kernel, some, groups))
     left = ridge.left_out()

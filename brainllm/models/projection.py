@@ -9,7 +9,7 @@ __all__ = ['Projection', 'Bridge']
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .ridge import ridge_weights, unit_kernel
+from .ridge import column_slices, inner_products, ridge_weights, unit_kernel
 
 # %% ../../nbs/02d_projection.ipynb #d924edc5
 class Projection(nn.Module):
@@ -55,23 +55,32 @@ class Projection(nn.Module):
     @torch.no_grad()
     def start(
         self,
-        tokens: Tensor,  # (n, N, D) of training records
+        tokens: Tensor,  # (n, N, D) of training records; may stay in the host's memory
         y: Tensor,  # (n, L, D_q)
         penalty: float,  # of the ridge, beside a kernel whose mean diagonal is 1
     ):
         "Become the ridge regression from tokens to `y`, to the rank of the readout."
-        self.mean.copy_(tokens.flatten(1).mean(0))
-        self.scale.fill_((tokens.flatten(1) - self.mean).square().sum(1).mean().sqrt())
+        flat, y = tokens.flatten(1), y.to(self.offset.device)
+        self.mean.copy_(flat.mean(0))
+        self.scale.fill_(1.0)
+        length = sum((piece.square().sum(1) for _, piece in self._centred_pieces(flat)), self.gain.new_zeros(()))
+        self.scale.copy_(length.mean().sqrt())
         self.offset.copy_(y.mean(0))
-        x = self.centred(tokens)
-        kernel = unit_kernel(x)
+        products = (inner_products(piece, piece) for _, piece in self._centred_pieces(flat))
+        kernel = unit_kernel(sum(products, self.gain.new_zeros(())))
         dual = ridge_weights(kernel, y, penalty)
         leading = torch.linalg.svd(kernel @ dual, full_matrices=False).Vh[: len(self.mix.weight)]
         self.mix.weight.zero_()
         self.out.weight.zero_()
         rank = len(leading)
-        self.mix.weight[:rank] = (dual @ leading.T).float().T @ x
+        weights = (dual @ leading.T).float().T
+        for at, piece in self._centred_pieces(flat):
+            self.mix.weight[:rank, at] = weights @ piece
         self.out.weight[:, :rank] = leading.T.float()
+
+    def _centred_pieces(self, flat):  # (n, N*D) -> which numbers, and those of all records where the weights are
+        for at in column_slices(flat):
+            yield at, (flat[:, at].to(self.mean.device) - self.mean[at]) / self.scale
 
 # %% ../../nbs/02d_projection.ipynb #1abafded
 class Bridge(nn.Module):
