@@ -103,8 +103,9 @@ __getattr__, __dir__, __all__ = face(
     ),
     moments='Moments even_steps film_picture build_moments show_moments',
     accelerator=(
-        'LLM_WORDS BENCHES Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '
-        'random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers RidgeTime '
-        'time_ridge card_rates time_card time_ridges write_bench card_timing_table'
+        'LLM_WORDS CLASSES BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for '
+        'answer_of random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers '
+        'RidgeTime time_ridge card_rates time_card time_ridges write_bench read_bench step_flop step_bytes '
+        'card_timing_table ridge_timing_table Phase had_phases phase_minutes growth_table'
     ),
 )

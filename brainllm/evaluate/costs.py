@@ -33,6 +33,7 @@ from ..data.grid import mni_grid
 from ..models.tokenizer import FMRITokenizer
 from ..models.encoder import BrainEncoder, TemporalBlock
 from ..models.projection import Bridge, Projection
+from ..models.ridge import AT_ONCE
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, adaptor_parameters, AdaptorConfig, add_adaptors
 from ..weights import prepare
 from ..video.small import image_tokens, video_tokens, VideoLLaMA
@@ -783,7 +784,7 @@ def run_table(
 
 # %% ../../nbs/06c_costs.ipynb #884ee502
 def host_rows(c: Components, size: Size) -> list:  # (what, where, type, bytes)
-    "What a run keeps outside the accelerator."
+    "What a run keeps beside the steps' own tensors."
     v, n = c.preset.video, size.train
     clip = v.n_frames * vit_tokens(c.preset, c.vit) * c.vit.config.hidden_size  # numbers that the ViT makes of one
     tokens = len(c.tokenizer.index) * c.preset.brain.dim  # N D, numbers of a record
@@ -796,23 +797,23 @@ def host_rows(c: Components, size: Size) -> list:  # (what, where, type, bytes)
     of_tokens = [
         ('those of a batch in Stage I', 'memory', 'float32', c.preset.stage1.batch * clip * 4),
         ('encoder tokens of the training records', 'memory', 'float32', n * tokens * 4),
-        ('two centred copies of them, for a moment', 'memory', 'float32', 2 * n * tokens * 4),
+        ('a piece of them, and that piece centred', 'device', 'float32', 2 * min(n * tokens, AT_ONCE) * 4),
         ("the video's tokens", 'memory', 'float32', n * query * 4),
     ]
     of_ridge = [
-        ('the kernel', 'memory', 'float64', n * n * 8),
-        ('targets and weights of the ridge', 'memory', 'float64', 2 * n * query * 8),
-        ('its singular vectors', 'memory', 'float64', (n + query) * n * 8),
+        ('the kernel', 'device', 'float64', n * n * 8),
+        ('targets and weights of the ridge', 'device', 'float64', 2 * n * query * 8),
+        ('its singular vectors', 'device', 'float64', (n + query) * n * 8),
     ]
     return on_disk + of_tokens + of_ridge
 
 
 def host_table(c: Components, size: Size = HAD_SIZE) -> Table:
-    "What a run keeps on disk and in the host's memory, in GB."
+    "What a run keeps on disk, in the host's memory, and on the device while the projection starts, in GB."
     rows = host_rows(c, size)
     cells = [(what, where, kind, held / 1e9) for what, where, kind, held in rows]
     in_memory = sum(held for _, where, _, held in rows if where == 'memory')
-    cells.append(('sum in memory, were all there at once', None, None, in_memory / 1e9))
+    cells.append(("sum in the host's memory, were all there at once", None, None, in_memory / 1e9))
     return Table(
         ('What', 'Where', 'Type', 'GB'),
         tuple(cells),
