@@ -397,6 +397,7 @@ SETTING_SOURCES = {  # path of a field: who says so, and where
     'evaluate.batch': ('ours', 'what a card holds'),
     'evaluate.permutations': ('ours', 'the paper tests nothing'),
     'dtype': ('published', 'Video-LLaMA'),
+    'matmul': ('ours', 'not said; Stage I computes in float32'),
     'simulated': ('paper', '§4.1: measured brains'),
     'weights': ('ours', 'where the files lie'),
     'answers': ('ours', '§3.2: Video-LLaMA answers itself'),

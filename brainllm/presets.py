@@ -222,6 +222,7 @@ class Preset:
     stage2: Stage2Config = Stage2Config()
     evaluate: EvaluateConfig = EvaluateConfig()
     dtype: str = 'bfloat16'  # the LLM's
+    matmul: str = 'highest'  # precision of matrix products in float32, as torch names it; 'high' is TF32 on a card
     simulated: bool = True  # the brains are written by `simulate`
     weights: str = ''  # folder of published files, laid out as in `weights.published`
     answers: str = ''  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
@@ -234,7 +235,8 @@ PAPER_SIZE: dict[str, Any] = dict(
     video=VideoConfig('video-llama', image_size=224, n_frames=8, n_query=32, dim=768, max_new_tokens=300),
     pretrain=PretrainConfig(source='scmbm'),
     stage1=Stage1Config(beta=0.99875),
-    evaluate=EvaluateConfig(batch=16),
+    evaluate=EvaluateConfig(batch=64),
+    matmul='high',
     simulated=False,
     device='cuda',
 )

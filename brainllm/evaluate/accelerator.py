@@ -28,6 +28,7 @@ from ..models.llm import PromptedLLM
 from ..models.ridge import centred_kernel, choose_penalty
 from ..models.tokenizer import FMRITokenizer
 from ..weights import tiny_tokenizer
+from ..video.clips import KeptTokens
 from ..video.published import PublishedTokens, PublishedVideoLLaMA
 from ..stages.stage1 import align, start_projection, stage1_step, VideoAligner
 from ..stages.stage2 import Stage2, tune
@@ -94,7 +95,7 @@ class Timed:
     answer: int  # tokens of an answer; 0 where there is none
     seconds: float  # median
     found: int  # bytes at the peak; 0 without a card
-    matmul: str = 'highest'  # precision of products in float32
+    matmul: str  # precision of products in float32
 
 
 def random_llm(
@@ -195,13 +196,13 @@ def time_stage1(
     preset: Preset,
     batch: int | None = None,  # None is the preset's
     steps: int = 12,
-    matmul: str = 'highest',  # precision of products in float32, as torch has it; 'high' is TF32
+    matmul: str = '',  # precision of products in float32; '' is the preset's
 ) -> Timed:
     "Stage I on the preset's device."
-    before = torch.get_float32_matmul_precision()
+    before, matmul = torch.get_float32_matmul_precision(), matmul or preset.matmul
     torch.set_float32_matmul_precision(matmul)
     try:
-        return replace(_time_stage1(preset, batch, steps), matmul=matmul)
+        return _time_stage1(preset, batch, steps)
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -210,18 +211,18 @@ def _time_stage1(preset, batch, steps):
     batch = batch or batch_of(preset, 'stage1')
     model, clock = random_aligner(preset), Clock(preset.device)
     clip = 8, 257, 1408  # frames, the ViT's tokens of each, their width
-    features = torch.randn(batch, *clip)
+    features = KeptTokens(np.random.default_rng(0).normal(size=(batch, *clip)).astype(np.float16), range(batch))
     x = torch.randn(batch, preset.video.n_query, preset.video.dim)
     centre = x.mean(0).to(preset.device)
 
     def step(bold, i):
-        return stage1_step(model, bold, features.to(bold.device), x.to(bold.device), centre, preset.stage1)
+        return stage1_step(model, bold, features.on(i, bold.device), x.to(bold.device), centre, preset.stage1)
 
     order = [torch.arange(batch)] * steps
     blocks = OneBatch(model, batch, clock)
     found = most_held(preset.device, partial(align, model, blocks, step, order, preset.stage1, 0))
     clock.tick()
-    return Timed('stage1', batch, 0, clock.seconds(), found)
+    return Timed('stage1', batch, 0, clock.seconds(), found, torch.get_float32_matmul_precision())
 
 
 def time_stage2(
@@ -247,7 +248,7 @@ def time_stage2(
         preset.device, partial(tune, model, watched, tokens[0], rows, labels, tokens[1], config, 0)
     )
     watched.clock.tick()
-    return Timed('stage2', batch, answer, watched.clock.seconds(), found)
+    return Timed('stage2', batch, answer, watched.clock.seconds(), found, torch.get_float32_matmul_precision())
 
 
 def time_answers(
@@ -270,7 +271,7 @@ def time_answers(
             clock.tick()
 
     found = most_held(preset.device, write)
-    return Timed('answer', batch, answer, clock.seconds(warm=1), found)
+    return Timed('answer', batch, answer, clock.seconds(warm=1), found, torch.get_float32_matmul_precision())
 
 # %% ../../nbs/06f_accelerator.ipynb #ba2eeb55
 @dataclass(frozen=True)
@@ -326,9 +327,9 @@ def time_card(
     answers=(80, 300),  # tokens
     llm: dict | None = None,  # changes to LlamaConfig(); None is LLaMA-7B
 ):  # yields Timed
-    "Every step on the preset's device; Stage I also with matrix products of fewer bits."
+    "Every step on the preset's device; Stage I also with matrix products of all bits."
     yield time_stage1(preset)
-    yield time_stage1(preset, matmul='high')
+    yield time_stage1(preset, matmul='highest')
     model = random_llm(preset, llm)
     for answer in answers:
         yield time_stage2(preset, model, answer=answer)
@@ -406,7 +407,7 @@ def card_timing_table(
     "Each step: how long, how fast, what share of the card's matrix rate, and memory found and computed."
     rows = []
     for row in found['rows']:
-        fast = row['matmul'] == 'high'
+        fast = row['step'] == 'stage1' and row['matmul'] == 'high'
         kind = 'float32' if row['step'] == 'stage1' else 'bfloat16'
         share = 100 * step_flop(c, row) / row['seconds'] / found['rates'][f'{kind}_flop']
         tokens = f"{row['batch'] * row['answer'] / row['seconds']:,.0f}" if row['answer'] else None
@@ -455,6 +456,10 @@ class Phase:
     shared: bool = True  # among cards
 
 
+def _row(card, step, answer):
+    return next(row for row in card['rows'] if (row['step'], row['answer']) == (step, answer))
+
+
 def had_phases(
     card: dict,  # of `read_bench('card')`
     ridge: dict,  # of `read_bench('ridge')`
@@ -463,8 +468,8 @@ def had_phases(
 ) -> list:  # of Phase
     "A run of the preset at HAD's size, phase by phase."
     preset, size = c.preset, HAD_SIZE
-    found = {(row['step'], row['answer']): row for row in card['rows'] if row['matmul'] == 'highest'}
-    align_row, tune_row, say = found['stage1', 0], found['stage2', answer], found['answer', answer]
+    align_row = next(row for row in card['rows'] if row['step'] == 'stage1' and row['matmul'] == c.preset.matmul)
+    tune_row, say = (_row(card, step, answer) for step in ('stage2', 'answer'))
     learned = dict.fromkeys(('I', 'II'), 0)  # bytes of gradients
     for name, stage in TRAINED_IN.items(): learned[stage] += nbytes(c.parameters()[name])
     reached = step_flop(c, tune_row) / tune_row['seconds']

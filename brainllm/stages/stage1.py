@@ -290,7 +290,7 @@ def train_stage1(
     centre = x.mean(0).to(model.device)
 
     def step(bold, i):
-        own = features[share(i)].to(bold.device)
+        own = features.on(share(i), bold.device)
         return stage1_step(model, bold, own, x[i].to(bold.device), centre, config)
 
     penalty = start_projection(model, encoder_tokens(model, blocks), x, groups)
@@ -341,6 +341,7 @@ def load_stage1(
         data=replace(preset.data, adapt_take=1.0),
         stage1=preset.stage1,
         qformer_adaptors=preset.video.adaptor,
+        matmul=preset.matmul,
         seed=seed,
         **study.changes,
     )
