@@ -165,7 +165,7 @@ class KeptTokens:
     ) -> Tensor:  # (len(i), F, P, D) float32
         "Some of them on a device. They travel in the type in which they are kept."
         rows = self.rows[i.numpy() if isinstance(i, Tensor) else i]
-        return torch.from_numpy(np.array(self.features[rows])).to(device).float()
+        return torch.from_numpy(self.features[rows]).to(device).float()
 
 # %% ../../nbs/03e_clips.ipynb #3a5644fa
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
