@@ -25,12 +25,12 @@ from ..presets import get_preset, Preset
 from ..table import Table
 from ..models.encoder import BrainEncoder
 from ..models.llm import PromptedLLM
-from ..models.ridge import centred_kernel, choose_penalty
+from ..models.ridge import choose_penalty
 from ..models.tokenizer import FMRITokenizer
 from ..weights import tiny_tokenizer
 from ..video.clips import KeptTokens
 from ..video.published import PublishedTokens, PublishedVideoLLaMA
-from ..stages.stage1 import align, start_projection, stage1_step, VideoAligner
+from ..stages.stage1 import align, stage1_step, start_projection, token_kernel, VideoAligner
 from ..stages.stage2 import Stage2, tune
 from .costs import answer_flops, batch_of, Components, HAD_SIZE, measure_cost, memory, nbytes, peak
 from .costs import PHASE_LABELS, PROMPT, template_mask, TRAINED_IN
@@ -309,7 +309,7 @@ def time_ridge(
     x = (hidden @ torch.randn(32, preset.video.n_query * preset.video.dim)).view(records, preset.video.n_query, -1)
     groups = [i % folds for i in range(records)]
     device = model.device
-    seconds, kernel = _took(preset.device, lambda: centred_kernel(tokens, device=device))
+    seconds, kernel = _took(preset.device, lambda: token_kernel(tokens, device))
     chosen, _ = _took(preset.device, partial(choose_penalty, kernel, x.to(device), groups))
     began = _took(preset.device, lambda: start_projection(model, tokens, x, groups))[0] if start else 0.0
     return RidgeTime(records, n * d, x[0].numel(), seconds, chosen, began)

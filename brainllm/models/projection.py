@@ -9,6 +9,7 @@ __all__ = ['Projection', 'Bridge']
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ..ranks import gathered, own_columns, summed
 from .ridge import column_slices, inner_products, ridge_weights, unit_kernel
 
 # %% ../../nbs/02d_projection.ipynb #d924edc5
@@ -55,32 +56,49 @@ class Projection(nn.Module):
     @torch.no_grad()
     def start(
         self,
-        tokens: Tensor,  # (n, N, D) of training records; may stay in the host's memory
+        tokens: Tensor,  # (n, N, D) of training records, in any memory; of many processes, `own_columns` of N*D
         y: Tensor,  # (n, L, D_q)
         penalty: float,  # of the ridge, beside a kernel whose mean diagonal is 1
     ):
         "Become the ridge regression from tokens to `y`, to the rank of the readout."
         flat, y = tokens.flatten(1), y.to(self.offset.device)
-        self.mean.copy_(flat.mean(0))
-        self.scale.fill_(1.0)
-        length = sum((piece.square().sum(1) for _, piece in self._centred_pieces(flat)), self.gain.new_zeros(()))
-        self.scale.copy_(length.mean().sqrt())
+        own = own_columns(len(self.mean))
+        self._take_units(flat, own)
         self.offset.copy_(y.mean(0))
         products = (inner_products(piece, piece) for _, piece in self._centred_pieces(flat))
-        kernel = unit_kernel(sum(products, self.gain.new_zeros(())))
+        kernel = unit_kernel(summed(sum(products, self.gain.new_zeros(()))))
         dual = ridge_weights(kernel, y, penalty)
         leading = torch.linalg.svd(kernel @ dual, full_matrices=False).Vh[: len(self.mix.weight)]
-        self.mix.weight.zero_()
-        self.out.weight.zero_()
         rank = len(leading)
-        weights = (dual @ leading.T).float().T
-        for at, piece in self._centred_pieces(flat):
-            self.mix.weight[:rank, at] = weights @ piece
+        self.out.weight.zero_()
         self.out.weight[:, :rank] = leading.T.float()
+        weights = (dual @ leading.T).float().T
+        mix = torch.zeros_like(self.mix.weight[:, own])
+        for at, piece in self._centred_pieces(flat): mix[:rank, at] = weights @ piece
+        self.mix.weight.copy_(gathered(mix.T, len(self.mean)).T)
+        self.mean.copy_(gathered(self.mean[own], len(self.mean)))
 
-    def _centred_pieces(self, flat):  # (n, N*D) -> which numbers, and those of all records where the weights are
+    def _take_units(self, flat, own):  # own columns (n, w): their mean, and the length of a record
+        self.mean[own] = flat.mean(0).to(self.mean.device)
+        self.scale.fill_(1.0)
+        length = sum((piece.square().sum(1) for _, piece in self._centred_pieces(flat)), self.gain.new_zeros(()))
+        self.scale.copy_(summed(length).mean().sqrt())
+
+    @torch.no_grad()
+    def of_columns(
+        self,
+        tokens: Tensor,  # (B, N, D); of many processes, `own_columns` of N*D
+    ) -> Tensor:  # (B, L, D_q)
+        "What `forward` says, without dropout, when no process has all of the tokens."
+        own = own_columns(len(self.mean))
+        centred = (tokens.flatten(1) - self.mean[own]) / self.scale
+        numbers = summed(F.linear(centred, self.mix.weight[:, own]))
+        return self.offset + self.gain * self.out(numbers).view(-1, *self.offset.shape)
+
+    def _centred_pieces(self, flat):  # own columns (n, w) -> which of them, and all records' on the device
+        mean = self.mean[own_columns(len(self.mean))]
         for at in column_slices(flat):
-            yield at, (flat[:, at].to(self.mean.device) - self.mean[at]) / self.scale
+            yield at, (flat[:, at].to(mean.device) - mean[at]) / self.scale
 
 # %% ../../nbs/02d_projection.ipynb #1abafded
 class Bridge(nn.Module):
