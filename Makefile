@@ -10,6 +10,7 @@
 #   make captions ROOT=folder                  what one person's caption of a clip gets against another's
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
 #   make test                                  every notebook, then pytest
+#   make bench                                 parts beside the plain way to do the same, timed here, in data/costs
 #   make torture [EXAMPLES=90] [SEED=0]       thousands of made inputs for every reader, and runs killed at random moments
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
@@ -60,7 +61,7 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 endif
 
 EXAMPLES ?= 90
-.PHONY: help reproduce ablation controls real film captions starts test torture docs notebooks readme clean pristine
+.PHONY: help reproduce ablation controls real film captions starts test bench torture docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -102,6 +103,9 @@ test: $(WHOLE)
 	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	@echo "[2/2] pytest, two test files at a time"
 	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+
+bench: $(WHOLE)
+	@$(BIN)/python -m brainllm bench here
 
 torture: export OMP_NUM_THREADS := 1
 torture: $(WHOLE)

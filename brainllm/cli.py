@@ -230,15 +230,18 @@ def real_captions(seed: int, out: str, root: str):
 # %% ../nbs/12_cli.ipynb #8ebc370a
 @app.command('bench')
 def bench_command(
-    what: Annotated[str, typer.Argument(metavar='WHAT', help='card or ridge')] = 'card',
+    what: Annotated[str, typer.Argument(metavar='WHAT', help='here, card or ridge')] = 'here',
     preset: PresetName = 'had',
     out: Annotated[str, typer.Option(help='file; data/costs in the project when not given')] = '',
 ):
-    "Time the paper's steps at the paper's size, with random weights, on the accelerator that is here."
-    from brainllm.evaluate.accelerator import BENCHES, write_bench
+    """Time parts beside the plain way to do the same, here; or the paper's steps at its size, on a card.
 
-    check_choice(what, BENCHES, 'WHAT', PresetError)
-    print(write_bench(what, preset, out))
+    card and ridge want an accelerator and use random weights."""
+    from brainllm.evaluate.accelerator import BENCHES, write_bench
+    from brainllm.evaluate.ratios import write_ratios
+
+    check_choice(what, (*BENCHES, 'here'), 'WHAT', PresetError)
+    print(write_ratios(out) if what == 'here' else write_bench(what, preset, out))
 
 # %% ../nbs/12_cli.ipynb #6db99ba6
 TeacherSettings = Annotated[

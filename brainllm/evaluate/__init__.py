@@ -108,4 +108,8 @@ __getattr__, __dir__, __all__ = face(
         'RidgeTime time_ridge card_rates time_card time_ridges write_bench read_bench step_flop step_bytes '
         'card_timing_table ridge_timing_table Phase had_phases phase_minutes growth_table'
     ),
+    ratios=(
+        'HAD_RUN Ratio check_same both_ways most_mb feeding tokenizing PlainAttention encoding adapting '
+        'learning_words writing permuting importing time_ratios processor write_ratios ratio_table'
+    ),
 )

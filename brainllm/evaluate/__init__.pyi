@@ -16,6 +16,7 @@ from .methods import *
 from .mind import *
 from .moments import *
 from .pipeline import *
+from .ratios import *
 from .result import *
 from .scores import *
 from .statistics import *
