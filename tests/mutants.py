@@ -1,11 +1,13 @@
 """Rooms with one thing changed, and whether a page or a test notices: python tests/mutants.py [of each room] [rooms]
 
 Operators are cosmic-ray's, those that keep the types, and one of our own. Of each room a sample is drawn, always the same.
-Pages and tests that run the changed line (`tests/covered.py` says which) are run, the fastest first, each in a fork of a
-process that has imported the libraries. A mutant is killed when one fails or takes far longer than it did."""
+Pages and tests that run the changed line (`tests/covered.py` says which) are run, the room's own page and then the fastest
+first, each in a fork of a process that has imported the libraries. A mutant is killed when one fails or takes far longer
+than it did. What was found is kept under _runs/mutants, a room a file; while a room's code stays, its killed ones do too."""
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import io
 import json
@@ -29,7 +31,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
 from covered import seconds_of_tests, tests_by_line
-from pages import module_of, page_names, ROOT
+from pages import module_of, page_names, page_of, ROOT
 
 WINGS = ('losses', 'data', 'datasets', 'evaluate')
 KEPT = ROOT / '_runs' / 'mutants'
@@ -37,7 +39,8 @@ REASONS = ROOT / 'tests' / 'survivors.json'
 NUMBERS, BITS = ('Add', 'Sub', 'Mul', 'Div', 'FloorDiv', 'Mod', 'Pow'), ('BitOr', 'BitAnd', 'BitXor')
 ORDERS, SAME = ('Eq', 'NotEq', 'Lt', 'LtE', 'Gt', 'GtE'), ('Is', 'IsNot')
 BUDGET = 90  # seconds of pages and tests that one mutant may cost, as they were measured
-FACTOR, GRACE = 4, 20  # a test that takes FACTOR times what it took, and GRACE seconds more, hangs
+FACTOR, GRACE, LONGEST = 4, 20, 1200  # a test that takes FACTOR times what it took, and GRACE seconds more, hangs
+UNKNOWN = 60  # seconds of a page that was not measured
 MODULES = 'import sys, {rooms}\nprint(*[m for m in sys.modules if not m.startswith("brainllm")])'
 
 
@@ -156,28 +159,39 @@ def _functions(source) -> dict:  # line of a body -> qualified name of the inner
 
 
 def sample(room: str, many: int) -> list:
-    "Some mutants of a room, always the same."
+    "Some mutants of a room, always the same; of more, these are the first."
     made = mutants_of(room)
-    return made if len(made) <= many else random.Random(f'{room} sample').sample(made, many)
+    random.Random(f'{room} sample').shuffle(made)
+    return made[:many]
 
 
 class Choice:
-    "Which pages and tests a mutant is shown, the fastest first."
+    "Which pages and tests a mutant is shown: the room's own page, then the fastest first."
 
     def __init__(self):
-        self.by_line, self.seconds = tests_by_line(), seconds_of_tests()
+        self.by_line = tests_by_line()
+        self.seconds = {**dict.fromkeys(page_names(), UNKNOWN), **seconds_of_tests()}
         self.failing: set = set()  # those that fail, or cannot be run this way, without any change
+        self.sound: set = {'import'}  # those that pass then
 
     def of(self, mutant: Mutant) -> list:  # names
         lines = self.by_line.get(f'brainllm/{mutant.room.replace(".", "/")}.py', {})
         names = lines.get(mutant.line, set()) if mutant.function else set().union(*lines.values())
-        names = {n for n in names if n in self.seconds and n not in self.failing}
-        chosen, spent = [], 0.0
-        for name in sorted(names, key=lambda n: (self.seconds[n], n)):
+        chosen, spent, own = [], 0.0, page_of(f'brainllm.{mutant.room}')
+        names = {n for n in {*names, own} if n in self.seconds and n not in self.failing}
+        for name in sorted(names, key=lambda n: (n != own, self.seconds[n], n)):
             spent += self.seconds[name]
             if spent > BUDGET and chosen: break
             chosen.append(name)
         return chosen
+
+
+    def is_sound(self, group: str, fails: Callable) -> bool:  # fails: of the room as it is, said of a list of names
+        "Whether a page or tests pass without any change; asked once, and where not, never shown again."
+        if group not in self.sound | self.failing:
+            (self.failing if fails(group.split(', ')) else self.sound).update([group])
+        if group in self.failing: self.failing.update(group.split(', '))
+        return group in self.sound
 
 
 class Workshop:
@@ -219,6 +233,10 @@ class Workshop:
         finally:
             file.write_text(own)
         return ''
+
+    def fails(self, group: list) -> bool:
+        "Whether pages or tests fail while no room is changed."
+        return bool(in_fork(lambda: run_tests(group), LONGEST))
 
 
 def _groups(names):  # pages one by one, tests of pytest five at a time
@@ -281,24 +299,38 @@ def interval(part: int, of: int) -> tuple:  # Wilson's, 95 %
 
 
 def test_room(room: str, many: int, shop: Workshop, choice: Choice) -> list:  # Mutant
-    "Make the mutants of a room and try to kill each; one that was killed before by the same tests is not tried again."
-    mutants = sample(room, many)
-    own = _file(room).read_text()
-    wanted = sorted({name for mutant in mutants for name in choice.of(mutant)})
-    for name in wanted:
-        if name not in choice.failing and shop.first_to_fail(room, own, [name], choice.seconds): choice.failing.add(name)
+    "Make the mutants of a room and try to kill each."
+    mutants, kept = sample(room, many), read_kept(room)
     for mutant in mutants:
+        mutant.killed_by, mutant.seconds = kept.get((mutant.line, mutant.after), ('', 0.0))
+        if mutant.killed_by: continue
         begin = time.time()
-        mutant.killed_by = shop.first_to_fail(room, mutant.source, choice.of(mutant), choice.seconds)
+        names = choice.of(mutant)
+        mutant.killed_by = shop.first_to_fail(room, mutant.source, names, choice.seconds)
+        if mutant.killed_by and not choice.is_sound(mutant.killed_by, shop.fails):
+            mutant.killed_by = shop.first_to_fail(room, mutant.source, choice.of(mutant), choice.seconds)
         mutant.seconds = time.time() - begin
         if not mutant.killed_by: print(f'  survived, line {mutant.line}, {mutant.operator}: {mutant.key}', flush=True)
+        write_down(room, mutants[: mutants.index(mutant) + 1])
     return mutants
+
+
+def read_kept(room: str) -> dict:  # (line, what it became) -> what killed it, s
+    "What was found before, of the same code."
+    file = KEPT / f'{room}.json'
+    found = json.loads(file.read_text()) if file.exists() else {}
+    if found.get('code') != _digest(room): return {}
+    return {(row['line'], row['after']): (row['killed_by'], row['seconds']) for row in found['mutants']}
+
+
+def _digest(room): return hashlib.sha256(_file(room).read_bytes()).hexdigest()[:12]
 
 
 def write_down(room: str, mutants: list):
     KEPT.mkdir(parents=True, exist_ok=True)
     rows = [{k: v for k, v in vars(m).items() if k != 'source'} | dict(key=m.key) for m in mutants]
-    (KEPT / f'{room}.json').write_text(json.dumps(rows, indent=1) + '\n')
+    kept = dict(code=_digest(room), mutants=rows)
+    (KEPT / f'{room}.json').write_text(json.dumps(kept, indent=1, ensure_ascii=False) + '\n')
 
 
 def table() -> str:  # a line a room that was tried, and one for all
@@ -306,7 +338,7 @@ def table() -> str:  # a line a room that was tried, and one for all
     reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
     lines, killed, of, open_ones = ['| room | mutants | killed | % | 95 % |', '|---|---|---|---|---|'], 0, 0, []
     for file in sorted(KEPT.glob('*.json')):
-        rows = json.loads(file.read_text())
+        rows = json.loads(file.read_text())['mutants']
         part = sum(bool(row['killed_by']) for row in rows)
         lines.append(_row(file.stem, part, len(rows)))
         killed, of = killed + part, of + len(rows)
