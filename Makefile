@@ -12,6 +12,11 @@
 #   make test                                  every notebook, then pytest
 #   make bench                                 parts beside the plain way to do the same, timed here, in data/costs
 #   make torture [EXAMPLES=90] [SEED=0]       thousands of made inputs for every reader, and runs killed at random moments
+#   make coverage                              lines and branches that the pages and tests run; goes on where it stopped
+#   make mutants [MUTANTS=40]                  rooms with one thing changed: does a page or a test notice?
+#   make matrix                                Python 3.11 to 3.13, lowest and highest versions of what is needed
+#   make sbom                                  a bill of materials of .venv, CycloneDX, in dist/sbom.json
+#   make faults                                known faults of the packages in constraints.txt, where a service can be asked
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
 #   make readme                                README.md from nbs/index.ipynb
@@ -61,7 +66,8 @@ ifneq ($(shell cat $(WHOLE) 2>/dev/null),$(CURDIR))
 endif
 
 EXAMPLES ?= 90
-.PHONY: help reproduce ablation controls real film captions starts test bench torture docs notebooks readme clean pristine
+MUTANTS ?= 40
+.PHONY: help reproduce ablation controls real film captions starts test bench torture coverage mutants matrix sbom faults checks docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
@@ -111,6 +117,26 @@ torture: export OMP_NUM_THREADS := 1
 torture: $(WHOLE)
 	@$(BIN)/python tests/torture.py $(EXAMPLES) "$$GIVEN_SEED"
 	@$(BIN)/python tests/torture_kills.py 200
+
+checks: $(WHOLE)
+	@bash tools/checks.sh
+
+coverage mutants: export OMP_NUM_THREADS := 1
+coverage: checks
+	@.venv/checks/bin/python tests/covered.py
+
+mutants: coverage
+	@.venv/checks/bin/python tests/mutants.py $(MUTANTS)
+
+matrix: $(WHOLE)
+	@$(BIN)/python tools/matrix.py
+
+sbom: checks
+	@mkdir -p dist; .venv/checks/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible -o dist/sbom.json $(BIN)/python
+	@$(BIN)/python -c 'import json; print("dist/sbom.json:", len(json.load(open("dist/sbom.json"))["components"]), "components")'
+
+faults: checks
+	@.venv/checks/bin/python tools/known_faults.py
 
 docs: $(WHOLE)
 	@$(BIN)/python tools/docs.py

@@ -123,13 +123,15 @@ def confidence_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: Runs
 def audit_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolder = ''):
     """Who and what a finished run touched in which role, from its own records alone, and that nothing leaked.
 
-    Ends with 1 where something of a target reached training, or where a record is missing."""
-    from brainllm.evaluate.audit import audit_run, say_verdict
+    So of every variation that was measured. Ends with 1 where something of a target reached training, or a record is missing."""
+    from brainllm.evaluate.audit import Audit, audit_run, audit_variations, say_verdict
 
-    audit = audit_run(preset, seed, out)
-    print(audit.table)
-    print(say_verdict(audit))
-    raise typer.Exit(int(bool(audit.wrong)))
+    audits = [audit_run(preset, seed, out), audit_variations(preset, out)]
+    for audit in audits:
+        if audit.table.rows: print(audit.table)
+    wrong = list(dict.fromkeys(sentence for audit in audits for sentence in audit.wrong))
+    print(say_verdict(Audit(audits[0].table, wrong)))
+    raise typer.Exit(int(bool(wrong)))
 
 
 @app.command('decode')

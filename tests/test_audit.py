@@ -1,14 +1,17 @@
 "What a run says of itself: an audit of its records alone, of a run as it should be and of runs that leak."
 
-import json, shutil
+import json, os, shutil, signal
 import pytest
+from brainllm import optim
 from brainllm.cli import main
 from brainllm.core import DataError, project_root, write_json
 from brainllm.data.trials import unseal
-from brainllm.evaluate.audit import audit_run, say_verdict
+from brainllm.evaluate.ablation import measure
+from brainllm.evaluate.audit import audit_run, audit_variations, say_verdict
 from brainllm.evaluate.pipeline import reproduce
 from brainllm.stages import study as room
 from brainllm.stages.experiment import open_experiment
+from brainllm.store import touch
 
 PEOPLE = ['01', '02'], ['03', '04']  # training, targets
 
@@ -160,3 +163,51 @@ def test_the_audit_touches_nothing(copy):
     before = {p: p.stat().st_mtime_ns for p in copy.rglob('*')}
     audit_run('tiny', out=copy)
     assert before == {p: p.stat().st_mtime_ns for p in copy.rglob('*')}
+
+
+def stop_in_training(monkeypatch, meanwhile=lambda: None):  # at the third step; meanwhile: done at the first
+    real, steps = optim.descend, []
+
+    def descend(*how):
+        steps.append(1)
+        if len(steps) == 1: meanwhile()
+        if len(steps) == 3: os.kill(os.getpid(), signal.SIGINT)
+        return real(*how)
+
+    monkeypatch.setattr(optim, 'descend', descend)
+
+
+def test_a_training_that_was_stopped_says_all_that_it_touched(copy, monkeypatch, capsys):
+    whole, weights = record(copy, 'stage1'), (artifact(copy, 'stage1') / 'model.safetensors').read_bytes()
+    with monkeypatch.context() as patch:
+        stop_in_training(patch)
+        with pytest.raises(KeyboardInterrupt): again(copy, 'stage1').stage1
+    assert list((copy / 'tiny/artifacts').glob('.stage1-*.unfinished/*.checkpoint')), 'the stop came inside of the training'
+    assert open_experiment('tiny', out=copy).stage1
+    assert record(copy, 'stage1') == whole and called(copy) == 0
+    assert (artifact(copy, 'stage1') / 'model.safetensors').read_bytes() == weights
+
+
+def test_what_leaked_before_a_stop_is_not_forgotten(copy, monkeypatch, capsys):
+    item = next(iter(record(copy, 'evaluation')['sealed']['03']))
+    with monkeypatch.context() as patch:
+        stop_in_training(patch, lambda: touch('labelled', '03', item))
+        with pytest.raises(KeyboardInterrupt): again(copy, 'stage1').stage1
+    assert open_experiment('tiny', out=copy).stage1
+    assert called(copy) == 1
+    assert f'touched the labelled trial {item} of target 03' in capsys.readouterr().out
+
+
+def test_every_measured_variation_is_audited(copy, monkeypatch, capsys):
+    assert not audit_variations('tiny', copy).table.rows
+    measured = measure(open_experiment('tiny', out=copy))
+    [(name, learned, people, trials)] = audit_variations('tiny', copy).table.rows
+    assert name == measured.name and 'stage1-' in learned and 'evaluation' not in learned and people == '03, 04'
+    assert trials == sum(map(len, record(copy, 'evaluation')['sealed'].values())) and called(copy) == 0
+    assert name in capsys.readouterr().out
+    made = json.loads((artifact(copy, 'stage1') / 'manifest.json').read_text())
+    made['touched']['labelled']['04'] = ['04 run 1, 8.0 s']
+    write_json(artifact(copy, 'stage1') / 'manifest.json', made)
+    assert [s for s in audit_variations('tiny', copy).wrong if '04 run 1, 8.0 s of target 04' in s and s.startswith('stage1')]
+    shutil.rmtree(artifact(copy, 'evaluation'))
+    assert len(audit_variations('tiny', copy).wrong) >= 1, 'a variation needs no evaluation beside it'

@@ -99,7 +99,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     audit=(
         'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN Record person_of read_record '
-        'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run say_verdict'
+        'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run '
+        'audit_variations say_verdict'
     ),
     moments='Moments even_steps film_picture build_moments show_moments',
     accelerator=(

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['ROLES', 'LEARNS', 'ADAPTS', 'WHOLE', 'UNLABELLED', 'OF_PEOPLE', 'KINDS_SHOWN', 'Record', 'person_of', 'read_record',
            'find_evaluation', 'gather_records', 'Wall', 'read_wall', 'find_leaks', 'Audit', 'audit_rows', 'audit_run',
-           'say_verdict']
+           'audit_variations', 'say_verdict']
 
 # %% ../../nbs/06d_audit.ipynb #344fe8ee
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from ..core import ArtifactError, DataError, project_root, read_json, shorten
 from ..store import read_manifest
 from ..table import Table
-from ..presets import as_seed
+from ..presets import as_seed, get_preset
 from ..data.trials import source_video
 
 # %% ../../nbs/06d_audit.ipynb #408a6b8d
@@ -150,6 +150,7 @@ class Wall:
 def read_wall(
     evaluation: Record,
     study: dict,  # settings of the study, from the result
+    beside=(),  # Record of the same run that looked behind seals too
 ) -> Wall:
     "The wall of a run. Raises `DataError` where the evaluation decoded nobody."
     trials = {item for _, item in evaluation.items('sealed')}
@@ -157,7 +158,8 @@ def read_wall(
         raise DataError(
             f'{evaluation.artifact}: found no sealed trial that was decoded, wanted those of the targets; run it again'
         )
-    shown = {item: clip for clip, item in evaluation.items('unsealed')}
+    shown: dict = {}
+    for record in (evaluation, *beside): shown |= {item: clip for clip, item in record.items('unsealed')}
     by_runs, held = bool(study.get('test_runs')), study.get('hold_out', [])
     shared = by_runs or study.get('share_films', False)
     films: dict = {}
@@ -267,6 +269,27 @@ def audit_run(
         wrong = wrong + [sentence for record in records for sentence in find_leaks(record, wall)]
     header = ('artifact', 'role', 'touched', 'people', 'trials or runs', 'films')
     return Audit(Table(header, tuple(rows), f'{preset}, seed {seed}: who and what each artifact touched'), wrong)
+
+
+def audit_variations(
+    preset: str = 'sim-had',  # its name
+    out='',  # folder of all runs; '' is _runs in the project's root
+) -> Audit:  # without rows where no variation was measured
+    "The same of every variation that was measured with one part changed, whatever seed it has."
+    folder = (Path(str(out)) if out else project_root() / '_runs') / preset
+    rows, wrong = [], []
+    for measured in sorted((folder / 'artifacts').glob('measured-*')):
+        records, lost = gather_records(measured)
+        wrong += lost
+        own = next((r for r in records if r.artifact == measured.name), None)
+        if own is None: continue
+        wall = read_wall(own, asdict(get_preset(preset).study), [r for r in records if r.role == 'evaluation'])
+        wrong += [sentence for record in records for sentence in find_leaks(record, wall)]
+        people = shorten(sorted(own.touched['sealed']))
+        learned = [r.artifact for r in records if r.role in LEARNS]
+        rows.append((measured.name, ', '.join(learned), people, len(wall.trials)))
+    header = ('artifact', 'learned in', 'decoded people', 'trials')
+    return Audit(Table(header, tuple(rows), f'{preset}: every variation that was measured'), sorted(set(wrong)))
 
 
 def say_verdict(audit: Audit) -> str:  # a line, or one for each fault

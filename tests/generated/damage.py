@@ -27,9 +27,10 @@ def cut(draw, path, least=1):  # least: bytes that are lost, and bytes that are 
 
 
 def touch(draw, path, first=0, last=None):  # first, last: places among which one is changed
-    "Change some bytes of a file."
-    data = bytearray(path.read_bytes())
+    "Change some bytes of a file, each once: the same change twice would be none."
+    data, changed = bytearray(path.read_bytes()), set()
     for _ in range(pick(draw, (1, 1, 2, 8))):
-        at = draw(st.integers(first, min(len(data), last or len(data)) - 1))
-        data[at] ^= draw(st.integers(1, 255))
+        at, by = draw(st.integers(first, min(len(data), last or len(data)) - 1)), draw(st.integers(1, 255))
+        if at not in changed: data[at] ^= by
+        changed.add(at)
     path.write_bytes(bytes(data))
