@@ -15,6 +15,7 @@ OPTIONS = {
     'controls': 'preset seed out names',
     'confidence': 'preset seed out',
     'audit': 'preset seed out',
+    'save': 'licence preset seed out root source subjects targets task space derivatives columns skip',
     'decode': 'events confounds ask tr out',
     'ablation': 'preset seeds out names',
     'real': 'seed out root together starts parts',

@@ -144,6 +144,17 @@ def exported_cells(cell, module: Module) -> list:  # what stands on the page for
     return out
 
 
+def apart(text: str, module: Module | None) -> str:  # headings of sections that are called as a name of the page is
+    "A section and a name may not have one address: the name keeps it."
+
+    def moved(m):
+        place = re.sub(r'[^\w-]+', '-', m[2].lower()).strip('-')
+        return f'{m[0]} {{#about-{place}}}' if place in taken else m[0]
+
+    taken = {n.lower() for n in (*module.entries, *module.values)} if module else set()
+    return re.sub(r'^(#{2,4}) ([^{}\n]+?)$', moved, text, flags=re.M)
+
+
 def stage(
     nb,  # a notebook, changed in place
     module: Module | None = None,  # that it becomes
@@ -153,7 +164,7 @@ def stage(
     cells = []
     for c in nb.cells:
         if c.cell_type == 'markdown':
-            c.source = relink(c.source)
+            c.source = apart(relink(c.source), module)
             if not cells and (m := re.match(r'# .*?\n+(?:>.*?(?:\n+|$))?', c.source)):
                 cells.append(new_cell('markdown', m[0].strip()))
                 c.source = c.source[m.end() :]

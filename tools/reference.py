@@ -50,7 +50,15 @@ class Comments:
         self.tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
         self.starts = [t.start for t in self.tokens]
         self.lines = source.splitlines()
+        self.aliases = {}  # types of a command line by name, `Annotated` with what they mean
         self.at = {t.start[0]: t.string[1:].strip() for t in self.tokens if t.type == tokenize.COMMENT}
+
+    def meaning(self, annotation) -> tuple:  # type, and what an `Annotated` of a command line says of it
+        node = self.aliases.get(_text(annotation), annotation)
+        if not _text(node).startswith('Annotated['): return _text(annotation), ''
+        kind, *said = node.slice.elts
+        words = [k.value for call in said if isinstance(call, ast.Call) for k in call.keywords if k.arg == 'help']
+        return _text(kind), ' '.join(w.value for w in words if isinstance(w, ast.Constant))
 
     def beside(self, node) -> str:  # the comment on the last line of a field, else the whole lines above it
         if node.end_lineno in self.at:
@@ -90,8 +98,9 @@ def _parameters(node, comments: Comments, end: int) -> list:  # of a function, `
             continue
         last = default if default is not None else arg
         own = last.end_lineno not in (node.lineno, end)  # on the header's first or last line a comment is of the whole
-        note = comments.beside(last) if own else ''
-        out.append(Parameter(name, _text(arg.annotation), _text(default), note))
+        kind, words = comments.meaning(arg.annotation)
+        note = (comments.beside(last) if own else '') or words
+        out.append(Parameter(name, kind, _text(default), note))
     return out
 
 
@@ -179,6 +188,7 @@ def read(source: str) -> tuple:  # {public name: Entry}, {public name of a value
             if not node.name.startswith('_'):
                 made[node.name] = (_class if isinstance(node, ast.ClassDef) else _function)(node, comments)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            if _text(node.value).startswith('Annotated['): comments.aliases |= dict.fromkeys(_assigned(node), node.value)
             note = comments.at.get(node.lineno) or comments.beside(node)
             values |= {name: note for name in _assigned(node) if not name.startswith('_')}
     return made, values
