@@ -56,8 +56,10 @@ def faults_of(browser, address: str, axe: str) -> list:
             browser.visit(address)
         settle(browser)
         found += [f'{width} {scheme}: {fault}' for fault in browser.run(FAULTS)]
-        if (width, scheme) not in AXE_AT: continue
-        if not browser.run('typeof axe === "object"'): browser.run(axe)
+        if (width, scheme) not in AXE_AT:
+            continue
+        if not browser.run('typeof axe === "object"'):
+            browser.run(axe)
         found += [f'{width} {scheme}: {fault}' for fault in browser.run(AXE % 'document')]
     return found + browser.complaints()
 
@@ -90,9 +92,11 @@ def test_every_figure_has_a_caption_and_words():
     without = []
     for stem in STEMS:
         for c in nbformat.read(ROOT / 'nbs' / f'{stem}.ipynb', 4).cells:
-            if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])): continue
+            if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])):
+                continue
             said = re.findall(r'^#\| (fig-cap|fig-alt): ["\']?\S.{20,}$', c.source, re.M)
-            if set(said) != {'fig-cap', 'fig-alt'}: without.append((stem, c.id))
+            if set(said) != {'fig-cap', 'fig-alt'}:
+                without.append((stem, c.id))
     assert not without
 
 
@@ -100,7 +104,8 @@ def test_no_output_is_a_bar_or_a_note_of_the_store():
     passing = re.compile(r'\d+%\||: (?:built|reused), ')
     kept = []
     for stem in STEMS:
-        if stem == '00b_store': continue  # whose subject they are
+        if stem == '00b_store':
+            continue  # whose subject they are
         for c in nbformat.read(ROOT / 'nbs' / f'{stem}.ipynb', 4).cells:
             kept += [stem for o in c.get('outputs', []) if passing.search(o.get('text', ''))]
     assert not kept

@@ -55,7 +55,8 @@ class Comments:
 
     def meaning(self, annotation) -> tuple:  # type, and what an `Annotated` of a command line says of it
         node = self.aliases.get(_text(annotation), annotation)
-        if not _text(node).startswith('Annotated['): return _text(annotation), ''
+        if not _text(node).startswith('Annotated['):
+            return _text(annotation), ''
         kind, *said = node.slice.elts
         words = [k.value for call in said if isinstance(call, ast.Call) for k in call.keywords if k.arg == 'help']
         return _text(kind), ' '.join(w.value for w in words if isinstance(w, ast.Constant))
@@ -188,7 +189,8 @@ def read(source: str) -> tuple:  # {public name: Entry}, {public name of a value
             if not node.name.startswith('_'):
                 made[node.name] = (_class if isinstance(node, ast.ClassDef) else _function)(node, comments)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            if _text(node.value).startswith('Annotated['): comments.aliases |= dict.fromkeys(_assigned(node), node.value)
+            if _text(node.value).startswith('Annotated['):
+                comments.aliases |= dict.fromkeys(_assigned(node), node.value)
             note = comments.at.get(node.lineno) or comments.beside(node)
             values |= {name: note for name in _assigned(node) if not name.startswith('_')}
     return made, values
