@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Task', 'Space', 'Derivatives', 'Columns', 'RunsFolder', 'TeacherSettings',
            'DATA_PACKAGES', 'main', 'read_seeds', 'read_names', 'reproduce_command', 'table_command',
-           'controls_command', 'confidence_command', 'audit_command', 'decode_command', 'ablation_command',
-           'real_command', 'real_film', 'real_captions', 'bench_command', 'fetch_command', 'check_command',
-           'answer_command', 'preset_line', 'package_lines', 'device_line', 'info_command']
+           'controls_command', 'confidence_command', 'audit_command', 'decode_command', 'save_command',
+           'ablation_command', 'real_command', 'real_film', 'real_captions', 'bench_command', 'fetch_command',
+           'check_command', 'answer_command', 'preset_line', 'package_lines', 'device_line', 'info_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -152,6 +152,32 @@ def decode_command(
     rows = model.decode_file(bold, events, ask, confounds=confounds, tr=tr or None)
     if to: write_decoded(rows, to)
     else: print(decoded_text(rows), end='')
+
+
+@app.command('save')
+def save_command(
+    folder: Annotated[str, typer.Argument(metavar='FOLDER', help='of the decoder, to write')],
+    licence: Annotated[str, typer.Option(help='of what was trained, as your data allow, as in cc0-1.0')],
+    preset: PresetName = 'sim-had',
+    seed: Seed = 0,
+    out: RunsFolder = '',
+    root: Annotated[str, typer.Option(help='these as `reproduce` was given them')] = '',
+    source: Annotated[str, typer.Option(help='of its files')] = '',
+    subjects: Annotated[str, typer.Option(help='whom it took')] = '',
+    targets: Annotated[str, typer.Option(help='who of them was never seen labelled')] = '',
+    task: Task = '',
+    space: Space = '',
+    derivatives: Derivatives = '',
+    columns: Columns = '',
+    skip: Annotated[str, typer.Option(help='what a broken file cost')] = '',
+):
+    "Keep the decoder of a finished run as a folder that travels, with a card of what it was trained on."
+    from brainllm.stages import assemble, open_experiment
+
+    study = dict(root=root, source=source, subjects=subjects, targets=targets)
+    study |= dict(task=task, space=space, derivatives=derivatives, columns=columns, skip=skip)
+    decoder = assemble(open_experiment(preset, seed, out, **study))
+    print(decoder.save_pretrained(folder, dict(licence=licence)))
 
 
 @app.command('ablation')

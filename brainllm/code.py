@@ -236,6 +236,7 @@ class Reader(ast.NodeTransformer):
 
 
 def without_docstring(body: list) -> list:  # never empty
+    "The statements of a definition but for the text that describes it."
     first = body[0].value if isinstance(body[0], ast.Expr) else None
     is_text = isinstance(first, ast.Constant) and isinstance(first.value, str)
     return (body[1:] if is_text else body) or [ast.Pass()]

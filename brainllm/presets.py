@@ -347,6 +347,10 @@ PRESETS['tiny-had'] = replace(
     simulated=False,
 )
 
+PRESETS['tiny-own'] = replace(
+    PRESETS['tiny-had'], name='tiny-own', study=replace(PRESETS['urgen'].study, voxel_mm=0)
+)
+
 PRESETS['sim-had-seeing'] = replace(
     PRESETS['sim-had'], name='sim-had-seeing', video=replace(PRESETS['sim-had'].video, glance=True)
 )

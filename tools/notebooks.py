@@ -14,8 +14,14 @@ TAKES_ROOT = (*NEEDS_ROOT, '09i_sherlock')  # and one that shows what it found b
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: nothing to see once it has run
 
 
-def tidy(text: str) -> str:  # without what differs from machine to machine, and bars at their last state
-    text = '\n'.join(line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n'))
+# What only whoever waits wants to read: a bar, and which artifact a step made or found again.
+PASSING = re.compile(r'.*\d+%\|.*\|.*|[\w.-]+: (built|reused), [\w.-]+-[0-9a-f]{12}')
+TELLS_ALL = ('00b_store',)  # the page whose subject it is
+
+
+def tidy(text: str, passing: bool = False) -> str:  # without what differs from machine to machine, and what passes
+    lines = [line.rstrip('\r').rsplit('\r', 1)[-1] for line in text.split('\n')]
+    text = '\n'.join(line for line in lines if passing or not PASSING.fullmatch(line))
     text = text.replace(f'{ROOT}/', '').replace(sys.prefix, '.venv')
     return re.sub(re.escape(tempfile.gettempdir()) + r'/tmp\w+', 'tmp', text)
 
@@ -23,33 +29,41 @@ def tidy(text: str) -> str:  # without what differs from machine to machine, and
 def keep_figures(nb, stem: str):  # figures/<notebook>-<n>.png
     "The pictures of a notebook, as files."
     (ROOT / 'figures').mkdir(exist_ok=True)
-    for old in (ROOT / 'figures').glob(f'{stem}-*.png'): old.unlink()
+    for old in (ROOT / 'figures').glob(f'{stem}-*.png'):
+        old.unlink()
     outputs = [o for c in nb.cells for o in c.get('outputs', [])]
     pictures = [o['data']['image/png'] for o in outputs if 'image/png' in o.get('data', {})]
     for k, picture in enumerate(pictures, 1):
         (ROOT / 'figures' / f'{stem}-{k}.png').write_bytes(base64.b64decode(picture))
 
 
-def tidy_outputs(cell):
-    "Changes a cell in place: no live bars, no text that differs from machine to machine."
-    if 'outputs' not in cell: return
+def tidy_outputs(cell, passing: bool = False):
+    "Changes a cell in place: no bars, no text that differs from machine to machine."
+    if 'outputs' not in cell:
+        return
     cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
     for out in cell.outputs:
-        if out.output_type == 'stream': out.text = tidy(out.text)
+        if out.output_type == 'stream':
+            out.text = tidy(out.text, passing)
         for mime, data in out.get('data', {}).items():
-            if mime.startswith('text/'): out.data[mime] = tidy(data)
+            if mime.startswith('text/'):
+                out.data[mime] = tidy(data, passing=True)
+    cell.outputs = [o for o in cell.outputs if o.output_type != 'stream' or o.text.strip()]
 
 
 def run(path: Path, root=''):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
     named = [c for c in nb.cells if root and 'parameters' in c.metadata.get('tags', [])]
-    for cell in named: cell.source = cell.source.replace("root = ''", f'root = {root!r}')
+    for cell in named:
+        cell.source = cell.source.replace("root = ''", f'root = {root!r}')
     folder = {'metadata': {'path': str(path.parent)}}
     settings = dict(timeout=None, kernel_name='python3', coalesce_streams=True, store_widget_state=False)
     NotebookClient(nb, resources=folder, **settings).execute()
-    for cell in named: cell.source = cell.source.replace(f'root = {root!r}', "root = ''")
-    for cell in nb.cells: tidy_outputs(cell)
+    for cell in named:
+        cell.source = cell.source.replace(f'root = {root!r}', "root = ''")
+    for cell in nb.cells:
+        tidy_outputs(cell, path.stem in TELLS_ALL)
     nb.metadata.pop('language_info', None)
     nbformat.write(nb, path)
     keep_figures(nb, path.stem)
@@ -69,7 +83,8 @@ def keep_results():
 
 def keep(made: Path, kept: Path):
     "What a run has left, unless what is kept is newer."
-    if not made.exists() or (kept.exists() and kept.stat().st_mtime > made.stat().st_mtime): return
+    if not made.exists() or (kept.exists() and kept.stat().st_mtime > made.stat().st_mtime):
+        return
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(made, kept)
 
@@ -81,10 +96,12 @@ def main(names, root=''):
         there = ', '.join(p.stem for p in books)
         raise SystemExit(f"no notebook called {', '.join(sorted(unknown))}; there are {there}")
     for path in books:
-        if names and path.stem not in names: continue
+        if names and path.stem not in names:
+            continue
         begin = time.time()
         print(f'{path.stem}: running', flush=True)
-        if path.stem in ('08_haxby', 'index'): keep_results()
+        if path.stem in ('08_haxby', 'index'):
+            keep_results()
         if path.stem in NEEDS_ROOT and not root:
             print(f'{path.stem}: left as it is, since it reads a folder of yours; name it with --root')
             continue

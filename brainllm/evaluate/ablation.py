@@ -39,6 +39,7 @@ class Variation:
 
 
 def fewer_subjects(numbers=(1, 2, 3, 4, 5)) -> list:  # of Variation
+    "The same training with fewer people."
     return [Variation(f'{n} of 6', 'training subjects', dict(data__train_subjects=n)) for n in numbers]
 
 

@@ -87,6 +87,7 @@ def write_ours(bench: SealedBench) -> list:  # m texts
 
 
 def rank_methods() -> list:  # of Method, one for each of RANKS
+    "Ours with a projection cut to fewer directions, as controls."
     return [
         Method(f'rank_{r}', f'C11: rank {r} of the projection', 'control', partial(cut_rank, r), brain=True)
         for r in RANKS

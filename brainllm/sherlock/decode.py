@@ -236,6 +236,7 @@ def segment_vectors(
 
 
 def training_numbers(fold: FilmFold) -> list:  # of descriptions of the training film
+    "Which descriptions training may read."
     return sorted({k for stretch in fold.train for k in stretch.segments})
 
 
@@ -558,6 +559,7 @@ def load_parts(experiment: FilmExperiment, fold: FilmFold) -> FoldParts:
 
 
 def flat_means(blocks: Windows) -> Tensor:  # n blocks -> (n, V), the mean over the volumes of each
+    "Blocks as vectors of voxels."
     return torch.cat([blocks.voxels(i).mean(1) for i in torch.arange(len(blocks)).split(256)])
 
 

@@ -1,0 +1,111 @@
+"Every page as a reader sees it, in Chromium: on a wide screen and a phone, light and dark, without a network."
+
+import importlib.util, re
+from pathlib import Path
+import nbformat, pytest
+from chromium import Browser, find_chromium
+from test_site import ROOT, STEMS, page, site  # noqa: F401
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason='no Chromium to look at pages with')
+LOOKS = [(390, 'light'), (1280, 'light'), (1280, 'dark'), (390, 'dark')]
+AXE_AT = [(1280, 'light'), (390, 'dark')]  # each width and each scheme once
+# What reaches over the right edge and cannot be scrolled to; pictures that are not there; pictures without words.
+FAULTS = """(() => {
+  const wide = innerWidth + 1, out = [];
+  if (document.documentElement.scrollWidth > wide) out.push('the page is ' + document.documentElement.scrollWidth + ' wide');
+  const scrolls = e => { for (; e && e.tagName !== 'MAIN'; e = e.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(e).overflowX)) return true; return false; };
+  for (const e of document.querySelectorAll('main *')) {
+    const r = e.getBoundingClientRect();
+    if (r.width && r.right > wide && !scrolls(e)) out.push('cut: ' + e.outerHTML.slice(0, 90)); }
+  for (const e of document.querySelectorAll('img')) {
+    if (!e.complete || !e.naturalWidth) out.push('no picture: ' + e.outerHTML.slice(0, 60));
+    if (!(e.alt || '').trim()) out.push('no alt: ' + e.outerHTML.slice(0, 60)); }
+  for (const e of document.querySelectorAll('main svg'))
+    if (e.getAttribute('role') === 'img' && !e.getAttribute('aria-label') && !e.querySelector('title')) out.push('no name: svg');
+  return out.slice(0, 5); })()"""
+AXE = """axe.run(%s, {resultTypes: ['violations']}).then(r => r.violations
+  .filter(v => ['serious', 'critical'].includes(v.impact))
+  .map(v => v.id + ' x' + v.nodes.length + ': ' + v.nodes.slice(0, 2).map(n => n.html.slice(0, 120)).join(' | ')))"""
+
+
+def axe_source() -> str:
+    found = importlib.util.find_spec('axe_core_python')
+    assert found, 'axe-core-python is one of the dev requirements: pip install -c constraints.txt -e .[dev]'
+    return (Path(found.submodule_search_locations[0]) / 'axe.min.js').read_text()
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    one = Browser(tmp_path_factory.mktemp('profile'))
+    yield one
+    one.close()
+
+
+def settle(browser):  # two frames, so that the layout is that of the new width
+    browser.run('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 80))))')
+
+
+def faults_of(browser, address: str, axe: str) -> list:
+    "Everything that a reader of one page would trip over."
+    found = []
+    for k, (width, scheme) in enumerate(LOOKS):
+        browser.look(width, scheme=scheme)
+        if not k % 2:
+            found += browser.complaints()
+            browser.visit(address)
+        settle(browser)
+        found += [f'{width} {scheme}: {fault}' for fault in browser.run(FAULTS)]
+        if (width, scheme) not in AXE_AT:
+            continue
+        if not browser.run('typeof axe === "object"'):
+            browser.run(axe)
+        found += [f'{width} {scheme}: {fault}' for fault in browser.run(AXE % 'document')]
+    return found + browser.complaints()
+
+
+def test_every_page_can_be_read(site, browser):  # noqa: F811
+    axe = axe_source() + ';0'
+    pages = sorted(site.glob('*.html'))
+    assert len(pages) > len(STEMS)
+    found = {p.name: faults for p in pages if (faults := faults_of(browser, f'file://{p}', axe))}
+    assert not found, '\n'.join(f'{name}: {fault}' for name, faults in found.items() for fault in faults)
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('words', ['own study', 'install', 'cluster', 'glossary'])
+def test_what_is_searched_is_found_and_can_be_read(site, browser, words, scheme):  # noqa: F811
+    browser.look(1280, scheme=scheme)
+    browser.visit(f'file://{site / "index.html"}')
+    box = "document.querySelector('.smalldocs-search input')"
+    browser.run(f"{box}.focus(); {box}.value = '{words}'; {box}.dispatchEvent(new Event('input'))")
+    wait = 'new Promise(done => { const t = setInterval(() => { if (document.querySelector(".search-result, .search-none"))'
+    browser.run(wait + ' { clearInterval(t); done(); } }, 50); })')
+    hits = browser.run("[...document.querySelectorAll('.search-result')].map(e => e.innerText)")
+    assert len(hits) > 2 and any(words.split()[-1] in h.lower() for h in hits[:3])
+    browser.run(axe_source() + ';0')
+    assert not browser.run(AXE % "'.smalldocs-search-results'")
+
+
+def test_every_figure_has_a_caption_and_words():
+    "In the notebooks, as Quarto and nbdev read them: `#| fig-cap` and `#| fig-alt` of the cell that draws."
+    without = []
+    for stem in STEMS:
+        for c in nbformat.read(ROOT / 'nbs' / f'{stem}.ipynb', 4).cells:
+            if not any('image/png' in o.get('data', {}) for o in c.get('outputs', [])):
+                continue
+            said = re.findall(r'^#\| (fig-cap|fig-alt): ["\']?\S.{20,}$', c.source, re.M)
+            if set(said) != {'fig-cap', 'fig-alt'}:
+                without.append((stem, c.id))
+    assert not without
+
+
+def test_no_output_is_a_bar_or_a_note_of_the_store():
+    passing = re.compile(r'\d+%\||: (?:built|reused), ')
+    kept = []
+    for stem in STEMS:
+        if stem == '00b_store':
+            continue  # whose subject they are
+        for c in nbformat.read(ROOT / 'nbs' / f'{stem}.ipynb', 4).cells:
+            kept += [stem for o in c.get('outputs', []) if passing.search(o.get('text', ''))]
+    assert not kept
