@@ -12,7 +12,7 @@ __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Task', 'Space', 'Derivatives',
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 import typer
 from .core import BrainLLMError, check_choice, PresetError
 
@@ -174,7 +174,7 @@ def save_command(
     "Keep the decoder of a finished run as a folder that travels, with a card of what it was trained on."
     from brainllm.stages import assemble, open_experiment
 
-    study = dict(root=root, source=source, subjects=subjects, targets=targets)
+    study: dict[str, Any] = dict(root=root, source=source, subjects=subjects, targets=targets)
     study |= dict(task=task, space=space, derivatives=derivatives, columns=columns, skip=skip)
     decoder = assemble(open_experiment(preset, seed, out, **study))
     print(decoder.save_pretrained(folder, dict(licence=licence)))

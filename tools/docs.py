@@ -192,7 +192,8 @@ def pages(files: list, found: dict):  # found: of `modules`
         proc_nbs(d, n_workers=0, force=True)
     lost = new_cell(
         'markdown',
-        '# No such page\n\nThis page is not there, or has moved. Look for it by the search above, or begin at [the first page](index.ipynb).',
+        '# No such page\n\nThis page is not there, or has moved. Look for it by the search above, or begin at '
+        '[the first page](index.ipynb).',
     )
     (PROC / '404.ipynb').write_text(json.dumps(dict(cells=[lost], metadata={}, nbformat=4, nbformat_minor=5)))
     for p in PROC.glob('*.ipynb'):
