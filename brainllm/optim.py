@@ -102,6 +102,10 @@ class Course:
                 self._keep(place, stop or self.done == len(steps))
                 if stop: raise (told[0] if told else SystemExit(143))
 
+    @property
+    def _device(self):
+        return next(self.model.parameters()).device
+
     def _keep(self, place, now):
         if place is None or other_rank() or not (now or time.monotonic() - self._kept > EVERY): return
         self._kept = time.monotonic()
@@ -116,14 +120,14 @@ class Course:
             optimiser=self.optimiser.state_dict(),
             schedule=self.schedule.state_dict(),
             draws=[_state_of(draw) for draw in self.draws],
-            random=torch.get_rng_state(),
+            random=_draws_on(self._device),
             touched=record_so_far(),
         )
 
     def _go_on(self, place):
         if not agree(place.exists()): return
         try:
-            found = torch.load(place, weights_only=True, map_location=next(self.model.parameters()).device)
+            found = torch.load(place, weights_only=True, map_location=self._device)
         except Exception as e:
             raise ArtifactError(
                 f'{place}: found no whole checkpoint ({type(e).__name__}), wanted the state of a training; delete it '
@@ -136,12 +140,22 @@ class Course:
         self.optimiser.load_state_dict(found['optimiser'])
         self.schedule.load_state_dict(found['schedule'])
         for draw, state in zip(self.draws, found['draws'], strict=True): _set_state(draw, state)
-        torch.set_rng_state(found['random'].cpu())
+        _draw_on(self._device, found['random'])
 
 
 def _changing(model):  # {name: tensor}: what is trained, and buffers
     state = model.state_dict(keep_vars=True)
     return {k: v.detach() for k, v in state.items() if not isinstance(v, nn.Parameter) or v.requires_grad}
+
+
+def _draws_on(device):  # {where: state} of torch's own random numbers; those of a card are what its dropout draws from
+    states = dict(cpu=torch.get_rng_state())
+    return states | dict(card=torch.cuda.get_rng_state(device)) if device.type == 'cuda' else states
+
+
+def _draw_on(device, states):
+    torch.set_rng_state(states['cpu'].cpu())
+    if 'card' in states and device.type == 'cuda': torch.cuda.set_rng_state(states['card'].cpu(), device)
 
 
 def _state_of(draw):
