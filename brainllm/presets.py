@@ -181,6 +181,7 @@ class Stage1Config:
     tau: float = 0.05  # starting temperature of the CLIP loss, learned
     alpha: float = 0.5  # Eq. 1, L1 against squared L2
     beta: float = 0.995  # Eq. 2, CLIP against L2-L1, which is a sum over D_q features
+    recompute: bool = False  # keep less of the encoder for the way back, and compute it again
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from .tokenizer import ShapeError
 
 # %% ../../nbs/02b_encoder.ipynb #1150dea8
@@ -82,6 +83,8 @@ def _numbered_positions(n, dim):  # (1, 1+n, D), fixed; zeros for the class toke
 class BrainEncoder(nn.Module):
     "SC-MBM transformer over super-voxel tokens. (B, N, D) -> (B, N, D); paper §3.1, blocks of MinD-Vis."
 
+    recompute = False  # make what is in a block again on the way back, and keep its input alone
+
     def __init__(
         self,
         dim: int,  # D
@@ -112,7 +115,7 @@ class BrainEncoder(nn.Module):
         "Positions, blocks, final norm. Raises `ShapeError` when the tokens are not those of the positions."
         x = self.embed(tokens, keep)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.recompute else block(x)
         return self.norm(x)
 
 # %% ../../nbs/02b_encoder.ipynb #1384af2b

@@ -49,13 +49,14 @@ class Aligner(nn.Module):
     def __init__(
         self,
         tokenizer: Any,  # module, (B, T, X, Y, Z) -> (B, N, D), with .size
-        encoder: nn.Module,  # (B, N, D) -> (B, N, D), pretrained; gets adaptors
+        encoder: Any,  # module, (B, N, D) -> (B, N, D), pretrained; gets adaptors
         preset: Preset,  # its `video.n_query` and `video.dim` are L and D_q
         seed: int,
     ):
         super().__init__()
         brain, video = preset.brain, preset.video
         self.tokenizer, self.encoder = tokenizer, encoder
+        encoder.recompute = preset.stage1.recompute
         seed_all(seed)
         check_choice(brain.adaptor, ADAPTORS, 'brain.adaptor', PresetError)
         if brain.tokenizer == 'conv' and brain.adaptor != 'none':
