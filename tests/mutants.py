@@ -101,29 +101,40 @@ def rooms() -> list:  # 'losses', 'data.trials', ...: those that a page writes
 def _file(room): return ROOT / 'brainllm' / f'{room.replace(".", "/")}.py'
 
 
-def mutants_of(room: str) -> list:  # one for each place and kind of operator
-    "All places where something can be changed; which of several changes at one place, chance says."
-    source, draw = _file(room).read_text(), random.Random(room)
-    nodes, aside, places = list(ast_nodes(get_ast(source))), _aside(source), {}
+def places(room: str) -> list:  # for each place and kind of change, [(operator's name, operator, which of its changes)]
+    "All that can be changed in a room, from its first line to its last."
+    source = _file(room).read_text()
+    nodes, aside, found = list(ast_nodes(get_ast(source))), _aside(source), {}
     for name, operator in operators().items():
         count = 0
         for node in nodes:
             for start, end in operator.mutation_positions(node):
                 kind = name.split('_')[0]
-                if not _inside(start, aside): places.setdefault((start, end, kind), []).append((name, operator, count))
+                if not _inside(start, aside): found.setdefault((start, end, kind), []).append((name, operator, count))
                 count += 1
-    made = [_made(room, source, key[0], draw.choice(options)) for key, options in sorted(places.items())]
-    return [mutant for mutant in made if mutant]
+    return sorted(found.items(), key=lambda item: item[0])
 
 
-def _made(room, source, start, option):  # a Mutant, or None where nothing changed
+def sample(room: str, many: int) -> list:  # Mutant
+    "Some mutants of a room, always the same, one for a place and a kind of change; of more, these are the first."
+    source, draw, made = _file(room).read_text(), random.Random(room), []
+    there = places(room)
+    draw.shuffle(there)
+    for (start, *_), options in there:
+        if len(made) == many: break
+        mutant = _made(room, source, start, draw.choice(options))
+        if mutant: made.append(mutant)
+    return made
+
+
+def _made(room, source, start, option):  # a Mutant, or None where nothing changed or the operator cannot change it
     name, operator, count = option
-    changed = mutate_code(source, operator, count)
+    try: changed = mutate_code(source, operator, count)
+    except AttributeError: return None  # an exception named with its module
     if changed is None or changed == source: return None
     old, new = source.splitlines(), changed.splitlines()
     line = next((k for k, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), len(new) - 1)
-    function = _functions(source).get(start[0], '')
-    return Mutant(room, start[0], function, name, old[line], new[line], changed)
+    return Mutant(room, start[0], _functions(source).get(start[0], ''), name, old[line], new[line], changed)
 
 
 def _aside(source):  # (start, end) of what is no behaviour: annotations, and what is joined to a text
@@ -156,13 +167,6 @@ def _functions(source) -> dict:  # line of a body -> qualified name of the inner
 
     walk(ast.parse(source), '')
     return found
-
-
-def sample(room: str, many: int) -> list:
-    "Some mutants of a room, always the same; of more, these are the first."
-    made = mutants_of(room)
-    random.Random(f'{room} sample').shuffle(made)
-    return made[:many]
 
 
 class Choice:
