@@ -174,7 +174,7 @@ def parameters_of(node):  # names that a call takes
 
 def said_of(text, name):  # HTML of a page -> that between the heading of a name and the next one
     m = re.search(
-        rf'<section id="{name.lower()}" class="level3 symbol">\s*<h3[^>]*>{name}</h3>(.*?)(?:<h[1-4]|</main>)',
+        rf'<section id="{name.lower()}(?:-2)?" class="level3 symbol">\s*<h3[^>]*>{name}</h3>(.*?)(?:<h[1-4]|</main>)',
         text,
         re.S,
     )
