@@ -32,8 +32,7 @@ def size(node) -> int:  # syntax nodes below and with it
 def wide_lines(tree) -> set:  # numbers of lines that may have 140 characters: docstrings and imports
     wide = set()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            wide |= set(range(node.lineno, node.end_lineno + 1))
+        if isinstance(node, (ast.Import, ast.ImportFrom)): wide |= set(range(node.lineno, node.end_lineno + 1))
         if isinstance(node, (*DEFINITIONS, ast.Module)) and ast.get_docstring(node):
             wide |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return wide
@@ -44,8 +43,7 @@ def long_lines(text: str) -> list:
     found = []
     for k, line in enumerate(text.splitlines(), 1):
         most = 140 if k in wide or line.startswith('# %%') or line.startswith('__all__') else 120
-        if len(line) > most:
-            found.append(f'line {k}: {len(line)} characters, at most {most}')
+        if len(line) > most: found.append(f'line {k}: {len(line)} characters, at most {most}')
     return found
 
 
@@ -55,14 +53,10 @@ def semicolons(text: str) -> list:
 
 
 def own_parts(node) -> list:  # a statement without the statements below it
-    if isinstance(node, (ast.If, ast.While)):
-        return [node.test]
-    if isinstance(node, (ast.For, ast.AsyncFor)):
-        return [node.target, node.iter]
-    if isinstance(node, (ast.With, ast.AsyncWith)):
-        return node.items
-    if isinstance(node, (*DEFINITIONS, ast.Try, ast.Match)):
-        return []
+    if isinstance(node, (ast.If, ast.While)): return [node.test]
+    if isinstance(node, (ast.For, ast.AsyncFor)): return [node.target, node.iter]
+    if isinstance(node, (ast.With, ast.AsyncWith)): return node.items
+    if isinstance(node, (*DEFINITIONS, ast.Try, ast.Match)): return []
     return [node]
 
 
@@ -74,13 +68,10 @@ def is_table(node) -> bool:  # NAME = ..., in capitals; and the list that nbdev 
 def dense_statements(text: str, most: int = 80) -> list:
     found = []
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.stmt) or (isinstance(node, (ast.Assign, ast.AnnAssign)) and is_table(node)):
-            continue
-        if isinstance(node, ast.Expr) and '__getattr__' in ast.unparse(node):
-            continue
+        if not isinstance(node, ast.stmt) or (isinstance(node, (ast.Assign, ast.AnnAssign)) and is_table(node)): continue
+        if isinstance(node, ast.Expr) and '__getattr__' in ast.unparse(node): continue
         n = sum(size(part) for part in own_parts(node))
-        if n > most:
-            found.append(f'line {node.lineno}: a statement of {n} syntax nodes, at most {most}')
+        if n > most: found.append(f'line {node.lineno}: a statement of {n} syntax nodes, at most {most}')
     return found
 
 
@@ -96,13 +87,10 @@ def nested_comprehensions(text: str) -> list:
 def long_functions(text: str, lines: int = 60, nodes: int = 400) -> list:
     found = []
     for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, FUNCTIONS):
-            continue
+        if not isinstance(node, FUNCTIONS): continue
         n, s = node.end_lineno - node.lineno + 1, size(node)
-        if n > lines:
-            found.append(f'line {node.lineno}: {node.name} has {n} lines, at most {lines}')
-        if s > nodes:
-            found.append(f'line {node.lineno}: {node.name} has {s} syntax nodes, at most {nodes}')
+        if n > lines: found.append(f'line {node.lineno}: {node.name} has {n} lines, at most {lines}')
+        if s > nodes: found.append(f'line {node.lineno}: {node.name} has {s} syntax nodes, at most {nodes}')
     return found
 
 
@@ -126,8 +114,7 @@ def rooms(root=ROOT) -> dict:  # name -> source, of every room that a notebook e
     found = {}
     for path in modules(root):
         name = path.relative_to(root).as_posix()
-        if name in HAND_WRITTEN:
-            continue
+        if name in HAND_WRITTEN: continue
         parts = path.relative_to(root / PACKAGE).with_suffix('').parts
         found['.'.join(parts).removesuffix('.__init__')] = path.read_text()
     return found
@@ -140,10 +127,8 @@ def imported(room: str, text: str, known) -> list:  # (line, room or wing, name)
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             for a in node.names:
-                if a.name.startswith(f'{PACKAGE}.'):
-                    found.append((node.lineno, a.name.split('.', 1)[1], None))
-        if not isinstance(node, ast.ImportFrom):
-            continue
+                if a.name.startswith(f'{PACKAGE}.'): found.append((node.lineno, a.name.split('.', 1)[1], None))
+        if not isinstance(node, ast.ImportFrom): continue
         if node.level:
             here = room.split('.') if is_face else room.split('.')[:-1]
             here = here[: len(here) - node.level + 1]
@@ -154,10 +139,8 @@ def imported(room: str, text: str, known) -> list:  # (line, room or wing, name)
             continue
         for a in node.names:
             below = f'{source}.{a.name}'.lstrip('.')
-            if below in known:
-                found.append((node.lineno, below, None))
-            elif source:
-                found.append((node.lineno, source, a.name))
+            if below in known: found.append((node.lineno, below, None))
+            elif source: found.append((node.lineno, source, a.name))
     return found
 
 
@@ -167,8 +150,7 @@ def upward_imports(sources: dict, allowed=()) -> list:
         wing = room.split('.')[0]
         for line, other, _ in imported(room, text, sources):
             theirs = other.split('.')[0]
-            if theirs == wing or (room, theirs) in allowed:
-                continue
+            if theirs == wing or (room, theirs) in allowed: continue
             if theirs not in ORDER or ORDER.index(theirs) > ORDER.index(wing):
                 offences.append(f'{room}, line {line}: imports {other}, which stands above it')
     return offences
@@ -182,22 +164,18 @@ def circles(sources: dict) -> list:
         if room in path:
             offences.append(' -> '.join([*path[path.index(room) :], room]))
             return
-        if room in done:
-            return
-        for other in sorted(needs[room]):
-            walk(other, [*path, room])
+        if room in done: return
+        for other in sorted(needs[room]): walk(other, [*path, room])
         done.add(room)
 
-    for room in sources:
-        walk(room, [])
+    for room in sources: walk(room, [])
     return offences
 
 
 def made_names(text: str) -> list:  # top-level names that a room defines
     names = []
     for node in ast.parse(text).body:
-        if isinstance(node, DEFINITIONS):
-            names.append(node.name)
+        if isinstance(node, DEFINITIONS): names.append(node.name)
         targets = node.targets if isinstance(node, ast.Assign) else []
         names += [t.id for t in targets if isinstance(t, ast.Name)]
     return names
@@ -207,8 +185,7 @@ def names_made_twice(sources: dict) -> list:
     where = {}
     for room, text in sources.items():
         for name in set(made_names(text)):
-            if not name.startswith('_') and '__getattr__' not in text:
-                where.setdefault(name, []).append(room)
+            if not name.startswith('_') and '__getattr__' not in text: where.setdefault(name, []).append(room)
     return [f'{name}: in {", ".join(sorted(found))}' for name, found in sorted(where.items()) if len(found) > 1]
 
 
@@ -221,8 +198,7 @@ def private_names_across(sources: dict) -> list:
             if name and name.startswith('_') and not name.startswith('__'):
                 offences.append(f'{room}, line {line}: {other}.{name} is private')
         for node in ast.walk(ast.parse(text)):
-            if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name):
-                continue
+            if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name): continue
             if node.value.id in own and node.attr.startswith('_') and not node.attr.startswith('__'):
                 offences.append(f'{room}, line {node.lineno}: {node.value.id}.{node.attr} is private')
     return offences
@@ -231,14 +207,12 @@ def private_names_across(sources: dict) -> list:
 def imports_by_string(sources: dict, allowed=('core',)) -> list:
     offences = []
     for room, text in sources.items():
-        if room in allowed:
-            continue
+        if room in allowed: continue
         for node in ast.walk(ast.parse(text)):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ''
             if called.endswith('import_module') or called == '__import__':
                 offences.append(f'{room}, line {node.lineno}: {called}, which no reader of imports sees')
     return offences
-
 
 if __name__ == '__main__':
     import sys
@@ -247,8 +221,7 @@ if __name__ == '__main__':
     total = 0
     for path in modules():
         name = path.relative_to(ROOT).as_posix()
-        if not any(name.startswith(w) for w in wanted):
-            continue
+        if not any(name.startswith(w) for w in wanted): continue
         for offence in layout(path.read_text()):
             total += 1
             print(f'{name}: {offence}')

@@ -47,14 +47,12 @@ def write_kit(
         mine = {name: (1 - own) * shared + own * pattern(mask, rng) for name, shared in patterns.items()}
         x = seen(film, mine, sum(lengths), signal) + noise(sum(lengths), mask, rng)
         y = retold(told, film, mine, signal) + noise(told[-1][2] + 3, mask, rng)
-        if n == people:
-            x[-LOST:], y[:LOST] = x[-LOST - 1], y[LOST]
+        if n == people: x[-LOST:], y[:LOST] = x[-LOST - 1], y[LOST]
         x = np.concatenate([standard(part) for part in np.split(x, [lengths[0]])])
         write_series(kit_file(root, n, 'movie'), x, mask)
         write_series(kit_file(root, n, 'recall'), standard(y), mask)
         events[f's{n}'] = person_events(marks, told, lengths)
-        if n < people:
-            write_words(root, n, told, marks)
+        if n < people: write_words(root, n, told, marks)
     scipy.io.savemat(kit / 'subjects' / 'sherlock_allsubs_events.mat', {'ev': events})
     pd.DataFrame(rows).to_excel(kit / 'subjects' / TABLE, sheet_name='Segments', index=False)
     return root
@@ -147,8 +145,7 @@ def parts(one) -> tuple:  # who does what where, of a row
 
 def tell(marks, rng, twice) -> list:  # (scene, first, last), volumes of the recall from 1, by time
     scenes = list(range(2, len(marks) + 1))
-    if twice:
-        scenes.append(2)
+    if twice: scenes.append(2)
     told, volume = [], 3 + LOST
     for scene in scenes:
         length = int(rng.integers(2, 6))
@@ -162,11 +159,9 @@ def retold(told, film, patterns, signal) -> np.ndarray:  # (T, V)
     scene, places = 0, {}
     for one in film:
         cell = (one['Scene Segments'] or '').strip()
-        if cell:
-            scene = int(cell.split('.')[0])
+        if cell: scene = int(cell.split('.')[0])
         places[scene] = one['Location'].strip()
-    for scene, first, last in told:
-        y[first - 1 : last] = signal * patterns[places[scene]]
+    for scene, first, last in told: y[first - 1 : last] = signal * patterns[places[scene]]
     return y
 
 
@@ -189,9 +184,7 @@ def person_events(marks, told, lengths) -> dict:  # the struct of a person
     )
 
 
-def write_series(
-    path, x, mask
-):  # (T, V) in the order of mask.nonzero(), as MATLAB writes it: a row for each of find(mask)
+def write_series(path, x, mask):  # (T, V) in the order of mask.nonzero(), as MATLAB writes it: a row for each of find(mask)
     path.parent.mkdir(parents=True, exist_ok=True)
     box = np.zeros((len(x), *mask.shape), np.float32)
     box[:, mask] = x

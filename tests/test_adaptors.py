@@ -49,8 +49,7 @@ host = pytest.mark.parametrize('name', HOSTS)
 
 @torch.no_grad()
 def out(model, x):
-    if not isinstance(getattr(model, 'model', model), Blip2QFormerModel):
-        return model(*x)
+    if not isinstance(getattr(model, 'model', model), Blip2QFormerModel): return model(*x)
     return model(query_embeds=x[0], encoder_hidden_states=x[3]).last_hidden_state
 
 

@@ -39,8 +39,7 @@ def artifact(out, name):
 
 
 def called(out):  # -> exit code
-    with pytest.raises(SystemExit) as end:
-        main(['audit', '--preset', 'tiny', '--out', str(out)])
+    with pytest.raises(SystemExit) as end: main(['audit', '--preset', 'tiny', '--out', str(out)])
     return end.value.code or 0
 
 
@@ -77,8 +76,7 @@ def let_in(monkeypatch, which):  # one trial of a target among the labelled ones
 
 
 def again(out, *names):  # artifacts that are made anew
-    for name in names:
-        shutil.rmtree(artifact(out, name))
+    for name in names: shutil.rmtree(artifact(out, name))
     return open_experiment('tiny', out=out)
 
 

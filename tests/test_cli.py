@@ -37,8 +37,7 @@ OLD = {
 
 
 def called(argv):  # -> exit code
-    with pytest.raises(SystemExit) as end:
-        main(argv)
+    with pytest.raises(SystemExit) as end: main(argv)
     return end.value.code or 0
 
 
@@ -55,8 +54,7 @@ def test_help_names_every_option(command, capsys):
     assert called([command, '--help']) == 0
     words = capsys.readouterr().out.split()
     assert {w for w in words if w.startswith('--')} == {f'--{o}' for o in [*OPTIONS[command].split(), 'help']}
-    if command in ('fetch', 'check'):
-        assert 'ROOT' in words
+    if command in ('fetch', 'check'): assert 'ROOT' in words
 
 
 def test_help_of_all_is_quick_and_lists_them():
@@ -98,12 +96,10 @@ def test_a_mistyped_option_ends_with_2(capsys):
 def test_other_exceptions_pass(monkeypatch):
     from brainllm.evaluate import pipeline
 
-    def broken(argv):
-        raise ZeroDivisionError('a fault of ours')
+    def broken(argv): raise ZeroDivisionError('a fault of ours')
 
     monkeypatch.setattr(pipeline, 'print_tables', broken)
-    with pytest.raises(ZeroDivisionError):
-        main(['table'])
+    with pytest.raises(ZeroDivisionError): main(['table'])
 
 
 def test_table_prints_a_finished_run(tmp_path, capsys):
@@ -160,10 +156,8 @@ def test_real_chooses_what_is_run(monkeypatch, capsys):
     from brainllm.evaluate import ablation
 
     made = []
-    for name in ('decode_folds', 'starts', 'fold_parts'):
-        monkeypatch.setattr(haxby, name, noted(made, [name]))
-    for name in ('haxby_table', 'starts_table'):
-        monkeypatch.setattr(haxby, name, str)
+    for name in ('decode_folds', 'starts', 'fold_parts'): monkeypatch.setattr(haxby, name, noted(made, [name]))
+    for name in ('haxby_table', 'starts_table'): monkeypatch.setattr(haxby, name, str)
     monkeypatch.setattr(ablation, 'ablation_table', str)
     assert called(['real', '--seed', '5', '--out', 'o']) == called(['real', '--starts', '--out', 'o']) == 0
     assert called(['real', '--parts', '0,1', '--out', 'o']) == 0
@@ -243,15 +237,7 @@ ROOTS = ["/data/O'Brien", '/data/a b', '/data/"x"', '/data/$HOME', '/data/$(touc
 def test_make_hands_on_what_was_typed(root, tmp_path):
     shutil.copy(ROOT / 'Makefile', tmp_path)
     books = [f'nbs/{name}.ipynb' for name in ('04_stage1', '05_stage2', '06_evaluate', '07_results')]
-    needs = [
-        'constraints.txt',
-        'parts.txt',
-        'settings.ini',
-        'setup.py',
-        'tools/environment.sh',
-        'brainllm/a.py',
-        *books,
-    ]
+    needs = ['constraints.txt', 'parts.txt', 'settings.ini', 'setup.py', 'tools/environment.sh', 'brainllm/a.py', *books]
     for name in needs:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('')

@@ -24,8 +24,7 @@ def test_example_runs(name, tmp_path):
 
 
 def test_what_is_named_is_there():
-    for path in re.findall(r'`((?:nbs|tests|tools|data)/[\w./]+)`', TEXT):
-        assert (ROOT / path).exists(), path
+    for path in re.findall(r'`((?:nbs|tests|tools|data)/[\w./]+)`', TEXT): assert (ROOT / path).exists(), path
     for room in re.findall(r'`((?:data|models|datasets|video|stages|evaluate|simulate)\.[a-z_0-9]+)`', TEXT):
         assert (ROOT / 'brainllm' / f'{room.replace(".", "/")}.py').exists(), room
     layers = re.search(r'```\n(core .*?)```', TEXT, re.S)[1].replace('<', ' ').split()

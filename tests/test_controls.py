@@ -71,16 +71,7 @@ def test_order_and_kinds():
     assert [n for n, d in METHODS.items() if d.retrained] == anew
     given = {n: d.given for n, d in METHODS.items()}
     assert {n for n, what in given.items() if what == 'film'} == {'video', 'bridge', 'again', 'again_2', 'ideal'}
-    captions = {
-        'guided',
-        'guided_shuffled',
-        'misguided',
-        'mind',
-        'ridge',
-        'ridge_teacher',
-        'ridge_weighed',
-        'ridge_refined',
-    }
+    captions = {'guided', 'guided_shuffled', 'misguided', 'mind', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
     assert {n for n, what in given.items() if what == 'captions'} == captions
     assert {n for n, d in METHODS.items() if d.oracle} == {
         'class_oracle',
@@ -109,8 +100,7 @@ def test_oracles_alone_need_the_key(worlds):
 def test_what_targets_saw_changes_no_text_of_the_others(worlds, texts):
     a, b = worlds
 
-    def seen(bench):
-        return [t.clip for t in bench.study.trials if t.subject in bench.study.split.targets]
+    def seen(bench): return [t.clip for t in bench.study.trials if t.subject in bench.study.split.targets]
 
     assert seen(a) != seen(b) and a.study.split == b.study.split
     for n, d in METHODS.items():
@@ -214,15 +204,10 @@ def test_no_voxel_of_c10_is_near_vision(worlds):
     for c, *_ in REGIONS.values():  # vision drives each of them
         for side in (1, -1):
             assert np.linalg.norm(xyz - np.array(c) * [side, 1, 1], axis=1).min() >= 25
-    assert (
-        0 < store.n_voxels == store.mask.sum() < run.study.series.n_voxels
-        and not (store.mask & ~run.study.series.mask).any()
-    )
+    assert 0 < store.n_voxels == store.mask.sum() < run.study.series.n_voxels and not (store.mask & ~run.study.series.mask).any()
     row = store.runs[0]
     whole = run.study.series.series(row['subject'], row['run'], row['task'])
-    assert np.array_equal(
-        store.series(row['subject'], row['run'], row['task']), whole[:, store.mask[run.study.series.mask]]
-    )
+    assert np.array_equal(store.series(row['subject'], row['run'], row['task']), whole[:, store.mask[run.study.series.mask]])
     with pytest.raises(DataError, match='found no voxel'):
         keep_voxels(run.study.series, np.zeros_like(store.mask), None)
 
@@ -253,8 +238,7 @@ def test_the_likelihood_is_that_of_a_gaussian():
     "Against the covariance written out and inverted."
     g = torch.Generator().manual_seed(0)
 
-    def r(*n):
-        return torch.randn(*n, generator=g)
+    def r(*n): return torch.randn(*n, generator=g)
 
     e, w = r(60, 4), r(4, 5)
     x, y, new, groups = e @ w + r(60, 5), r(7, 5), r(9, 4), ['01', '02', '03'] * 20

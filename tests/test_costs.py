@@ -23,19 +23,14 @@ def real(run):
 
 def components(run, device='meta'):
     return Components(
-        run.preset,
-        run.study.series.mask,
-        run.study.series.affine,
-        n_classes=len({t.label for t in run.study.split.train}),
-        device=device,
+        run.preset, run.study.series.mask, run.study.series.affine, n_classes=len({t.label for t in run.study.split.train}), device=device
     )
 
 
 def test_parameters_are_those_of_the_run(run, real):
     found = {k: sum(p.numel() for p in ps) for k, ps in components(run).parameters().items()}
 
-    def count(ps):
-        return sum(p.numel() for p in ps)
+    def count(ps): return sum(p.numel() for p in ps)
 
     for name, ps in real.trained().items():
         assert found[name] == count(ps), name

@@ -54,8 +54,7 @@ def test_models_do_without_nilearn_and_peft():
 
 def test_names_are_shown_and_open():
     assert set(brainllm.__all__) == NAMES and NAMES <= set(dir(brainllm))
-    for name in NAMES:
-        assert getattr(brainllm, name) is not None, name
+    for name in NAMES: assert getattr(brainllm, name) is not None, name
     assert brainllm.BrainLLM.__module__ == 'brainllm.decoder'
     assert brainllm.__version__ == brainllm.__dict__['__version__']
 

@@ -35,14 +35,9 @@ def write_run(folder, decoder, edge=10.0, tr=1.5, mirrored=False, turned=0.0, da
     times = tr * np.arange(int(90 / tr))
     rng = np.random.default_rng(seed)
     phases = rng.uniform(0, 6, (8, 4))
-    waves = [
-        np.outer(np.sin(mm @ rng.normal(0, 0.02, 3) + p[0]), np.sin(times / (3 + k) + p[1]))
-        for k, p in enumerate(phases)
-    ]
-    if data is None:
-        data = 10_000 + 300 * sum(waves).reshape(*shape, -1)
-    else:
-        data = np.broadcast_to(data(rng, (*shape, len(times))), (*shape, len(times)))
+    waves = [np.outer(np.sin(mm @ rng.normal(0, 0.02, 3) + p[0]), np.sin(times / (3 + k) + p[1])) for k, p in enumerate(phases)]
+    if data is None: data = 10_000 + 300 * sum(waves).reshape(*shape, -1)
+    else: data = np.broadcast_to(data(rng, (*shape, len(times))), (*shape, len(times)))
     image = nib.Nifti1Image(data.astype(np.float32), affine)
     image.header.set_zooms((*image.header.get_zooms()[:3], tr))
     image.header.set_xyzt_units('mm', 'sec')
@@ -81,23 +76,19 @@ def test_noise_is_named_and_what_never_changes_is_refused(decoder, tmp_path):
     told = decoded(decoder, *noise)[1]
     assert any('as noise does' in words for words in told) and len(told) == 1 + (own != 2.0)
     still = write_run(tmp_path / 'still', decoder, data=lambda rng, shape: rng.normal(1000, 10, (*shape[:3], 1)))
-    with pytest.raises(DataError, match='same as their neighbour'):
-        decoder.decode_file(*still)
+    with pytest.raises(DataError, match='same as their neighbour'): decoder.decode_file(*still)
     zeros = write_run(tmp_path / 'zeros', decoder, data=lambda rng, shape: np.zeros(shape))
-    with pytest.raises(DataError, match='one constant value'):
-        decoder.decode_file(*zeros)
+    with pytest.raises(DataError, match='one constant value'): decoder.decode_file(*zeros)
 
 
 def test_by_the_command_line(decoder, tmp_path, capsys):
     saved = decoder.save_pretrained(tmp_path / 'decoder', dict(licence='cc-by-4.0'))
     bold, events = write_run(tmp_path / 'run', decoder)
     words = ['decode', str(saved), str(bold), '--events', str(events), '--ask', 'What is it?', '--out']
-    with pytest.raises(SystemExit) as end:
-        main([*words, str(tmp_path / 'texts.tsv')])
+    with pytest.raises(SystemExit) as end: main([*words, str(tmp_path / 'texts.tsv')])
     assert not end.value.code
     lines = (tmp_path / 'texts.tsv').read_text().splitlines()
     assert lines[0].split('\t') == ['onset', 'duration', 'question', 'text', 'probability'] and len(lines) == 4
     assert lines[2].startswith('21.3\t3\tWhat is it?\t')
-    with pytest.raises(SystemExit) as end:
-        main(['decode', str(saved), str(bold), '--events', str(tmp_path / 'none.tsv')])
+    with pytest.raises(SystemExit) as end: main(['decode', str(saved), str(bold), '--events', str(tmp_path / 'none.tsv')])
     assert end.value.code == 2 and 'none.tsv' in capsys.readouterr().err

@@ -52,8 +52,7 @@ def test_the_judge_stops_what_hangs_and_sees_what_is_changed(tmp_path, monkeypat
     monkeypatch.setattr('generated.SECONDS', 0.2)
 
     def hang():
-        while True:
-            pass
+        while True: pass
 
     assert judge(Example(hang, 'x', 7), tmp_path).startswith('hangs')
     write = Example(lambda: (tmp_path / 'x').write_text('ha'), 'x', 2)

@@ -26,14 +26,12 @@ class Lab:  # one run of one person, without confounds
         self.root, self.subjects, self.tr, self.start = root, ['01'], tr, start
         for name, values in (('bold', data.astype(np.float32)), ('mask', mask.astype(np.uint8))):
             image = nib.Nifti1Image(values, affine)
-            if values.ndim == 4:
-                image.header.set_zooms((*image.header.get_zooms()[:3], tr))
+            if values.ndim == 4: image.header.set_zooms((*image.header.get_zooms()[:3], tr))
             image.header.set_xyzt_units('mm', 'sec')
             nib.save(image, root / f'{name}.nii.gz')
 
     def runs(self, subject, task='action'):
-        if task != 'action':
-            return []
+        if task != 'action': return []
         bold, mask = (self.root / f'{name}.nii.gz' for name in ('bold', 'mask'))
         return [Run(subject, 1, task, bold, None, self.tr, mask, SPACE, start=self.start)]
 
@@ -76,8 +74,7 @@ def tokens(store, mask):  # (N, D) of one block, from the voxels that two stores
     block = Blocks(store, [Trial('01', 1, 8.0, 2.0, 'a.mp4', 1, 'a')]).batch([0])
     torch.manual_seed(0)
     tokenizer = FMRITokenizer(5, store.shape, 6, 24, mask=mask, affine=store.affine)
-    with torch.no_grad():
-        return tokenizer(block * torch.from_numpy(mask))[0]
+    with torch.no_grad(): return tokenizer(block * torch.from_numpy(mask))[0]
 
 
 @pytest.mark.parametrize('name, apart', [('mirrored', 1e-6), ('shifted', 0.03), ('coarse', 0.04), ('oblique', 0.03)])

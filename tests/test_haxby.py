@@ -69,8 +69,7 @@ def test_a_run_that_broke_off_goes_on(tmp_path, monkeypatch):
     preset, done = get_preset('haxby', **SMALL), []
 
     def fold(experiment, k, folder):  # no training: where it breaks off is all that matters here
-        if k == 4 and len(done) < 4:
-            raise KeyboardInterrupt
+        if k == 4 and len(done) < 4: raise KeyboardInterrupt
         done.append(k)
         named = dict.fromkeys(ROWS, 'cat')
         for level, each in dict(volumes=9, blocks=1).items():

@@ -34,8 +34,7 @@ def noise(seed=0):
 def save(path, data, affine=AFFINE, tr=TR, units=('mm', 'sec')):
     image = nib.Nifti1Image(data, affine)
     image.set_qform(affine, 1)
-    if data.ndim == 4:
-        image.header['pixdim'][4] = tr
+    if data.ndim == 4: image.header['pixdim'][4] = tr
     image.header.set_xyzt_units(*units)
     nib.save(image, path)
 
@@ -54,8 +53,7 @@ def plain(run, raw, tmp_path):  # the run, from an uncompressed file of these by
 
 def pack(raw, *fields):  # fields: format, place, values
     raw = bytearray(raw)
-    for kind, at, *values in fields:
-        struct.pack_into('<' + kind, raw, at, *values)
+    for kind, at, *values in fields: struct.pack_into('<' + kind, raw, at, *values)
     return bytes(raw)
 
 
@@ -128,8 +126,7 @@ def test_slope_of_zero_means_none(run):
 def test_volumes_that_are_all_alike(run, kind):
     data = noise()
     data[..., {'all': 0, 'most': T // 2 - 3, 'one': 0}[kind] :] = data[..., :1]
-    if kind == 'one':
-        data = data[..., :1]
+    if kind == 'one': data = data[..., :1]
     save(run.bold, data)
     with pytest.raises(DataError, match='volumes that are the same|less than the values can tell apart'):
         read_series(run, ALL)
@@ -188,8 +185,7 @@ class Lab:  # people whose volumes may be stored in any way
                 save(root / f'{s}_{name}.nii.gz', np.asarray(image.dataobj), image.affine)
 
     def runs(self, subject, task='action'):
-        if task != 'action':
-            return []
+        if task != 'action': return []
         files = [self.root / f'{subject}_{name}.nii.gz' for name in ('bold', 'mask')]
         return [Run(subject, 1, task, files[0], None, TR, files[1], 'MNI152NLin6Asym')]
 
@@ -269,10 +265,8 @@ class Rest(Lab):  # a resting run beside it, of another repetition time
 
     def runs(self, subject, task='action'):
         run = super().runs(subject)[0]
-        if task == 'action':
-            return [run]
-        if task != 'rest':
-            return []
+        if task == 'action': return [run]
+        if task != 'rest': return []
         path = self.root / f'{subject}_rest.nii.gz'
         save(path, noise(7), tr=self.tr)
         return [dataclasses.replace(run, task='rest', bold=path, tr=self.tr)]
@@ -439,8 +433,7 @@ def test_weights_that_claim_terabytes(tmp_path, new):
         with zipfile.ZipFile(path) as whole:
             parts = {name: whole.read(name) for name in whole.namelist()}
         with zipfile.ZipFile(path, 'w') as forged:
-            for name, part in parts.items():
-                forged.writestr(name, part.replace(own, claimed))
+            for name, part in parts.items(): forged.writestr(name, part.replace(own, claimed))
     else:
         path.write_bytes(path.read_bytes().replace(own, claimed))
     with pytest.raises(DataError, match=f'w.pth: refused: it claims a tensor of {2**44} numbers'):

@@ -68,8 +68,7 @@ def test_every_room_is_there(books, sources):
     exported = set()
     for nb in books.values():
         for c in nb.cells:
-            if m := re.search(r'^#\| default_exp ([\w.]+)', c.source, re.M):
-                exported.add(m[1].removesuffix('.__init__'))
+            if m := re.search(r'^#\| default_exp ([\w.]+)', c.source, re.M): exported.add(m[1].removesuffix('.__init__'))
     assert exported == set(sources), 'a module that no notebook exports, or a notebook that was not exported'
     assert {r.split('.')[0] for r in exported} == set(house_rules.ORDER)
     assert {'index', '07_results'} <= set(books)
@@ -106,8 +105,7 @@ def test_code_is_laid_out_plainly():
     for path in house_rules.modules():
         name = path.relative_to(ROOT).as_posix()
         for offence in house_rules.layout(path.read_text()):
-            if (name, offence.split(':')[0]) not in EXCEPTIONS:
-                offences.append(f'{name}: {offence}')
+            if (name, offence.split(':')[0]) not in EXCEPTIONS: offences.append(f'{name}: {offence}')
     assert not offences, '\n'.join(offences)
 
 
@@ -217,8 +215,7 @@ def test_no_word_that_hides_work(books):
 def test_outputs_are_kept_and_whole(books):
     for name, nb in books.items():
         code = [c for c in nb.cells if c.cell_type == 'code']
-        if not code:
-            continue
+        if not code: continue
         outputs = [o for c in code for o in c.outputs]
         assert outputs, f'{name} has no outputs: make notebooks'
         errors = [o.ename for o in outputs if o.output_type == 'error']
@@ -287,8 +284,7 @@ def test_constraints_cover_every_requirement():
             f'constraints.txt has {name}=={pinned[name]}, wanted {r}'
         )
         key = (name, frozenset(r.extras))
-        if key in seen:
-            continue
+        if key in seen: continue
         seen.add(key)
         for d in importlib.metadata.requires(r.name) or []:
             d = Requirement(d)

@@ -93,8 +93,7 @@ def test_a_wrong_file_is_refused_in_plain_words(tmp_path, case):
     text, said = WRONG[case]
     file = tmp_path / 'wrong.csv'
     file.write_text(text)
-    with pytest.raises(DataError, match=f'wrong.csv.*{said}'):
-        read_human_captions(file)
+    with pytest.raises(DataError, match=f'wrong.csv.*{said}'): read_human_captions(file)
 
 
 def test_other_bytes_and_no_file_are_refused(tmp_path):
@@ -103,10 +102,8 @@ def test_other_bytes_and_no_file_are_refused(tmp_path):
         read_human_captions(write(tmp_path / 'latin.csv', said, encoding='latin-1'))
     with pytest.raises(DataError, match='utf16.csv: not UTF-8 from byte 0'):
         read_human_captions(write(tmp_path / 'utf16.csv', said, encoding='utf-16'))
-    with pytest.raises(DataError, match='none.csv: found no such file'):
-        read_human_captions(tmp_path / 'none.csv')
-    with pytest.raises(DataError, match='draws: found 0'):
-        human_ceiling(write(tmp_path / 'x.csv', SAID), draws=0)
+    with pytest.raises(DataError, match='none.csv: found no such file'): read_human_captions(tmp_path / 'none.csv')
+    with pytest.raises(DataError, match='draws: found 0'): human_ceiling(write(tmp_path / 'x.csv', SAID), draws=0)
 
 
 # Pairs
@@ -203,8 +200,7 @@ def test_the_result_says_where_it_comes_from_and_no_caption(result):
     assert json.loads(kept) == found
     no_text_of(SAID, kept)
     for file in (out / 'human-captions').rglob('*'):
-        if file.is_file():
-            no_text_of(SAID, file.read_text())
+        if file.is_file(): no_text_of(SAID, file.read_text())
     assert {'preset', 'seed', 'commit', 'dirty', 'versions', 'signature', 'counts', 'sha256', 'draws'} <= set(found)
     assert found['preset'] == 'human-captions' and found['seed'] == 0 and found['file'] == 'said.csv'
     assert 'not redistributed' in found['source']['licence'] and 'none stated' in found['source']['licence']

@@ -26,12 +26,9 @@ def decoder(tmp_path_factory):
 
 @pytest.mark.parametrize('exchange', [True, False])
 def test_a_decoder_is_replaced_without_a_moment_between(decoder, tmp_path, monkeypatch, exchange):
-    if not exchange:
-        monkeypatch.setattr(room, '_exchange', lambda new, folder: False)
-    elif not room._exchange(made(tmp_path / 'a'), made(tmp_path / 'b')):
-        pytest.skip('folders cannot be exchanged here')
-    for _ in range(3):
-        save_decoder(decoder, tmp_path / 'd', torture_kills.ABOUT)
+    if not exchange: monkeypatch.setattr(room, '_exchange', lambda new, folder: False)
+    elif not room._exchange(made(tmp_path / 'a'), made(tmp_path / 'b')): pytest.skip('folders cannot be exchanged here')
+    for _ in range(3): save_decoder(decoder, tmp_path / 'd', torture_kills.ABOUT)
     read_decoder(tmp_path / 'd')
     assert not [p for p in tmp_path.iterdir() if p.name.startswith('.')]
 
@@ -59,8 +56,7 @@ def full_disk(tmp_path):
     disk = tmp_path / 'disk'
     disk.mkdir()
     mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', disk], capture_output=True, text=True)
-    if mount.returncode:
-        pytest.skip(f'a small disk cannot be mounted here: {mount.stderr.strip()}')
+    if mount.returncode: pytest.skip(f'a small disk cannot be mounted here: {mount.stderr.strip()}')
     try:
         yield disk
     finally:
@@ -74,16 +70,11 @@ def fill(disk, leave=40_000):  # bytes that stay free
 
 def big(kind, folder):
     many = np.ones((1000, 2000), np.float16)
-    if kind == 'series':
-        save_series(folder / 'a.npy', many)
-    if kind == 'array':
-        new_array(folder / 'a.npy', np.float16, (1000, 2000))[:] = 1
-    if kind == 'tensors':
-        save_tensors(dict(a=torch.from_numpy(many)), folder / 'a.safetensors')
-    if kind == 'plain':
-        np.save(folder / 'a.npy', many)
-    if kind == 'text':
-        (folder / 'a.txt').write_text('x' * 4_000_000)
+    if kind == 'series': save_series(folder / 'a.npy', many)
+    if kind == 'array': new_array(folder / 'a.npy', np.float16, (1000, 2000))[:] = 1
+    if kind == 'tensors': save_tensors(dict(a=torch.from_numpy(many)), folder / 'a.safetensors')
+    if kind == 'plain': np.save(folder / 'a.npy', many)
+    if kind == 'text': (folder / 'a.txt').write_text('x' * 4_000_000)
 
 
 @pytest.mark.parametrize('kind', ['series', 'array', 'tensors', 'plain', 'text'])
@@ -92,12 +83,9 @@ def test_a_full_disk_is_one_sentence(full_disk, kind):
     first = store.get('small', partial(torture_kills.write_study), dict(n=1))
     fill(full_disk)
     before = torture_kills.snapshot(full_disk / 'store')
-    with pytest.raises(BrainLLMError, match='make room') as refused:
-        store.get('large', partial(big, kind), dict(n=1))
+    with pytest.raises(BrainLLMError, match='make room') as refused: store.get('large', partial(big, kind), dict(n=1))
     assert '\n' not in str(refused.value)
-    assert torture_kills.snapshot(full_disk / 'store') == before and [p.name for p in store.root.iterdir()] == [
-        first.name
-    ]
+    assert torture_kills.snapshot(full_disk / 'store') == before and [p.name for p in store.root.iterdir()] == [first.name]
     Store(full_disk / 'store').verify(first)
 
 
@@ -114,8 +102,7 @@ def test_what_was_there_survives_a_full_disk(full_disk, decoder):
         lambda: write_json(full_disk / 'a.json', many),
         lambda: write_jsonl(full_disk / 'a.jsonl', many),
     ):
-        with pytest.raises(BrainLLMError, match='make room') as refused:
-            write()
+        with pytest.raises(BrainLLMError, match='make room') as refused: write()
         assert '\n' not in str(refused.value) and torture_kills.snapshot(full_disk) == before
     assert not torture_kills.leftovers(full_disk)
     read_decoder(full_disk / 'd')

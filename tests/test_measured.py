@@ -105,11 +105,7 @@ def test_another_split_never_gets_the_models_of_the_first(tmp_path):
     for changes in (dict(study__hold_out=('007_F.avi',)), dict(study__targets=('01', '03'))):
         run = open_experiment(get_preset('tiny-urgen', **changes), out=tmp_path)
         two = run.stage2
-        assert run.study.identity != first.study.identity and not {
-            two.folder,
-            two.stage1.folder,
-            two.stage1.video.folder,
-        } & {
+        assert run.study.identity != first.study.identity and not {two.folder, two.stage1.folder, two.stage1.video.folder} & {
             seen.folder,
             seen.stage1.folder,
             seen.stage1.video.folder,
@@ -145,9 +141,7 @@ def test_a_targets_film_stays_shut(had, tmp_path):
         run.study.texts(run.study.split.test[:1])
     run.stage1
     seen = {h for f in run.store.root.glob('features-*/clips.json') for h in json.loads(f.read_text())}
-    targets = {
-        file_hash(run.study.dataset.clip_path(t)) for t in run.study.trials if t.subject in run.study.split.targets
-    }
+    targets = {file_hash(run.study.dataset.clip_path(t)) for t in run.study.trials if t.subject in run.study.split.targets}
     assert seen and not seen & targets, 'a target clip went through the ViT before the evaluation'
 
 
@@ -194,6 +188,4 @@ def test_captions_with_a_fault(own, tmp_path):
     with pytest.raises(DataError, match="line 1, field 'caption'"):
         clip_texts(root, run().study.trials)
     write_jsonl(file, [{k: v for k, v in r.items() if k != 'answers'} for r in rows])
-    assert set(clip_texts(root, run().study.trials)[0]['answers'].values()) == {
-        clip_texts(root, run().study.trials)[0]['caption']
-    }
+    assert set(clip_texts(root, run().study.trials)[0]['answers'].values()) == {clip_texts(root, run().study.trials)[0]['caption']}

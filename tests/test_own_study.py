@@ -19,14 +19,12 @@ def write_run(root, name, events=EVENTS, prep='derivatives/fmriprep', spaces=(MN
     folder = Path(subject, *[part for part in parts if part.startswith('ses-')], 'func')
     (root / folder).mkdir(parents=True, exist_ok=True)
     (root / prep / folder).mkdir(parents=True, exist_ok=True)
-    if events:
-        (root / folder / f'{name}_events.tsv').write_text(events)
+    if events: (root / folder / f'{name}_events.tsv').write_text(events)
     (root / prep / folder / f'{name}_desc-confounds_timeseries.tsv').write_text('trans_x\n' + '0.0\n' * rows)
     for space in spaces:
         stem = root / prep / folder / f'{name}_space-{space}_desc-preproc_bold'
         Path(f'{stem}.json').write_text('{"RepetitionTime": 2.0}')
-        if not volumes:
-            continue
+        if not volumes: continue
         series = np.random.default_rng(len(name)).integers(500, 1500, (5, 5, 5, rows)).astype(np.int16)
         image = nib.Nifti1Image(series, np.diag([3.0, 3, 3, 1]))
         image.header.set_zooms((3, 3, 3, 2))
@@ -41,28 +39,24 @@ def write_films(root, *names, caption='A man walks.'):
     for name in names:
         (root / 'stimuli' / name).parent.mkdir(parents=True, exist_ok=True)
         (root / 'stimuli' / name).write_bytes(name.encode() * 100)
-    if not caption:
-        return
+    if not caption: return
     lines = [json.dumps(dict(clip=name, caption=caption)) + '\n' for name in names]
     (root / 'stimuli' / 'captions.jsonl').write_text(''.join(lines))
 
 
 def several(root, *names, **how):
-    for name in names:
-        write_run(root, name, **how)
+    for name in names: write_run(root, name, **how)
     return root
 
 
-def clips(study):
-    return [(t.subject, t.run, t.clip) for t in study.trials()]
+def clips(study): return [(t.subject, t.run, t.clip) for t in study.trials()]
 
 
 def test_a_task_of_another_name(tmp_path):
     root = several(tmp_path, 'sub-01_task-scan_run-01', 'sub-02_task-scan_run-01')
     assert Urgen(root).task == 'scan' and len(clips(Urgen(root))) == 4, 'the only task there is'
     several(root, 'sub-01_task-flicker_run-01', 'sub-02_task-flicker_run-01')
-    with pytest.raises(DataError, match='events of tasks flicker, scan.*--task flicker'):
-        Urgen(root)
+    with pytest.raises(DataError, match='events of tasks flicker, scan.*--task flicker'): Urgen(root)
     assert len(Urgen(root, task='scan').runs('01')) == 1
     with pytest.raises(DataError, match='no events of task .walk.*some of flicker, scan.*--task NAME'):
         Urgen(root, task='walk').trials()
@@ -81,8 +75,7 @@ def test_runs_told_apart_by_direction_and_acquisition(tmp_path):
     (shared / 'sub-01' / 'sub-01_task-film_events.tsv').write_text(EVENTS)
     assert [t.run for t in Urgen(shared).trials()] == [1, 1, 2, 2], 'events that say less are of both'
     twice = several(tmp_path / 'twice', 'sub-01_task-film_dir-AP_run-1', 'sub-01_task-film_dir-AP_run-01')
-    with pytest.raises(DataError, match='a second time'):
-        Urgen(twice).trials()
+    with pytest.raises(DataError, match='a second time'): Urgen(twice).trials()
 
 
 def test_derivatives_in_another_folder(tmp_path):
@@ -91,8 +84,7 @@ def test_derivatives_in_another_folder(tmp_path):
     assert len(Urgen(root, derivatives='derivatives/lab/fmriprep').runs('01')) == 1
     away = write_run(tmp_path / 'other', 'sub-01_task-film_run-1', prep=str(tmp_path / 'prep'))
     assert len(Urgen(away, derivatives=str(tmp_path / 'prep')).runs('01')) == 1
-    with pytest.raises(DataError, match='derivatives: found no folder .*--derivatives'):
-        Urgen(root, derivatives='prep')
+    with pytest.raises(DataError, match='derivatives: found no folder .*--derivatives'): Urgen(root, derivatives='prep')
 
 
 def test_unpadded_names(tmp_path):
@@ -100,28 +92,21 @@ def test_unpadded_names(tmp_path):
     study = Urgen(root)
     assert study.subjects == ['1', '10', '2'] and [run.run for run in study.runs('10')] == [1, 2, 3]
     assert study.runs('10')[2].bold.name.startswith('sub-10_task-action_run-10_')
-    for path in root.glob('sub-1/func/*run-1_*'):
-        path.rename(path.with_name(path.name.replace('run-1_', 'run-01_')))
+    for path in root.glob('sub-1/func/*run-1_*'): path.rename(path.with_name(path.name.replace('run-1_', 'run-01_')))
     assert Urgen(root).runs('1') == study.runs('1'), 'events padded, volumes not'
 
 
 def test_columns_of_other_names(tmp_path):
     table = 'onset\tlength\tstimID\tkind\n2.0\t3.0\t7\twalk\n8.0\t3.0\t0\trest\n12.0\t3.0\t012\twave\n'
     root = write_run(tmp_path, 'sub-01_task-film_run-1', table)
-    with pytest.raises(DataError, match="column 'duration' is missing.*--columns duration=NAME"):
-        Urgen(root).trials()
+    with pytest.raises(DataError, match="column 'duration' is missing.*--columns duration=NAME"): Urgen(root).trials()
     columns = 'stim_file=stimID,duration=length,trial_type=kind'
     assert [t.clip for t in Urgen(root, columns=columns).trials()] == ['7', '012']
     write_films(root, '0007.mp4', 'x/12.avi', '12.webm')
-    assert [(t.clip, t.classname) for t in Urgen(root, columns=columns).trials()] == [
-        ('0007.mp4', 'walk'),
-        ('12.webm', 'wave'),
-    ]
+    assert [(t.clip, t.classname) for t in Urgen(root, columns=columns).trials()] == [('0007.mp4', 'walk'), ('12.webm', 'wave')]
     write_films(root, '00012.mp4')
-    with pytest.raises(DataError, match="row 3.*'012', which may be 00012.mp4 or 12.webm"):
-        Urgen(root, columns=columns).trials()
-    with pytest.raises(PresetError, match="columns: found 'film=stimID'"):
-        Urgen(root, columns='film=stimID')
+    with pytest.raises(DataError, match="row 3.*'012', which may be 00012.mp4 or 12.webm"): Urgen(root, columns=columns).trials()
+    with pytest.raises(PresetError, match="columns: found 'film=stimID'"): Urgen(root, columns='film=stimID')
     paths = EVENTS.replace('stim_file', 'file_path').replace('a.mp4', 'stimuli/a.mp4')
     below = write_run(tmp_path / 'below', 'sub-01_task-film_run-1', paths)
     assert [t.clip for t in Urgen(below, columns='stim_file=file_path').trials()] == ['a.mp4', 'b.mp4']
@@ -134,9 +119,7 @@ def test_no_class_where_there_are_captions(tmp_path):
         Urgen(root).trials()
     write_films(root, 'a.mp4', 'b.mp4')
     assert [t.classname for t in Urgen(root).trials()] == ['a.mp4', 'b.mp4']
-    numbers = write_run(
-        tmp_path / 'numbers', 'sub-01_task-film_run-1', EVENTS.replace('walk', '2').replace('wave', '2')
-    )
+    numbers = write_run(tmp_path / 'numbers', 'sub-01_task-film_run-1', EVENTS.replace('walk', '2').replace('wave', '2'))
     write_films(numbers, 'a.mp4', 'b.mp4')
     assert [t.label for t in Urgen(numbers).trials()] == [1, 1]
     assert [t.label for t in Urgen(numbers, columns='trial_type=').trials()] == [1, 2]
@@ -144,15 +127,12 @@ def test_no_class_where_there_are_captions(tmp_path):
 
 def test_a_phantom_is_no_person_and_who_is_not_chosen_is_not_read(tmp_path):
     root = several(tmp_path, *[f'sub-{s}_task-action_run-1' for s in ('01', '02', '03')])
-    for name in ('sub-phantom', 'sub-emptyroom01'):
-        (root / name / 'func').mkdir(parents=True)
+    for name in ('sub-phantom', 'sub-emptyroom01'): (root / name / 'func').mkdir(parents=True)
     assert Urgen(root).subjects == ['01', '02', '03'] and len(Urgen(root).trials()) == 6
     (root / 'sub-02/func/sub-02_task-action_run-1_events.tsv').write_text('broken')
-    with pytest.raises(DataError, match='sub-02'):
-        Urgen(root).trials()
+    with pytest.raises(DataError, match='sub-02'): Urgen(root).trials()
     assert len(Urgen(root, subjects=('01', '03')).trials()) == 4
-    with pytest.raises(DataError, match='subjects: found 3, wanted some of 01, 02, 03'):
-        Urgen(root, subjects=('3',))
+    with pytest.raises(DataError, match='subjects: found 3, wanted some of 01, 02, 03'): Urgen(root, subjects=('3',))
 
 
 def test_a_broken_run_costs_what_was_asked(tmp_path):
@@ -166,23 +146,18 @@ def test_a_broken_run_costs_what_was_asked(tmp_path):
         study = open_experiment('urgen-small', out=tmp_path / 'runs', root=root, skip=skip, targets='01').study
         return sorted({(t.subject, t.run) for t in study.trials}), study
 
-    with pytest.raises(DataError, match='sub-02.*run-1'):
-        kept('')
+    with pytest.raises(DataError, match='sub-02.*run-1'): kept('')
     assert kept('people')[0] == [('01', 1), ('01', 2)]
     trials, study = kept('runs')
     assert trials == [('01', 1), ('01', 2), ('02', 2), ('03', 1)]
     assert [run.run for run in study.dataset.runs('03')] == [1] and study.brains
-    with pytest.raises(PresetError, match="skip: found 'all'"):
-        kept('all')
+    with pytest.raises(PresetError, match="skip: found 'all'"): kept('all')
 
 
 def test_two_spaces_are_named_with_what_to_type(tmp_path):
     root = write_run(tmp_path, 'sub-01_task-action_run-1', spaces=('T1w', f'{MNI}_res-1', f'{MNI}_res-2'))
-    with pytest.raises(DataError, match=f'--space {MNI}:res-1'):
-        Urgen(root).trials()
-    assert (
-        Urgen(root, space='T1w').runs('01')[0].space == 'T1w' and len(Urgen(root, space=f'{MNI}:res-2').trials()) == 2
-    )
+    with pytest.raises(DataError, match=f'--space {MNI}:res-1'): Urgen(root).trials()
+    assert Urgen(root, space='T1w').runs('01')[0].space == 'T1w' and len(Urgen(root, space=f'{MNI}:res-2').trials()) == 2
 
 
 def test_settings_reach_their_reader_and_no_other(tmp_path):
@@ -248,8 +223,7 @@ def test_bold_moments(tmp_path):
     for s in range(1, 11):
         for task, runs in (('train', 10), ('test', 3)):
             parts = np.array_split(seen[task], 4 * runs)
-            for k, films in enumerate(parts):
-                moments_run(tmp_path, f'{s:02d}', f'{2 + k // runs:02d}', task, k % runs + 1, films)
+            for k, films in enumerate(parts): moments_run(tmp_path, f'{s:02d}', f'{2 + k // runs:02d}', task, k % runs + 1, films)
         own = tmp_path / f'sub-{s:02d}/ses-01/func/sub-{s:02d}_ses-01_task-localizer_run-1_events.tsv'
         own.parent.mkdir(parents=True)
         own.write_text('onset\tduration\ttrial_type\n0.0\t18.0\tfaces\n')
@@ -257,10 +231,7 @@ def test_bold_moments(tmp_path):
     write_run(tmp_path, 'sub-01_ses-02_task-test_run-3', '', prep, (MNI, 'T1w'), rows=300)
     with pytest.raises(DataError, match='derivatives/stimuli_metadata/annotations.json'):
         open_study('bold-moments', tmp_path).trials()
-    said = {
-        f'{k:04d}': dict(set='train' if k < 1001 else 'test', text_descriptions=['A man walks.'] * 5)
-        for k in range(1, 1103)
-    }
+    said = {f'{k:04d}': dict(set='train' if k < 1001 else 'test', text_descriptions=['A man walks.'] * 5) for k in range(1, 1103)}
     (tmp_path / 'derivatives/stimuli_metadata').mkdir()
     (tmp_path / 'derivatives/stimuli_metadata/annotations.json').write_text(json.dumps(said))
     (tmp_path / 'dataset_description.json').write_text('{"DatasetDOI": "doi:10.18112/openneuro.ds005165.v1.0.3"}')
@@ -282,14 +253,11 @@ def test_mind_captioning(tmp_path):
         for task, shown in films.items():
             for k, part in enumerate(np.array_split(shown, 60 if 'train' in task else 2)):
                 name = f'sub-{s:02d}_ses-{task}{1 + k // 6:02d}_task-{task}_run-{k % 6 + 1:02d}'
-                rows = [
-                    f'{32 + 12 * n}\t10\t2\t{film}\t{film}\n{42 + 12 * n}\t2\t-2\t0\t0\n' for n, film in enumerate(part)
-                ]
+                rows = [f'{32 + 12 * n}\t10\t2\t{film}\t{film}\n{42 + 12 * n}\t2\t-2\t0\t0\n' for n, film in enumerate(part)]
                 write_run(tmp_path, name, f'{header}0\t32\t-1\t0\t0\n' + ''.join(rows), rows=1000)
         name = f'sub-{s:02d}_ses-testImagery01_task-testImagery_run-01'
         write_run(tmp_path, name, 'onset\tduration\ttrial_type\tcueID\n0\t7\t-2\t71\n', spaces=())
-    with pytest.raises(DataError, match='stimuli/caption_ck20.csv'):
-        open_study('mind-captioning', tmp_path).trials()
+    with pytest.raises(DataError, match='stimuli/caption_ck20.csv'): open_study('mind-captioning', tmp_path).trials()
     (tmp_path / 'stimuli').mkdir()
     lines = [f'{k},"A man walks."\n' for k in range(1, 2197) for _ in range(20)]
     (tmp_path / 'stimuli/caption_ck20.csv').write_text('video_id,description\n' + ''.join(lines))

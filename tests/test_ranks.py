@@ -32,8 +32,7 @@ def both(tmp_path_factory):
     folders = {n: tmp_path_factory.mktemp(f'ranks{n}') for n in (1, 2)}
     said = {1: run(folders[1], 1)}
     for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):  # what no process shares
-        for made in folders[1].glob(name):
-            shutil.copytree(made, folders[2] / made.relative_to(folders[1]))
+        for made in folders[1].glob(name): shutil.copytree(made, folders[2] / made.relative_to(folders[1]))
     said[2] = run(folders[2], 2)
     assert 'process 0 of 1 is done' in said[1]
     assert all(f'process {k} of 2 is done' in said[2] for k in range(2))
@@ -48,9 +47,7 @@ def log(folder, stage):
     return said['steps'] if stage == 'stage1' else said
 
 
-@pytest.mark.parametrize(
-    'stage, names', [('stage1', {'clip', 'l2l1', 'tau'}), ('stage2', {'ce', 'nc', 'es', 'source'})]
-)
+@pytest.mark.parametrize('stage, names', [('stage1', {'clip', 'l2l1', 'tau'}), ('stage2', {'ce', 'nc', 'es', 'source'})])
 def test_every_step_has_the_loss_of_one_process(both, stage, names):
     one, two = (log(both[n], stage) for n in (1, 2))
     assert len(one) == len(two) >= 10
@@ -87,12 +84,9 @@ def test_nothing_is_left_behind(both):
 
 def test_one_goes_on_with_what_two_have_left(both, tmp_path):
     shutil.copytree(both[2], tmp_path / 'runs')
-    for old in (tmp_path / 'runs/tiny/artifacts').glob('stage2-*'):
-        shutil.rmtree(old)
-    for name in ('result.json', 'texts.jsonl'):
-        (tmp_path / 'runs/tiny' / name).unlink()
-    for old in (tmp_path / 'runs/tiny/artifacts').glob('evaluation-*'):
-        shutil.rmtree(old)
+    for old in (tmp_path / 'runs/tiny/artifacts').glob('stage2-*'): shutil.rmtree(old)
+    for name in ('result.json', 'texts.jsonl'): (tmp_path / 'runs/tiny' / name).unlink()
+    for old in (tmp_path / 'runs/tiny/artifacts').glob('evaluation-*'): shutil.rmtree(old)
     said = run(tmp_path / 'runs', 1)
     assert 'stage1: reused' in said and 'stage2: built' in said
     one, two = (log(folder, 'stage2') for folder in (both[1], tmp_path / 'runs'))

@@ -516,8 +516,7 @@ def encoder_reference(s, x, depth, heads, pool=False, temporal=False):  # (B, wi
     h = patches(s, x.reshape(B * T, V)) + s['pos_embed'][:, 1:]
     for i in range(depth):
         h = block(s, f'blocks.{i}', h, heads, T if temporal else None)
-    if pool:
-        return norm(s, 'norm', h.mean(1)[:, None])
+    if pool: return norm(s, 'norm', h.mean(1)[:, None])
     h = norm(s, 'norm', h)
     return torch.stack([torch.cat([h[b * T + t] for t in range(T)]) for b in range(B)])
 

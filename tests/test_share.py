@@ -220,11 +220,7 @@ def test_on_the_published_encoder(experiment, tmp_path):
     model, bold = on(film, experiment.models.llm, affine=np.diag([3.0, 3, 3, 1]))
     folder = save_decoder(model, tmp_path / 'film', dict(licences=dict(llm='none')))
     light = save_decoder(model, tmp_path / 'film-light', whole=False)
-    for made in (
-        load_decoder(folder),
-        load_decoder(light, experiment.models.llm, film),
-        load_decoder(light, folder / 'llm', folder),
-    ):
+    for made in (load_decoder(folder), load_decoder(light, experiment.models.llm, film), load_decoder(light, folder / 'llm', folder)):
         assert equal(out(made, bold), out(model, bold)) and torch.equal(made.tokenizer.affine, model.tokenizer.affine)
     with pytest.raises(DataError, match='other tensors'):
         load_decoder(light, experiment.models.llm, masked)
@@ -349,12 +345,8 @@ def listed(folder, name):
 
 def same(s):
     return s
-
-
 def drop(*names):
     return lambda s: {k: v for k, v in s.items() if k not in names}
-
-
 DAMAGE = {
     'no config': (PartMissing, 'config.json: found nothing', lambda d: (d / 'config.json').unlink()),
     'half a config': (DataError, 'config.json: not JSON', lambda d: cut(d, 'config.json')),
@@ -536,7 +528,6 @@ for target in sys.argv[2:]:  # each save in a process of its own, killed at the 
 def test_killed_while_saving(whole, decoder, bold, tmp_path):
     def files(d):
         return {p.relative_to(d): file_hash(p) for p in d.rglob('*') if p.is_file()}
-
     targets = [tmp_path / kind / step for kind in ('new', 'old') for step in ('save_tensors', 'write_json', '_swap')]
     (tmp_path / 'new').mkdir()
     for t in targets[3:]:
@@ -643,13 +634,11 @@ def test_about(experiment, decoder, tmp_path):
 def test_card_of_a_run(experiment, decoder, tmp_path):
     two = experiment.stage2
     labels = dict(no_brain='control: no brain', brain='decoded from the brain')
-
     def part(v, p):
         return dict(
             reference={k: dict(total=dict.fromkeys(COLUMNS, v)) for k in ('teacher', 'caption')},
             identification=dict(total=dict(two_way=v / 100, p=p)),
         )
-
     result = dict(
         inputs=dict(stage2=two.folder.name),
         rows=dict(no_brain=part(50.0, 1.0), brain=part(61.5, 0.0312)),
@@ -737,7 +726,6 @@ def test_from_the_hub(whole, decoder, bold, tmp_path, monkeypatch):
 
     def takes(f):
         return any(fnmatch(f, p) for p in asked['patterns'])
-
     files = [p.relative_to(whole).as_posix() for p in whole.rglob('*') if p.is_file()]
     assert all(takes(f) for f in files) and not any(
         takes(f)
@@ -774,8 +762,7 @@ def test_bold_and_question_are_checked(decoder, bold):
 
 def test_a_shared_decoder_says_nothing_of_people(experiment, decoder, whole, light, tmp_path):
     study = experiment.study
-    for folder in (whole, light):
-        check_shared(folder, study)
+    for folder in (whole, light): check_shared(folder, study)
     assert find_people(light, study.subjects) == []
     shown = study.trials[-1]
     caption = study.texts([shown])[0]['caption']
@@ -787,9 +774,7 @@ def test_a_shared_decoder_says_nothing_of_people(experiment, decoder, whole, lig
     }
     for k, (word, about) in enumerate(told.items()):
         folder = save_decoder(decoder, tmp_path / str(k), LICENCE | about, whole=False)
-        assert shown.subject == '04' and any(
-            word in said for said in find_people(folder, ['03', '04'], [caption], [shown.clip])
-        )
+        assert shown.subject == '04' and any(word in said for said in find_people(folder, ['03', '04'], [caption], [shown.clip]))
         with pytest.raises(DataError, match='to be published'):
             check_shared(folder, study)
     with pytest.raises(DataError, match='trained: found .*wanted int'):
@@ -805,8 +790,7 @@ def test_a_shared_decoder_says_nothing_of_people(experiment, decoder, whole, lig
 def test_a_shared_decoder_holds_no_volumes(light, bold, tmp_path):
     folder = shutil.copytree(light, tmp_path / 'd')
     file = folder / 'model.safetensors'
-    with safe_open(file, 'pt') as f:
-        made = f.metadata()
+    with safe_open(file, 'pt') as f: made = f.metadata()
     save_file(load_file(file) | {'volumes.first': bold}, file, made)
     config = json.loads((folder / 'config.json').read_text())
     config['files']['model.safetensors'] = file_hash(file)

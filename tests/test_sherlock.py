@@ -111,33 +111,27 @@ def test_a_decoder_that_only_follows_time_is_not_above_its_null():
 
 @pytest.mark.parametrize('words', ['real film', 'real captions', 'real nothing'])
 def test_the_command_says_what_it_needs(words, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(words.split())
+    with pytest.raises(SystemExit) as end: main(words.split())
     assert end.value.code == 2
     assert capsys.readouterr().err.count('\n') == 1
 
 
 def words_in(value):  # every string in a JSON value, keys too
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [w for k, v in value.items() for w in (k, *words_in(v))]
-    if isinstance(value, list):
-        return [w for v in value for w in words_in(v)]
+    if isinstance(value, str): return [value]
+    if isinstance(value, dict): return [w for k, v in value.items() for w in (k, *words_in(v))]
+    if isinstance(value, list): return [w for v in value for w in words_in(v)]
     return []
 
 
 @pytest.mark.parametrize('path', KEPT, ids=lambda path: path.stem)
 def test_kept_results_hold_no_sentence_of_the_film(path):
-    if path.stem == 'sherlock-kit':
-        pytest.skip('notes about the files, in words of our own')
+    if path.stem == 'sherlock-kit': pytest.skip('notes about the files, in words of our own')
     assert all(len(word.split()) < 7 for word in words_in(json.loads(path.read_text())))
 
 
 def test_controls_of_the_kept_film_are_inside_their_null():
     kept = kept_json('results', 'sherlock-film')
-    if kept is None:
-        pytest.skip('not run yet')
+    if kept is None: pytest.skip('not run yet')
     assert not kept['simulated'] and kept['people'] == 17
     for name in ('noise', 'mean_brain', 'no_brain', 'ordinary'):
         for kind in ('within', 'all'):

@@ -11,34 +11,21 @@ from brainllm.core import DataError
 from brainllm.data.blocks import Blocks, RunStore
 from brainllm.datasets import DATASETS, Dataset, Sherlock, check_study, fetch_sherlock
 from brainllm.datasets.fetch import SHERLOCK_PARTS
-from made_sherlock import (
-    KIT,
-    LOST,
-    TABLE,
-    change_events,
-    change_series,
-    change_table,
-    kit_file,
-    write_kit,
-    write_repository,
-)
+from made_sherlock import KIT, LOST, TABLE, change_events, change_series, change_table, kit_file, write_kit, write_repository
 
 SECONDS, VOLUMES = 'Start Time (s) ', 'Start Time (TRs, 1.5s)'
 
 
 @pytest.fixture(scope='module')
-def made(tmp_path_factory):
-    return write_kit(tmp_path_factory.mktemp('made') / 'kit', people=3)
+def made(tmp_path_factory): return write_kit(tmp_path_factory.mktemp('made') / 'kit', people=3)
 
 
 @pytest.fixture
-def kit(made, tmp_path):
-    return shutil.copytree(made, tmp_path / 'kit')
+def kit(made, tmp_path): return shutil.copytree(made, tmp_path / 'kit')
 
 
 def put(row, column, value):  # a change of one cell; row: segment, from 1
-    def change(table):
-        table.loc[row - 1, column] = value
+    def change(table): table.loc[row - 1, column] = value
 
     return lambda kit: change_table(kit, change)
 
@@ -47,32 +34,25 @@ def write(path_of, data):  # a change of a whole file
     return lambda kit: path_of(kit).write_bytes(data)
 
 
-def movie(kit):
-    return kit_file(kit, 1, 'movie')
+def movie(kit): return kit_file(kit, 1, 'movie')
 
 
-def table(kit):
-    return kit / KIT / 'subjects' / TABLE
+def table(kit): return kit / KIT / 'subjects' / TABLE
 
 
-def mask(kit):
-    return kit / KIT / 'standard' / 'pmc_nn.nii'
+def mask(kit): return kit / KIT / 'standard' / 'pmc_nn.nii'
 
 
-def events(kit):
-    return kit / KIT / 'subjects' / 'sherlock_allsubs_events.mat'
+def events(kit): return kit / KIT / 'subjects' / 'sherlock_allsubs_events.mat'
 
 
-def series(change, **more):
-    return lambda kit: change_series(kit, 1, change, **more)
+def series(change, **more): return lambda kit: change_series(kit, 1, change, **more)
 
 
-def shorten(path_of, size=3000):
-    return lambda kit: path_of(kit).write_bytes(path_of(kit).read_bytes()[:size])
+def shorten(path_of, size=3000): return lambda kit: path_of(kit).write_bytes(path_of(kit).read_bytes()[:size])
 
 
-def rename(kit):
-    scipy.io.savemat(movie(kit), dict(other=np.zeros(3)))
+def rename(kit): scipy.io.savemat(movie(kit), dict(other=np.zeros(3)))
 
 
 def spoil(x):
@@ -93,12 +73,10 @@ def field(change):  # a change of the first person's struct
     return lambda kit: change_events(kit, lambda held: change(held['s1']))
 
 
-def set_field(name, value_of):
-    return field(lambda person: person.update({name: value_of(person)}))
+def set_field(name, value_of): return field(lambda person: person.update({name: value_of(person)}))
 
 
-def later(rows):
-    return np.asarray(rows) + [0, 5]
+def later(rows): return np.asarray(rows) + [0, 5]
 
 
 def swap(kit):
@@ -110,17 +88,13 @@ def swap(kit):
     change_table(kit, change)
 
 
-def unlike(kit):
-    change_events(kit, lambda held: held['s2'].update(fullSL1=held['s2']['fullSL1'][::-1]))
+def unlike(kit): change_events(kit, lambda held: held['s2'].update(fullSL1=held['s2']['fullSL1'][::-1]))
 
 
 FAULTS = {  # what is spoiled -> how, and what is said
     'a cut .mat': (shorten(movie), 's1.mat: found no readable MATLAB file'),
     'no rdata': (rename, "s1.mat: found other, wanted the variable 'rdata'"),
-    'MATLAB 7.3': (
-        write(movie, b'MATLAB 7.3 MAT-file, Platform: GLNXA64' + bytes(600)),
-        's1.mat: found a file of MATLAB 7.3',
-    ),
+    'MATLAB 7.3': (write(movie, b'MATLAB 7.3 MAT-file, Platform: GLNXA64' + bytes(600)), 's1.mat: found a file of MATLAB 7.3'),
     'HDF5': (write(movie, b'\x89HDF\r\n\x1a\n' + bytes(600)), 's1.mat: found a file of MATLAB 7.3'),
     'an empty file': (write(movie, b''), 's1.mat: found 0 bytes'),
     'noise': (write(movie, bytes(range(256)) * 9), 's1.mat: found no readable MATLAB file'),
@@ -130,19 +104,10 @@ FAULTS = {  # what is spoiled -> how, and what is said
     'NaN': (series(spoil), 'found 1 voxels with values that are not finite'),
     'a voxel not kept': (series(lambda x: x, keptvox=[[1]] * 171 + [[0]]), 'keptvox: found 171 voxels kept of 172'),
     'another film': (series(lambda x: x[:, :-4]), 'found 60 volumes, wanted 64, where segment 34'),
-    'Git LFS': (
-        write(movie, b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'),
-        'a pointer of Git LFS',
-    ),
+    'Git LFS': (write(movie, b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'), 'a pointer of Git LFS'),
     'git-annex': (write(movie, b'/annex/objects/SHA256E-s9--0.mat\n'), 'found a pointer of git-annex'),
-    'a pointer for a table': (
-        write(table, b'version https://git-lfs.github.com/spec/v1\n'),
-        '.xlsx: found a pointer of Git LFS',
-    ),
-    'a pointer for a mask': (
-        write(mask, b'/annex/objects/SHA256E-s9--0.nii\n'),
-        'pmc_nn.nii: found a pointer of git-annex',
-    ),
+    'a pointer for a table': (write(table, b'version https://git-lfs.github.com/spec/v1\n'), '.xlsx: found a pointer of Git LFS'),
+    'a pointer for a mask': (write(mask, b'/annex/objects/SHA256E-s9--0.nii\n'), 'pmc_nn.nii: found a pointer of git-annex'),
     'a mask of fewer voxels': (smaller_mask, r'rdata: found \(172, 64\), wanted \(171, volumes\)'),
     'a cut mask': (shorten(mask, 400), 'pmc_nn.nii: found no readable NIfTI'),
     'no zip': (write(table, b'Segment Number,Start\n1,0\n'), '.xlsx: found no readable xlsx'),
@@ -170,14 +135,8 @@ FAULTS = {  # what is spoiled -> how, and what is said
     'no struct': (lambda kit: scipy.io.savemat(events(kit), dict(ev=3)), 'wanted s1, s2'),
     'no marks': (field(lambda person: person.pop('fullSL1')), 's1.fullSL1: found no table'),
     'another film for one': (unlike, 'fullSL1'),
-    'seconds of the marks': (
-        set_field('fullSL1_s', lambda p: later(p['fullSL1_s'])),
-        'fullSL1_s, row 1: found seconds',
-    ),
-    'seconds of the recall': (
-        set_field('freerecall_s', lambda p: later(p['freerecall_s'])),
-        'freerecall_s, row 1: found sec',
-    ),
+    'seconds of the marks': (set_field('fullSL1_s', lambda p: later(p['fullSL1_s'])), 'fullSL1_s, row 1: found seconds'),
+    'seconds of the recall': (set_field('freerecall_s', lambda p: later(p['freerecall_s'])), 'freerecall_s, row 1: found sec'),
     'numbers': (field(lambda p: p['events'].update(freerecallnum=[99])), 'freerecallnum: found 1 numbers for'),
     'marks of the recalled': (field(lambda p: p['events'].update(SL1=later(p['events']['SL1']))), 'SL1 and SL2, row 1'),
     'no events': (set_field('events', lambda p: 3), 's1.events: found int'),
@@ -196,9 +155,7 @@ def test_a_fault_is_one_clear_error(what, kit):
 
 
 def test_another_order_of_columns_and_stray_spaces_do_no_harm(made, kit):
-    change_table(
-        kit, lambda t: t[t.columns[::-1]].rename(columns={'Location': ' Location  ', SECONDS: 'Start  Time (s)'})
-    )
+    change_table(kit, lambda t: t[t.columns[::-1]].rename(columns={'Location': ' Location  ', SECONDS: 'Start  Time (s)'}))
     assert Sherlock(kit).segments == Sherlock(made).segments
 
 
@@ -209,19 +166,16 @@ def test_numbers_alone_name_scenes_too(made, kit):
     assert {scene.name for scene in study.scenes} == {''}
 
 
-def bare(cell):
-    return int(cell.split('.')[0]) if isinstance(cell, str) and cell.strip() else cell
+def bare(cell): return int(cell.split('.')[0]) if isinstance(cell, str) and cell.strip() else cell
 
 
 def test_somebody_missing_is_an_error_or_left_out(kit):
     kit_file(kit, 2, 'movie').unlink()
-    with pytest.raises(DataError, match='subject 02, whom the events name: .*found nothing'):
-        Sherlock(kit)
+    with pytest.raises(DataError, match='subject 02, whom the events name: .*found nothing'): Sherlock(kit)
     study = Sherlock(kit, skip=True)
     assert study.subjects == ['01', '03'] and 'sherlock_movie_s2.mat' in study.problems['02']
     assert {trial.subject for trial in study.trials()} == {'01', '03'} and study.runs('02') == []
-    with pytest.raises(DataError, match="found no subject '02', wanted one of 01, 03"):
-        study.film('02')
+    with pytest.raises(DataError, match="found no subject '02', wanted one of 01, 03"): study.film('02')
     assert [finding.subject for finding in check_study(study)] == ['02']
 
 
@@ -231,8 +185,7 @@ def test_somebody_unknown_is_found(kit):
 
 
 def test_a_folder_that_is_no_kit(tmp_path):
-    with pytest.raises(DataError, match='found no sherlock_nifti_kit_v2_withdata'):
-        Sherlock(tmp_path)
+    with pytest.raises(DataError, match='found no sherlock_nifti_kit_v2_withdata'): Sherlock(tmp_path)
 
 
 def test_the_kit_itself_is_a_root_too(made):
@@ -263,8 +216,7 @@ def test_voxels_come_in_the_order_of_the_store(made, tmp_path):
     rows = scipy.io.loadmat(movie(made))['rdata']
     box = np.zeros((64, *study.mask.shape), np.float32)
     box[:, study.mask] = study.film('01')
-    for t in (0, 40):
-        assert (box[t].ravel(order='F')[study.mask.ravel(order='F')] == rows[:, t]).all()
+    for t in (0, 40): assert (box[t].ravel(order='F')[study.mask.ravel(order='F')] == rows[:, t]).all()
     store = RunStore(study.store(tmp_path / 'store', ['01', '03']))
     assert [(r['subject'], r['task'], r['run'], r['volumes']) for r in store.runs][:2] == [
         ('01', 'film', 1, 30),
@@ -302,8 +254,7 @@ def test_check_by_headers_finds_another_film(kit):
 
 
 def ends(words):  # the status of a command
-    with pytest.raises(SystemExit) as end:
-        main(words)
+    with pytest.raises(SystemExit) as end: main(words)
     return end.value.code
 
 
@@ -312,8 +263,7 @@ def test_fetch_offline_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(fetch, 'SHERLOCK_PARTS', ())
     monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(DataError, match='git: found no such program'):
-        fetch_sherlock(tmp_path / 'to', SHERLOCK_PARTS)
+    with pytest.raises(DataError, match='git: found no such program'): fetch_sherlock(tmp_path / 'to', SHERLOCK_PARTS)
     assert 'states no licence' in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
@@ -355,7 +305,6 @@ def test_fetch_asks_git_without_a_shell(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(words, 128, '', 'fatal: Could not resolve host: github.com\n')
 
     monkeypatch.setattr(subprocess, 'run', noted)
-    with pytest.raises(DataError, match='Could not resolve host.*run the same line again'):
-        fetch_sherlock(tmp_path / 'to')
+    with pytest.raises(DataError, match='Could not resolve host.*run the same line again'): fetch_sherlock(tmp_path / 'to')
     assert asked[0][-2] == SHERLOCK_PARTS[0].address and '--filter=blob:none' in asked[0]
     assert not list(tmp_path.iterdir())

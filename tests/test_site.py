@@ -60,7 +60,7 @@ def site(tmp_path_factory):
     for k in ('nbs', 'tools', 'brainllm', 'figures', 'data'):
         if (ROOT / k).exists():
             shutil.copytree(ROOT / k, root / k, ignore=shutil.ignore_patterns('__pycache__'))
-    for k in ('settings.ini', '_quarto.yml', 'LICENSE'):
+    for k in ('settings.ini', '_quarto.yml', 'LICENSE', 'CHANGELOG.md'):
         shutil.copy(ROOT / k, root)
     r = subprocess.run([sys.executable, root / 'tools' / 'docs.py'], cwd=root, capture_output=True, text=True)
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-3000:]
@@ -73,7 +73,7 @@ def pages(site):
 
 
 def test_every_notebook_has_a_page_that_is_linked(pages):
-    assert {page(s) for s in STEMS} | {'404.html'} == set(pages)
+    assert {page(s) for s in STEMS} | {'404.html', 'CHANGELOG.html'} == set(pages)
     linked = {urlsplit(h).path.removeprefix('./') for h in pages['index.html'].links}
     assert set(pages) - {'index.html', '404.html'} <= linked
 
@@ -174,7 +174,7 @@ def parameters_of(node):  # names that a call takes
 
 def said_of(text, name):  # HTML of a page -> that between the heading of a name and the next one
     m = re.search(
-        rf'<section id="{name.lower()}" class="level3 symbol">\s*<h3[^>]*>{name}</h3>(.*?)(?:<h[1-4]|</main>)',
+        rf'<section id="{name.lower()}(?:-2)?" class="level3 symbol">\s*<h3[^>]*>{name}</h3>(.*?)(?:<h[1-4]|</main>)',
         text,
         re.S,
     )

@@ -17,8 +17,7 @@ SPACE = '_space-MNI152NLin2009cAsym'
 
 def write_study(root, subjects=('01', '02', '03')):  # one run each, in the names of BIDS and fMRIPrep; no confounds
     (root / 'stimuli').mkdir(parents=True)
-    for clip in ('a.mp4', 'b.mp4'):
-        (root / 'stimuli' / clip).write_bytes(clip.encode() * 100)
+    for clip in ('a.mp4', 'b.mp4'): (root / 'stimuli' / clip).write_bytes(clip.encode() * 100)
     (root / 'stimuli' / 'captions.jsonl').write_text(
         ''.join(json.dumps(dict(clip=clip, caption='A man walks.')) + '\n' for clip in ('a.mp4', 'b.mp4'))
     )
@@ -53,8 +52,7 @@ def test_numbers_where_names_belong(tmp_path, monkeypatch):
     write_study(tmp_path / 'unpadded', ('1', '2', '3'))
     assert len(opened(2024, 'runs').trials) == 6
     assert len(opened('2024', 2025).trials) == 6
-    for people in (1, '01', [1], ['01']):
-        assert opened('2024', 'runs', targets=people).preset.study.targets == ('01',)
+    for people in (1, '01', [1], ['01']): assert opened('2024', 'runs', targets=people).preset.study.targets == ('01',)
     assert opened('unpadded', 'runs', targets='1').preset.study.targets == ('1',)
     with pytest.raises(DataError, match='targets: found 01.*-r targets'):
         opened('unpadded', 'runs', targets=1).split
@@ -62,8 +60,7 @@ def test_numbers_where_names_belong(tmp_path, monkeypatch):
         opened('2024', 'runs', targets=2e5)
     with pytest.raises(DataError, match='2023.*-r root'):
         opened(2023, 'runs')
-    for seed in (1, 1.0, '1'):
-        assert open_experiment('tiny', seed, 'runs').seed == 1
+    for seed in (1, 1.0, '1'): assert open_experiment('tiny', seed, 'runs').seed == 1
     for seed in (1.5, -1, None, 'one'):
         with pytest.raises(PresetError, match='seed'):
             open_experiment('tiny', seed, 'runs')

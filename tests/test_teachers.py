@@ -149,7 +149,6 @@ def fill(shapes, g, scale=0.3):  # weights and biases, all random, norms too
 def eva_file(g, scale=0.03, blocks=3):  # one block more than is used; a small scale, so that an epsilon shows
     def r(*s):
         return torch.randn(s, generator=g) * scale
-
     out = dict(cls_token=r(1, 1, D) * 0.1, pos_embed=r(1, 5, D) * 0.1, **fill({'norm': (D,), 'head': (9, D)}, g)) | {
         'patch_embed.proj.weight': r(D, 3, 14, 14) * 0.01,
         'patch_embed.proj.bias': r(D) * 0.1,
@@ -573,7 +572,6 @@ def test_prompt_is_cut_and_only_the_first_piece_begins():
 def test_each_row_stops_by_itself():
     def a(s):
         return ord(s)
-
     steps = [
         (a('a'), a('b')),
         (a('b'), 4),
@@ -605,7 +603,6 @@ def test_each_row_stops_by_itself():
 def test_answers_are_tidied():
     def tidy(*ids):
         return tidy_answer(Chars(), list(ids))
-
     assert (
         tidy(0, 1, *map(ord, ' A dog.'), 4, 5, ord('x')) == 'A dog.'
         and tidy(*map(ord, 'Assistant: yes ')) == 'yes'
@@ -623,10 +620,10 @@ def test_batch_and_seeds(files):
         assert said == [answer_clip(model, clip(12), [x], 8.0, how=how)[0] for x in q] and said == answer_clip(
             model, clip(12), q, 8.0, how=Decoding(max_new_tokens=10, batch=2)
         )
-
     def draw(seed, q=q, f=clip(12)):
-        return answer_clip(model, f, q, 8.0, how=Decoding(max_new_tokens=10, sample=True, seed=seed))
-
+        return answer_clip(
+            model, f, q, 8.0, how=Decoding(max_new_tokens=10, sample=True, seed=seed)
+        )
     torch.manual_seed(1)
     first = draw(0)
     torch.manual_seed(2)
@@ -984,11 +981,8 @@ def test_questions_are_parted_by_ends_of_lines_alone(tmp_path):
     assert read_questions(text) == [(None, 'Who?'), (None, 'What\u2028else?')]
     rows.write_text('\ufeff{"question": "Who?"}\n\n{"question": "What\u2028else?", "clip": "a.mp4"}\n\n')
     assert read_questions(rows) == [(None, 'Who?'), ('a.mp4', 'What\u2028else?')]
-    for content, words in (
-        ('{"question": "Who?"}\n\n{"clip": "a"}', 'line 3: found no question'),
-        ('[1]', 'line 1'),
-        ('{"question": "Who?", "clip": ["a"]}', 'line 1: found no question'),
-    ):
+    for content, words in (('{"question": "Who?"}\n\n{"clip": "a"}', 'line 3: found no question'), ('[1]', 'line 1'),
+                           ('{"question": "Who?", "clip": ["a"]}', 'line 1: found no question')):
         rows.write_text(content)
         with pytest.raises(DataError, match=words):
             read_questions(rows)
@@ -1006,10 +1000,8 @@ def test_clip_that_changed_is_refused(study, tmp_path):
     shutil.copy(study / 'clips' / '0.mp4', clips)
     (tmp_path / 'made.jsonl').write_text(json.dumps(dict(clip='0.mp4', question='Q?', answer='A.')) + '\n')
     t = FileTeacher(str(tmp_path / 'made.jsonl'))
-
     def ask():
         return answer_files(t, find_clips(clips), [(None, 'Q?')], tmp_path / 'out.jsonl')
-
     assert ask() == 1 and ask() == 0
     film(clips / '0.mp4', 99)
     with pytest.raises(DataError, match='of another film'):
@@ -1022,7 +1014,6 @@ def test_command_line_in_words(study, tmp_path, capsys):
         dict(clip='0.mp4', question='Who?', answer='Me.')
     ]
     (tmp_path / 'made.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-
     def run(*a, q='q.jsonl'):
         return answer_main(
             [
@@ -1036,7 +1027,6 @@ def test_command_line_in_words(study, tmp_path, capsys):
                 *a,
             ]
         )
-
     assert (
         run('--teacher', 'file', '--set', f'path={tmp_path / "made.jsonl"}') == 0
         and len(pairs(tmp_path / 'out.jsonl')) == 11

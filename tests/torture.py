@@ -12,14 +12,10 @@ from generated.every import FAMILIES
 def main(examples=90, number=0) -> int:
     tallies = {}
     for name in FAMILIES:
-        with contextlib.redirect_stdout(io.StringIO()):
-            tallies[name] = run_family(name, examples, number)
+        with contextlib.redirect_stdout(io.StringIO()): tallies[name] = run_family(name, examples, number)
         found = tallies[name]
-        print(
-            f'{name}: {found.examples} examples, {sum(found.faults.values())} wrong, {found.seconds:.0f} s', flush=True
-        )
-        for fault, times in sorted(found.faults.items()):
-            print(f'  {times} x {fault}', flush=True)
+        print(f'{name}: {found.examples} examples, {sum(found.faults.values())} wrong, {found.seconds:.0f} s', flush=True)
+        for fault, times in sorted(found.faults.items()): print(f'  {times} x {fault}', flush=True)
     print(table(tallies))
     return int(any(tally.faults for tally in tallies.values()))
 

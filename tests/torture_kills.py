@@ -53,8 +53,7 @@ def write_series(study, folder):
 def write_features(study, folder):
     rows = read_jsonl(study / 'captions.jsonl')
     kept = new_array(folder / 'features.npy', np.float16, (len(rows), 500))
-    for k in range(len(rows)):
-        kept[k] = k
+    for k in range(len(rows)): kept[k] = k
     kept.flush()
     write_json(folder / 'clips.json', [row['clip'] for row in rows])
 
@@ -83,8 +82,7 @@ def pipeline(root, decoder):
 
 def started(root, decoder):  # -> pid of a run in a process of its own
     pid = os.fork()
-    if pid:
-        return pid
+    if pid: return pid
     try:
         log = os.open(root.with_suffix('.log'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
@@ -101,8 +99,7 @@ def ended(pid):  # -> exit code, or minus the signal
 
 
 def held(file):  # what has to be the same in every run
-    if file.name != 'manifest.json':
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+    if file.name != 'manifest.json': return hashlib.sha256(file.read_bytes()).hexdigest()
     return {k: v for k, v in json.loads(file.read_text()).items() if k not in PASSING}
 
 
@@ -112,20 +109,15 @@ def snapshot(root):
 
 
 def leftovers(root):
-    return sorted(
-        p.relative_to(root).as_posix() for p in root.rglob('*') if p.suffix in ('.partial', '.old', '.unfinished')
-    )
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob('*') if p.suffix in ('.partial', '.old', '.unfinished'))
 
 
 def check_whole(root):
     "Whatever can be seen is whole, also right after a kill."
     for manifest in root.glob('*/**/manifest.json'):
-        if '.partial' not in str(manifest):
-            Store(root).verify(manifest.parent)
-    if (root / 'decoder').exists():
-        read_decoder(root / 'decoder')
-    for file in root.glob('small/[a-z]*.json*'):
-        assert file.read_text().endswith('\n'), f'{file} is cut short'
+        if '.partial' not in str(manifest): Store(root).verify(manifest.parent)
+    if (root / 'decoder').exists(): read_decoder(root / 'decoder')
+    for file in root.glob('small/[a-z]*.json*'): assert file.read_text().endswith('\n'), f'{file} is cut short'
 
 
 def torture(
@@ -138,16 +130,13 @@ def torture(
     right = snapshot(folder / 'first')
     count = dict(kills=0, rounds=0, restarts=0, survivors=0, both=0, halves=0, absent=0, typical=1.0)
     while count['kills'] < kills:
-        root = (
-            folder / f"round{count['rounds'] // 2}"
-        )  # every second round finds a finished run, whose decoder it replaces
+        root = folder / f"round{count['rounds'] // 2}"  # every second round finds a finished run, whose decoder it replaces
         count['rounds'] += 1
         there = (root / 'decoder').exists()
         for _ in range(min(rng.randint(1, 6), kills - count['kills'])):
             _kill_some(root, decoder, rng, count)
             count['halves'] += bool(leftovers(root))
-            if '--loud' in sys.argv:
-                print(count, flush=True)
+            if '--loud' in sys.argv: print(count, flush=True)
             count['absent'] += there and not (root / 'decoder').exists()
             check_whole(root)
         for pid in [started(root, decoder), started(root, decoder)]:
@@ -157,8 +146,7 @@ def torture(
         assert not other, f'{root}: not as without kills: {other}'
         assert not leftovers(root), f'{root}: left behind {leftovers(root)}'
         assert not count['absent'], f'{root}: a moment without the decoder that was there'
-        if count['rounds'] % 2 == 0:
-            shutil.rmtree(root)
+        if count['rounds'] % 2 == 0: shutil.rmtree(root)
     return count
 
 
@@ -171,24 +159,20 @@ def _kill_some(root, decoder, rng, count):  # until one was alive when it was ki
         count['restarts'] += 2
         time.sleep(rng.uniform(0, count['typical']))
         doomed = pids if rng.random() < 0.3 else pids[:1]
-        for pid in doomed:
-            os.kill(pid, signal.SIGKILL)
+        for pid in doomed: os.kill(pid, signal.SIGKILL)
         codes = [ended(pid) for pid in pids]
         died = codes.count(-signal.SIGKILL)
         assert set(codes) <= {0, -signal.SIGKILL}, root.with_suffix('.log').read_text()
-        if codes.count(0):
-            count['typical'] = (count['typical'] + time.time() - begin) / 2
+        if codes.count(0): count['typical'] = (count['typical'] + time.time() - begin) / 2
         count['kills'] += died
         count['survivors'] += codes.count(0)
         count['both'] += died == 2
-        if died:
-            return
+        if died: return
 
 
 def _want_something_new(root, rng):  # take away an artifact or two, so that there is something to write
     there = [p for p in root.glob('*/**/manifest.json') if '.partial' not in str(p)]
-    for manifest in rng.sample(there, min(len(there), rng.randint(0, 2))):
-        shutil.rmtree(manifest.parent)
+    for manifest in rng.sample(there, min(len(there), rng.randint(0, 2))): shutil.rmtree(manifest.parent)
 
 
 def say(count: dict, seconds: float) -> str:

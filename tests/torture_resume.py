@@ -47,8 +47,7 @@ def numbers(found):  # without the names of what else was made in the same proce
 
 def forget_training(out):
     for name in TRAINED:
-        for old in (out / 'tiny/artifacts').glob(f'{name}-*'):
-            shutil.rmtree(old)
+        for old in (out / 'tiny/artifacts').glob(f'{name}-*'): shutil.rmtree(old)
 
 
 def until_killed(out, rng, whole):  # -> 'inside a training' or 'elsewhere', or '' where it was done before
@@ -57,8 +56,7 @@ def until_killed(out, rng, whole):  # -> 'inside a training' or 'elsewhere', or 
     inside = rng.random() < 0.5
     while process.poll() is None and time.monotonic() < wait + 2 * whole * inside:
         checkpoints = list((out / 'tiny/artifacts').glob('.*.unfinished/*.checkpoint'))
-        if inside and checkpoints and rng.random() < 0.1:
-            break
+        if inside and checkpoints and rng.random() < 0.1: break
         time.sleep(0.02)
     if process.poll() is not None:
         finish(process)
@@ -84,19 +82,14 @@ def torture(kills, seed=0):
         done = dict.fromkeys(('inside a training', 'elsewhere', ''), 0)
         while sum(done.values()) - done[''] < kills:
             forget_training(out)
-            for _ in range(rng.randint(1, 6)):
-                done[until_killed(out, rng, whole)] += 1
+            for _ in range(rng.randint(1, 6)): done[until_killed(out, rng, whole)] += 1
             runs = [start(out) for _ in range(rng.choice((1, 1, 2)))]
-            for process in runs:
-                finish(process)
+            for process in runs: finish(process)
             found = made(out)
             other = sorted(k for k in found.keys() | want.keys() if found.get(k) != want.get(k))
             assert not other, f'another end than that of a run that nobody stopped: {other}'
             assert not leftovers(out), leftovers(out)
-        print(
-            f'{kills} kills and more, {done}; every restart ended in the same {len(want)} files; nothing is left behind'
-        )
+        print(f'{kills} kills and more, {done}; every restart ended in the same {len(want)} files; nothing is left behind')
 
 
-if __name__ == '__main__':
-    torture(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
+if __name__ == '__main__': torture(int(sys.argv[1]) if len(sys.argv) > 1 else 50)

@@ -29,8 +29,7 @@ def tidy(text: str, passing: bool = False) -> str:  # without what differs from 
 def keep_figures(nb, stem: str):  # figures/<notebook>-<n>.png
     "The pictures of a notebook, as files."
     (ROOT / 'figures').mkdir(exist_ok=True)
-    for old in (ROOT / 'figures').glob(f'{stem}-*.png'):
-        old.unlink()
+    for old in (ROOT / 'figures').glob(f'{stem}-*.png'): old.unlink()
     outputs = [o for c in nb.cells for o in c.get('outputs', [])]
     pictures = [o['data']['image/png'] for o in outputs if 'image/png' in o.get('data', {})]
     for k, picture in enumerate(pictures, 1):
@@ -39,15 +38,12 @@ def keep_figures(nb, stem: str):  # figures/<notebook>-<n>.png
 
 def tidy_outputs(cell, passing: bool = False):
     "Changes a cell in place: no bars, no text that differs from machine to machine."
-    if 'outputs' not in cell:
-        return
+    if 'outputs' not in cell: return
     cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
     for out in cell.outputs:
-        if out.output_type == 'stream':
-            out.text = tidy(out.text, passing)
+        if out.output_type == 'stream': out.text = tidy(out.text, passing)
         for mime, data in out.get('data', {}).items():
-            if mime.startswith('text/'):
-                out.data[mime] = tidy(data, passing=True)
+            if mime.startswith('text/'): out.data[mime] = tidy(data, passing=True)
     cell.outputs = [o for o in cell.outputs if o.output_type != 'stream' or o.text.strip()]
 
 
@@ -55,15 +51,12 @@ def run(path: Path, root=''):
     "Run one notebook from its own folder; an error stops everything and leaves the notebook as it was."
     nb = nbformat.read(path, 4)
     named = [c for c in nb.cells if root and 'parameters' in c.metadata.get('tags', [])]
-    for cell in named:
-        cell.source = cell.source.replace("root = ''", f'root = {root!r}')
+    for cell in named: cell.source = cell.source.replace("root = ''", f'root = {root!r}')
     folder = {'metadata': {'path': str(path.parent)}}
     settings = dict(timeout=None, kernel_name='python3', coalesce_streams=True, store_widget_state=False)
     NotebookClient(nb, resources=folder, **settings).execute()
-    for cell in named:
-        cell.source = cell.source.replace(f'root = {root!r}', "root = ''")
-    for cell in nb.cells:
-        tidy_outputs(cell, path.stem in TELLS_ALL)
+    for cell in named: cell.source = cell.source.replace(f'root = {root!r}', "root = ''")
+    for cell in nb.cells: tidy_outputs(cell, path.stem in TELLS_ALL)
     nb.metadata.pop('language_info', None)
     nbformat.write(nb, path)
     keep_figures(nb, path.stem)
@@ -83,8 +76,7 @@ def keep_results():
 
 def keep(made: Path, kept: Path):
     "What a run has left, unless what is kept is newer."
-    if not made.exists() or (kept.exists() and kept.stat().st_mtime > made.stat().st_mtime):
-        return
+    if not made.exists() or (kept.exists() and kept.stat().st_mtime > made.stat().st_mtime): return
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(made, kept)
 
@@ -96,12 +88,10 @@ def main(names, root=''):
         there = ', '.join(p.stem for p in books)
         raise SystemExit(f"no notebook called {', '.join(sorted(unknown))}; there are {there}")
     for path in books:
-        if names and path.stem not in names:
-            continue
+        if names and path.stem not in names: continue
         begin = time.time()
         print(f'{path.stem}: running', flush=True)
-        if path.stem in ('08_haxby', 'index'):
-            keep_results()
+        if path.stem in ('08_haxby', 'index'): keep_results()
         if path.stem in NEEDS_ROOT and not root:
             print(f'{path.stem}: left as it is, since it reads a folder of yours; name it with --root')
             continue

@@ -11,8 +11,7 @@ INLINE = re.compile(r'<img src="data:image/jpeg;base64,([^"]*)" alt="([^"]*)"[^>
 
 def shown(cell, pictures: dict) -> list:  # Markdown parts of one cell
     "Prose, code that is not hidden, and outputs that are drawings, Markdown or text; pictures go into the dict."
-    if cell.cell_type == 'markdown':
-        return [cell.source]
+    if cell.cell_type == 'markdown': return [cell.source]
     if cell.cell_type != 'code' or re.search(r'^#\|\s*(hide|default_exp)\b', cell.source, re.M):
         return []
     silent = re.search(r'^#\|\s*echo:\s*false', cell.source, re.M)
@@ -59,12 +58,9 @@ def main():
     "README.md and figures/readme-*."
     text, pictures = readme()
     (ROOT / 'README.md').write_text(text)
-    for old in (ROOT / 'figures').glob('readme-*'):
-        old.unlink()
-    for name, data in pictures.items():
-        (ROOT / 'figures' / name).write_bytes(data)
+    for old in (ROOT / 'figures').glob('readme-*'): old.unlink()
+    for name, data in pictures.items(): (ROOT / 'figures' / name).write_bytes(data)
     print('README.md: written from nbs/index.ipynb')
 
 
-if __name__ == '__main__':
-    main()
+if __name__ == '__main__': main()

@@ -37,10 +37,11 @@ class Entry:
     line: int  # in the source that it was read from
     methods: list = field(default_factory=list)
     fields: bool = False  # the parameters are fields of a record
+    twin: bool = False  # another name of the page differs from it in capitals alone
 
     @property
     def id(self) -> str:
-        return self.name.lower()
+        return self.name.lower() + ('-2' if self.twin else '')
 
 
 class Comments:
@@ -187,7 +188,9 @@ def read(source: str) -> tuple:  # {public name: Entry}, {public name of a value
     for node in ast.parse(source).body:
         if isinstance(node, DEFINITIONS):
             if not node.name.startswith('_'):
-                made[node.name] = (_class if isinstance(node, ast.ClassDef) else _function)(node, comments)
+                entry = (_class if isinstance(node, ast.ClassDef) else _function)(node, comments)
+                entry.twin = entry.name.lower() in {name.lower() for name in made}
+                made[node.name] = entry
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             if _text(node.value).startswith('Annotated['):
                 comments.aliases |= dict.fromkeys(_assigned(node), node.value)
