@@ -192,16 +192,11 @@ def pages(files: list, found: dict):  # found: of `modules`
             stage(nb, found.get(p.stem), found)
             nbformat.write(nb, Path(d) / f'{page_name(p.stem)}.ipynb')
         proc_nbs(d, n_workers=0, force=True)
-<<<<<<< HEAD
     lost = new_cell(
         'markdown',
         '# No such page\n\nThis page is not there, or has moved. Look for it by the search above, or begin at '
         '[the first page](index.ipynb).',
     )
-=======
-    words = 'This page is not there, or has moved. Look for it by the search above, or begin at [the first page](index.ipynb).'
-    lost = new_cell('markdown', f'# No such page\n\n{words}')
->>>>>>> h25s
     (PROC / '404.ipynb').write_text(json.dumps(dict(cells=[lost], metadata={}, nbformat=4, nbformat_minor=5)))
     for p in PROC.glob('*.ipynb'):
         p.write_text(re.sub(r'output-file: \S+?\\n', '', p.read_text()))
