@@ -12,7 +12,7 @@ from brainllm.stages.experiment import open_experiment
 from brainllm.simulate.brains import REGIONS
 from brainllm.stages.stage1 import encoder_tokens
 from test_wall import scramble_targets
-from brainllm.models.ridge import choose_penalty, cross_fitted, ridge_predict, unit_kernel
+from brainllm.models.ridge import choose_penalty, cross_fitted, inner_products, ridge_predict, unit_kernel
 from brainllm.evaluate.bench import Given, known_answers, Method
 from brainllm.evaluate.controls import cut_tokens, draw_noise, keep_voxels, mix_blocks, noise_weights, random_tokens
 from brainllm.evaluate.controls import read_noise
@@ -243,7 +243,8 @@ def test_the_likelihood_is_that_of_a_gaussian():
     e, w = r(60, 4), r(4, 5)
     x, y, new, groups = e @ w + r(60, 5), r(7, 5), r(9, 4), ['01', '02', '03'] * 20
     got = encoding_model(e, x, y, groups, shrink=0.5)(new)
-    kernel, basis = unit_kernel(e - e.mean(0), torch.eye(4))
+    about = e - e.mean(0)
+    kernel, basis = unit_kernel(inner_products(about, about), inner_products(torch.eye(4), about))
     penalty = choose_penalty(kernel, x, groups)
     noise = x - cross_fitted(kernel, x, groups, penalty)
     noise = noise - noise.mean(0)

@@ -244,7 +244,9 @@ def place(stem):  # the index first, then by number and letter: 2 before 10, 05 
 
 
 def test_sidebar_lists_every_notebook_in_order():
-    assert SIDEBAR == sorted((p.stem for p in NOTEBOOKS), key=place)
+    assert sorted(SIDEBAR) == sorted(p.stem for p in NOTEBOOKS)
+    rooms = [stem for stem in SIDEBAR if place(stem)[0] < 12]  # commands, clusters and pages to read stand before them
+    assert rooms == sorted(rooms, key=place)
     assert yaml.safe_load((ROOT / '_quarto.yml').read_text())['project']['output-dir'] == CFG['doc_path']
 
 
