@@ -521,7 +521,7 @@ for target in sys.argv[2:]:  # each save in a process of its own, killed at the 
         setattr(room, step, half if step == 'save_tensors' else die)
         model.save_pretrained(target)
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # else the next child says it again
 '''
 
 
