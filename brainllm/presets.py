@@ -182,6 +182,7 @@ class Stage1Config:
     alpha: float = 0.5  # Eq. 1, L1 against squared L2
     beta: float = 0.995  # Eq. 2, CLIP against L2-L1, which is a sum over D_q features
     recompute: bool = False  # keep less of the encoder for the way back, and compute it again
+    matmul: str = 'highest'  # precision of products in float32, as torch names it; 'high' is TF32 on a card
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,6 @@ class Preset:
     stage2: Stage2Config = Stage2Config()
     evaluate: EvaluateConfig = EvaluateConfig()
     dtype: str = 'bfloat16'  # the LLM's
-    matmul: str = 'highest'  # precision of matrix products in float32, as torch names it; 'high' is TF32 on a card
     simulated: bool = True  # the brains are written by `simulate`
     weights: str = ''  # folder of published files, laid out as in `weights.published`
     answers: str = ''  # JSONL of a teacher's answers made elsewhere; '' has the video's own model answer
@@ -235,9 +235,8 @@ PAPER_SIZE: dict[str, Any] = dict(
     brain=BrainConfig(dim=1024, depth=24, heads=16),
     video=VideoConfig('video-llama', image_size=224, n_frames=8, n_query=32, dim=768, max_new_tokens=300),
     pretrain=PretrainConfig(source='scmbm'),
-    stage1=Stage1Config(beta=0.99875),
+    stage1=Stage1Config(beta=0.99875, matmul='high'),
     evaluate=EvaluateConfig(batch=64),
-    matmul='high',
     simulated=False,
     device='cuda',
 )

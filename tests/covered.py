@@ -3,6 +3,7 @@
 Each runs in a process of its own; what it ran is kept under _runs/coverage, and a call that was stopped goes on there.
 Ends with a table by wing. `tests/mutants.py` asks the same files which tests run a line."""
 
+import json
 import os
 import re
 import subprocess
@@ -83,8 +84,6 @@ def by_wing(whole: coverage.Coverage) -> dict:  # wing -> [lines, of them run, b
     "Counts of lines and branches."
     into = ROOT / '_runs' / 'coverage.json'
     whole.json_report(outfile=str(into), ignore_errors=True)
-    import json
-
     wings: dict = defaultdict(lambda: [0, 0, 0, 0])
     for file, found in json.loads(into.read_text())['files'].items():
         one = found['summary']

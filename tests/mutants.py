@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import io
 import json
-import math
 import os
 import random
 import select
@@ -32,6 +31,7 @@ from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator, operator_names
 from covered import seconds_of_tests, tests_by_line
 from pages import module_of, page_names, page_of, ROOT
+from scipy.stats import binomtest
 
 WINGS = ('losses', 'data', 'datasets', 'evaluate')
 KEPT = ROOT / '_runs' / 'mutants'
@@ -189,7 +189,6 @@ class Choice:
             chosen.append(name)
         return chosen
 
-
     def is_sound(self, group: str, fails: Callable) -> bool:  # fails: of the room as it is, said of a list of names
         "Whether a page or tests pass without any change; asked once, and where not, never shown again."
         if group not in self.sound | self.failing:
@@ -297,9 +296,7 @@ def _in_child(do, writes):
 def interval(part: int, of: int) -> tuple:  # Wilson's, 95 %
     "Bounds of a share."
     if not of: return 0.0, 1.0
-    z, share = 1.96, part / of
-    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+    return tuple(binomtest(part, of).proportion_ci(method='wilson'))
 
 
 def test_room(room: str, many: int, shop: Workshop, choice: Choice) -> list:  # Mutant

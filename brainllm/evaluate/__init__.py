@@ -72,12 +72,12 @@ __getattr__, __dir__, __all__ = face(
         'ours_table plot_compare plot_ranks comparison_main'
     ),
     costs=(
-        'TRAINED_IN PROMPT STEPS RESIDENT PHASE_LABELS CARDS PARTS_SHOWN HAD_SIZE template_mask Components '
-        'nbytes numbers_in parameter_table FusedAttention Flops plain Cost Meter Peak seen_tokens vit_tokens '
-        'see_step align_step decode tune_step all_weights measure_cost batch_of clear read_step word_step '
-        'answer_flops cache_bytes longest_cache peak memory largest memory_table card_table kept_bytes '
-        'memory_parts plot_memory Size trial_flops work_rows run_table host_rows host_table solve_flops '
-        'ridge_flops'
+        'TRAINED_IN CLASSES PROMPT STEPS RESIDENT PHASE_LABELS CARDS PARTS_SHOWN HAD_SIZE template_mask '
+        'published_parts Components nbytes numbers_in parameter_table FusedAttention Flops plain Cost Meter '
+        'Peak seen_tokens vit_tokens clip_shape see_step align_step decode tune_step all_weights measure_cost '
+        'batch_of clear read_step word_step answer_flops cache_bytes longest_cache peak memory largest '
+        'memory_table card_table kept_bytes memory_parts plot_memory Size trial_flops work_rows run_table '
+        'host_rows host_table solve_flops ridge_flops'
     ),
     words=(
         'FILM_ATTRIBUTES WORD_CLASSES names_in only_name Attribute words_by_class content_words common_words '
@@ -99,15 +99,15 @@ __getattr__, __dir__, __all__ = face(
     ),
     audit=(
         'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN Record person_of read_record '
-        'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run '
-        'audit_variations say_verdict'
+        'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run audit_variations '
+        'say_verdict'
     ),
     moments='Moments even_steps film_picture build_moments show_moments',
     accelerator=(
-        'LLM_WORDS CLASSES BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for '
-        'answer_of random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers '
-        'RidgeTime time_ridge card_rates time_card time_ridges write_bench read_bench step_flop step_bytes '
-        'card_timing_table ridge_timing_table Phase had_phases phase_minutes growth_table'
+        'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '
+        'random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers RidgeTime '
+        'time_ridge card_rates time_card time_ridges keep_measured write_bench read_bench step_flop '
+        'step_bytes card_timing_table ridge_timing_table Phase had_phases phase_minutes growth_table'
     ),
     ratios=(
         'HAD_RUN Ratio check_same both_ways most_mb feeding tokenizing PlainAttention encoding adapting '

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from torch import Tensor, nn
-from ..core import cores, DataError, project_root, write_json
-from ..store import provenance
+from ..core import cores, DataError
 from ..presets import get_preset
 from ..table import Table
 from ..data.blocks import RunStore, store_runs, Windows
@@ -31,7 +30,7 @@ from ..models.adaptors import adaptor_parameters, AdaptorConfig, add_adaptors
 from ..models.encoder import Block
 from ..models.llm import PromptedLLM
 from ..models.tokenizer import FMRITokenizer
-from .accelerator import copy_rate, matrix_rate, repeated
+from .accelerator import copy_rate, keep_measured, matrix_rate, repeated
 from .costs import Flops, Peak, template_mask
 from .identify import pair_ranks, pairings
 from .intervals import permutation_null
@@ -350,13 +349,8 @@ def write_ratios(
     "Measure here, on as many threads as a run takes, and keep it."
     torch.set_num_threads(min(2, cores()))
     rates = dict(float32_flop=matrix_rate('cpu', torch.float32, 2048), copy_bytes=copy_rate('cpu', 2**28))
-    found: dict = dict(processor=processor(), threads=torch.get_num_threads(), rates=rates, rows=[])
-    for row in time_ratios(times):
-        found['rows'].append(vars(row))
-        say(vars(row))
-    path = Path(out) if out else project_root() / 'data' / 'costs' / 'ratios.json'
-    write_json(path, found | dict(python=platform.python_version(), **provenance()))
-    return path
+    found = dict(processor=processor(), threads=torch.get_num_threads(), rates=rates)
+    return keep_measured(found, time_ratios(times), 'ratios', out, say)
 
 
 def ratio_table(found: dict) -> Table:  # what `write_ratios` kept

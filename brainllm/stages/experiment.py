@@ -6,7 +6,6 @@
 __all__ = ['Experiment', 'open_experiment']
 
 # %% ../../nbs/03l_experiment.ipynb #c6dca107
-import torch
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,6 @@ def open_experiment(
     root = Path(out) if out else project_root() / '_runs'
     store = Store(root / chosen.name / 'artifacts', shared=Store(root / 'parts'))
     seed_all(seed, chosen.threads)
-    torch.set_float32_matmul_precision(chosen.matmul)
     models = FrozenModels(chosen, store.shared)
     return Experiment(chosen, seed, Study(chosen, models, store, drawn), models, store, root / chosen.name)
 

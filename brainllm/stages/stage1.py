@@ -26,7 +26,7 @@ from ..models.state import save_tensors
 from ..models.projection import Projection
 from ..models.adaptors import BRAIN_TARGETS, QFORMER_TARGETS, AdaptorConfig, adaptor_parameters, add_adaptors
 from ..losses import Temperature, stage1_loss
-from ..optim import Course, adamw
+from ..optim import Course, adamw, float32_products
 from ..ranks import gathered, own_columns, ranks, share, summed
 from ..video.small import encode
 from .frozen import FrozenModels
@@ -182,11 +182,12 @@ def align(
     course = Course(model, *adamw(free(model, config), config.lr, len(order)))
     model.train()
     bold = None
-    for i in course.over(order, 'Stage I: alignment'):
-        bold = blocks.batch(share(i).tolist(), out=bold)
-        loss, parts = step(bold.to(model.device), i)
-        course.descend(loss)
-        course.log.append({k: float(v) for k, v in parts.items()})
+    with float32_products(config.matmul):
+        for i in course.over(order, 'Stage I: alignment'):
+            bold = blocks.batch(share(i).tolist(), out=bold)
+            loss, parts = step(bold.to(model.device), i)
+            course.descend(loss)
+            course.log.append({k: float(v) for k, v in parts.items()})
     model.eval()
     return course.log
 
@@ -353,7 +354,6 @@ def load_stage1(
         data=replace(preset.data, adapt_take=1.0),
         stage1=preset.stage1,
         qformer_adaptors=preset.video.adaptor,
-        matmul=preset.matmul,
         seed=seed,
         **study.changes,
     )
