@@ -108,7 +108,7 @@ test: $(WHOLE)
 	@echo "[1/2] nbdev_test: every notebook, all but its slow cells"
 	@$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	@echo "[2/2] pytest, two test files at a time"
-	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	@PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m pytest -q -rs -n 2 --dist loadfile tests
 
 bench: $(WHOLE)
 	@$(BIN)/python -m brainllm bench here

@@ -1,6 +1,6 @@
 "A browser for tests: Chromium without a window, spoken to over a pipe (DevTools protocol); no driver and no network."
 
-import base64, json, os, shutil, subprocess, time
+import base64, json, os, select, shutil, subprocess, time
 from pathlib import Path
 
 FLAGS = (
@@ -14,8 +14,14 @@ def find_chromium() -> str | None:
     return shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 
 
+class Silent(RuntimeError):
+    "The browser has gone, its tab has crashed, or it says nothing any more: nothing is known of the page."
+
+
 class Browser:
-    "One tab. `events` holds what happened since the last `visit`."
+    "One tab. `events` holds what happened since the last `visit`; no wait is longer than `patience` seconds."
+
+    patience = 60
 
     def __init__(self, profile: Path):
         to_read, self.to = os.pipe()
@@ -38,34 +44,40 @@ class Browser:
         for domain in ('Page', 'Runtime', 'Log', 'Network'):
             self(f'{domain}.enable')
 
-    def __call__(self, method: str, seconds: float = 120, **params):
+    def __call__(self, method: str, **params):
         "What the browser answers to one command."
         self.count += 1
         message = dict(id=self.count, method=method, params=params)
         if self.session:
             message['sessionId'] = self.session
         os.write(self.to, json.dumps(message).encode() + b'\0')
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            got = self.next_message()
+        end = time.monotonic() + self.patience
+        while True:
+            got = self.next_message(end, method)
             if got.get('id') != self.count:
                 self.events.append(got)
                 continue
             if 'error' in got:
                 raise RuntimeError(f'{method}: {got["error"]}')
             return got['result']
-        raise TimeoutError(method)
 
-    def next_message(self) -> dict:
+    def next_message(self, end: float, wanted: str) -> dict:
+        "What it says next, until `end` (of `time.monotonic`)."
         while b'\0' not in self.rest:
+            ready, _, _ = select.select([self.source], [], [], max(0, end - time.monotonic()))
+            if not ready:
+                raise Silent(f'{wanted}: no answer in {self.patience} s')
             more = os.read(self.source, 1 << 20)
             if not more:
-                raise RuntimeError('the browser has gone')
+                raise Silent(f'{wanted}: the browser has gone')
             self.rest += more
         line, self.rest = self.rest.split(b'\0', 1)
-        return json.loads(line)
+        said = json.loads(line)
+        if said.get('method') in ('Inspector.targetCrashed', 'Target.targetCrashed', 'Target.detachedFromTarget'):
+            raise Silent(f'{wanted}: the tab has crashed')
+        return said
 
-    def look(self, width: int, height: int = 900, scheme: str = 'light'):
+    def look(self, width: int, scheme: str = 'light', height: int = 900):
         "The size of the window, and what the reader prefers."
         self('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
         self('Emulation.setEmulatedMedia', features=[dict(name='prefers-color-scheme', value=scheme)])
@@ -76,8 +88,9 @@ class Browser:
         self.run('1')
         self.events.clear()
         self('Page.navigate', url=address)
+        end = time.monotonic() + self.patience
         while not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
-            self.events.append(self.next_message())
+            self.events.append(self.next_message(end, address))
 
     def run(self, script: str):
         "The value of an expression of JavaScript, a promise waited for."
@@ -109,7 +122,7 @@ class Browser:
         Path(path).write_bytes(base64.b64decode(shot['data']))
 
     def close(self):
-        self.process.terminate()
+        self.process.kill()
         self.process.wait(20)
         os.close(self.to)
         os.close(self.source)
