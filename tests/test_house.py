@@ -5,6 +5,7 @@ from pathlib import Path
 import nbformat, pytest, yaml
 import house_rules
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDEBAR = re.findall(r'nbs/([\w-]+)\.ipynb', (ROOT / '_quarto.yml').read_text().split('sidebar:')[1])
@@ -274,6 +275,10 @@ def constraints():
     return {canonical(n): v for n, v in (l.split('==') for l in lines)}
 
 
+def present(name: str) -> bool:
+    return any(importlib.metadata.distributions(name=name))
+
+
 def test_constraints_cover_every_requirement():
     pinned = constraints()
     todo = [Requirement(r) for r in CFG['requirements'].split() + CFG['dev_requirements'].split()]
@@ -304,6 +309,13 @@ def test_this_environment_is_the_one_of_the_constraints():
         if found != version:
             wrong[name] = (found, version)
     assert not wrong
+
+
+def test_the_first_python_named_is_enough_for_every_package():
+    "Debian 12 has Python 3.11.2: a package that asks for 3.11.5 leaves no environment there."
+    asks = {name: importlib.metadata.metadata(name)['Requires-Python'] for name in constraints() if present(name)}
+    assert len(asks) > 100
+    assert not {name: wanted for name, wanted in asks.items() if wanted and not SpecifierSet(wanted).contains('3.11.0')}
 
 
 def test_parts_are_pinned():
