@@ -342,12 +342,12 @@ def ablation_table(
     names = [ABLATION_COLUMNS[c] for c in columns]
     deltas = [f'Δ {ABLATION_COLUMNS[c]}' for c in compared]
     bleu = ' BLEU here is the mean of sentence scores.' if 'teacher.bleu1' in columns else ''
-    return Table(
-        ('Part', 'Variation', 'Seeds', *names, *deltas),
-        tuple(ablation_row(row, columns, compared) for row in result['rows']),
+    caption = (
         f'{study_caption(result)}{bleu} Δ: variation minus the run as it is, same trials, 95 % interval over '
-        f"{DRAWN[result['over']]}.",
+        f"{DRAWN[result['over']]}."
     )
+    rows = tuple(ablation_row(row, columns, compared) for row in result['rows'])
+    return Table(('Part', 'Variation', 'Seeds', *names, *deltas), rows, caption, folded=('Seeds', *names[2:]))
 
 # %% ../../nbs/06a_ablation.ipynb #36b6daff
 def difference_colour(found: dict) -> str:

@@ -220,7 +220,8 @@ def compare_table(
         'Δ: ours minus this decoder, 95 % interval over classes of films.'
     )
     header = ('Kind', 'Decoder', 'Given', *SHOWN.values(), 'Δ 2-way', 'Δ BERTScore, teacher', 'by 2-way')
-    return Table(header, tuple(compared_row(method) for method in of_kinds(result, kinds)), caption)
+    rows = tuple(compared_row(method) for method in of_kinds(result, kinds))
+    return Table(header, rows, caption, folded=('BERTScore, teacher', 'BLEU-1, teacher'))
 
 
 def pair_table(result: dict) -> Table:  # of `compare`

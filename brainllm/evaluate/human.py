@@ -206,7 +206,8 @@ def human_table(
         best = _spanned(result['scores'][kind]['best_rouge'])
         rows.append((f'best of all others, {label}', *(best if m == 'rougeL_f' else None for m in _HUMAN_COLUMNS)))
     if paper: rows += [_paper_row(printed) for printed in TABLES.values()]
-    return Table(('One caption against', *_HUMAN_COLUMNS.values()), tuple(rows), _human_caption(result))
+    header = ('One caption against', *_HUMAN_COLUMNS.values())
+    return Table(header, tuple(rows), _human_caption(result), folded=('ROUGE-L P', 'ROUGE-L R'))
 
 
 def _spanned(found):  # None where a kind has no such score

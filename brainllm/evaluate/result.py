@@ -130,7 +130,8 @@ def table(
             metrics = [float(scores[metric]) for metric in COLUMNS]
             body.append((label, who, *metrics, 100 * found['two_way'], f"{found['p']:.4f}"))
     header = ('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p')
-    return Table(header, tuple(body), f"{_origin(result, reference)} All but p in percent.{_ties(result)}")
+    caption = f'{_origin(result, reference)} All but p in percent.{_ties(result)}'
+    return Table(header, tuple(body), caption, folded=('ROUGE-L P', 'ROUGE-L R'))
 
 
 def _origin(result, reference):  # where the numbers come from

@@ -151,8 +151,8 @@ class Scores:
     def __repr__(self):
         return str(self.table())
 
-    def _repr_html_(self):
-        return self.table().html()
+    def _repr_markdown_(self):
+        return self.table()._repr_markdown_()
 
 
 _SCORE_HEADER = (

@@ -199,7 +199,7 @@ def word_score_table(
     if counted:
         header += ['new sentences', '2-way of new']
         caption += ' New: word for word in no caption and no answer of the teacher that training had.'
-    return Table(tuple(header), tuple(body), caption, digits=1)
+    return Table(tuple(header), tuple(body), caption, digits=1, folded=('2-way of new',))
 
 
 def _labelled(result) -> list:

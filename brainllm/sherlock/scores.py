@@ -463,12 +463,13 @@ CEILINGS = dict(
 
 
 def _two_way_cells(found) -> list:
-    cells = []
+    cells = {}
     for name in ('within', 'all'):
         row = found[name]
         low, high = row['interval']
-        cells += [100 * row['two_way'], f'{100 * low:.1f} to {100 * high:.1f}', f"{100 * row['null'][-1]:.1f}"]
-    return [*cells, f"{found['within']['above']} of {len(found['within']['by_person'])}", f"{found['within']['p']:.4f}"]
+        cells[name] = [100 * row['two_way'], f'{100 * low:.1f} to {100 * high:.1f}', f"{100 * row['null'][-1]:.1f}"]
+    above = f"{found['within']['above']} of {len(found['within']['by_person'])}"
+    return [*cells['within'], above, f"{found['within']['p']:.4f}", *cells['all']]
 
 
 def film_table(result: dict) -> Table:
@@ -478,7 +479,7 @@ def film_table(result: dict) -> Table:
     for name, label in labels.items():
         if name in result['rows']: body.append((label, *_two_way_cells(result['rows'][name])))
     for name, label in VECTOR_ROWS.items(): body.append((label, *_two_way_cells(result['rows'][f'{name}_vector'])))
-    header = ('Row', 'within fold', '95 %', '99.5 % of null', 'all film', '95 %', '99.5 % of null', 'above half', 'p')
+    header = ('Row', 'within fold', '95 %', '99.5 % of null', 'above half', 'p', 'all film', '95 %', '99.5 % of null')
     caption = (
         f"2-way identification in percent, {result['people']} people, {result['stretches']} held-out stretches, "
         f"brought together by {result['film']['together']}; measured BOLD, seed {result['seed']}. Intervals: people "
