@@ -103,6 +103,10 @@ __getattr__, __dir__, __all__ = face(
         'say_verdict'
     ),
     moments='Moments even_steps film_picture build_moments show_moments',
+    attribution=(
+        'MAP_COLOURS Saying MapView word_tokens attribute_voxels occlude_patches sum_patches paint_patches '
+        'brain_image plot_on_glass plot_on_slices plot_on_surface plot_token_grid network_addresses view_map'
+    ),
     accelerator=(
         'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '
         'random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers RidgeTime '
