@@ -69,6 +69,7 @@ def keep_results():
     for preset in ('sim-had', 'sim-had-seeing', 'sim-urgen', 'sim-urgen-unseen', 'haxby', 'haxby-weighed'):
         for name, place in files.items():
             keep(ROOT / '_runs' / preset / f'{name}.json', ROOT / 'data' / f'{place.format(preset)}.json')
+    keep(ROOT / '_runs' / 'sim-had' / 'texts.jsonl', ROOT / 'data' / 'texts' / 'sim-had.jsonl')
     film = {'film-procrustes': 'film', 'film-anatomy': 'film-anatomy', 'film-linear': 'film-linear', 'recall': 'recall'}
     for name, place in film.items():
         keep(ROOT / '_runs' / 'sherlock' / f'{name}.json', ROOT / 'data' / 'results' / f'sherlock-{place}.json')

@@ -50,7 +50,7 @@ __getattr__, __dir__, __all__ = face(
     ),
     result=(
         'FLOORS ROW_LABELS FRONT in_full format_example normalise_row table front_table full_table plot_rows '
-        'plot_identification check_result read_result'
+        'plot_identification Result check_result read_result'
     ),
     human=(
         'HUMAN_SOURCE HUMAN_ROWS caption_counts PairDraw draw_pairs score_words score_meaning human_ceiling '
@@ -102,10 +102,14 @@ __getattr__, __dir__, __all__ = face(
         'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run audit_variations '
         'say_verdict'
     ),
-    moments='Moments even_steps film_picture build_moments show_moments',
+    moments='Moments mark_words even_steps film_picture build_moments show_moments',
     attribution=(
         'MAP_COLOURS Saying MapView word_tokens attribute_voxels occlude_patches sum_patches paint_patches '
         'brain_image plot_on_glass plot_on_slices plot_on_surface plot_token_grid network_addresses view_map'
+    ),
+    browser=(
+        'FRAMES STRIP_EDGE Films film_places study_films drawn_films join_frames SAID SHOWN_SCORES BANDS Trials '
+        'gather_trials PAGE_STYLE PAGE_SCRIPT browser_html browser_page CONTROLS_SHOWN browse'
     ),
     accelerator=(
         'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '

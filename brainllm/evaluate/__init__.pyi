@@ -5,6 +5,7 @@ from .attribution import *
 from .audit import *
 from .baselines import *
 from .bench import *
+from .browser import *
 from .comparison import *
 from .confidence import *
 from .controls import *

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FLOORS', 'ROW_LABELS', 'FRONT', 'in_full', 'format_example', 'normalise_row', 'table', 'front_table', 'full_table',
-           'plot_rows', 'plot_identification', 'check_result', 'read_result']
+           'plot_rows', 'plot_identification', 'Result', 'check_result', 'read_result']
 
 # %% ../../nbs/05j_result.ipynb #e15758e9
 import math
 import numpy as np
 from pathlib import Path
-from ..core import DataError, new_axes, read_json, read_jsonl
+from ..core import DataError, check_choice, new_axes, read_json, read_jsonl, write_text
 from ..store import provenance
 from ..table import COLUMNS, Table
 from .scores import score_signature
@@ -221,6 +221,56 @@ def plot_identification(
     ax.set_yticks(range(len(names)), [result['labels'].get(name, name) for name in names])
     return ax
 
+# %% ../../nbs/05j_result.ipynb #5f0a1c02
+class Result(dict):
+    "The fields of a finished run, and its texts; `Result(fields, texts)` of any that were read otherwise."
+
+    KINDS = ('scores', 'texts')  # what a frame can hold
+
+    def __init__(
+        self,
+        fields: dict,  # of result.json
+        texts=(),  # a dict for each trial, as in texts.jsonl
+    ):
+        super().__init__(fields)
+        self.texts = list(texts)
+
+    def to_frame(
+        self,
+        of: str = 'scores',  # 'scores': a row for each decoder, subject and reference; 'texts': one for each trial
+    ):  # pandas DataFrame
+        "A result for pandas. Raises `DataError` for one that is not whole, or has no texts where they are asked for."
+        import pandas as pd
+
+        check_choice(of, self.KINDS, 'of', DataError)
+        check_result(self)
+        if of == 'scores': return pd.DataFrame(self._score_rows())
+        if not self.texts:
+            raise DataError("result: found no texts with it, wanted those of texts.jsonl; read it with read_result")
+        return pd.DataFrame(self.texts)
+
+    def to_csv(
+        self,
+        path,  # of the file
+        of: str = 'scores',  # as of `to_frame`
+    ) -> Path:  # the file
+        "The same as comma-separated values in UTF-8."
+        path = Path(path)
+        write_text(path, self.to_frame(of).to_csv(index=False, lineterminator='\n'))
+        return path
+
+    def _score_rows(self):
+        whose = {name: self[name] for name in ('preset', 'seed', 'simulated')}
+        rows = []
+        for decoder in self['row_order']:
+            found = self['rows'][decoder]
+            for against, people in found['reference'].items():
+                for subject, scores in people.items():
+                    known = found['identification'][subject]
+                    who = dict(decoder=decoder, subject=subject, against=against)
+                    rows.append(whose | who | scores | {name: known[name] for name in ('two_way', 'p')})
+        return rows
+
 # %% ../../nbs/05j_result.ipynb #02fa2828
 _RESULT_FIELDS = (
     *('preset', 'seed', 'simulated', 'question', 'signature', 'rows', 'row_order', 'labels', 'floor_row'),
@@ -264,10 +314,11 @@ def _need(keys, found, where):
 
 def read_result(
     folder,  # holds result.json and texts.jsonl
-) -> tuple:  # result dict, list of dicts: one for each trial and question
+) -> tuple:  # Result, list of dicts: one for each trial and question
     "A finished run, checked. Raises `DataError` when it is missing or incomplete."
     folder = Path(folder)
     missing = [name for name in ('result.json', 'texts.jsonl') if not (folder / name).exists()]
     if missing:
         raise DataError(f"{folder}: no {' and no '.join(missing)}; run 06_evaluate with this preset first")
-    return check_result(read_json(folder / 'result.json')), read_jsonl(folder / 'texts.jsonl')
+    texts = read_jsonl(folder / 'texts.jsonl')
+    return Result(check_result(read_json(folder / 'result.json')), texts), texts
