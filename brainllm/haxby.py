@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
-           'describe', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment', 'open_haxby',
-           'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each', 'mixtures', 'description_words',
-           'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader', 'TrainedFold', 'align_text',
-           'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences', 'matched_noise',
-           'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts', 'single_volumes',
-           'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold', 'exchange_labels',
-           'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold', 'read_level', 'decode_folds',
-           'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy', 'is_of_brain', 'measure_tokens',
-           'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts', 'haxby_table', 'starts_table',
-           'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
+           'describe', 'shown_categories', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment',
+           'open_haxby', 'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each', 'mixtures',
+           'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader', 'TrainedFold',
+           'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
+           'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
+           'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold',
+           'write_fold', 'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold',
+           'read_level', 'decode_folds', 'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy',
+           'is_of_brain', 'measure_tokens', 'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts',
+           'haxby_table', 'starts_table', 'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
 
 # %% ../nbs/08_haxby.ipynb #73e731bb
 import argparse
@@ -28,10 +28,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl
-from .store import digest, file_hash, made_by, provenance
+from .store import digest, file_hash, made_by, provenance, recorded_part
 from .presets import get_preset, Preset
 from .table import Table
-from .data.trials import seal, Split, unseal
+from .data.trials import seal, Split, touch_trials, unseal
 from .data.blocks import Blocks, plateau, response_maps, RunStore
 from .models.adaptors import adaptors_off
 from .models.ridge import centred_kernel, fit_ridge
@@ -94,9 +94,15 @@ def describe(category: str) -> str:  # the description as a sentence
     return f'A picture of {p.article}{p.noun} ({p.kind}).'
 
 
+def shown_categories(trials: list) -> list:  # names of CATEGORIES
+    "What each trial showed, which is noted in the record of the artifact that is being built."
+    touch_trials('classes', trials, 'classname')
+    return [t.classname for t in trials]
+
+
 def category_numbers(trials: list) -> list:  # of int
     "The number in CATEGORIES of what each trial showed."
-    return [CATEGORIES.index(t.classname) for t in trials]
+    return [CATEGORIES.index(name) for name in shown_categories(trials)]
 
 
 def named(text: str) -> str | None:  # a category, or None
@@ -353,7 +359,7 @@ def train_fold(experiment: HaxbyExperiment, split: Split) -> TrainedFold:
     model, log = align_text(experiment, split, words, start)
     tokens = encoder_tokens(model, experiment.study.windows(train, start))
     z, worth = finish_projection(model, tokens, words[labels], groups)
-    lessons = instruct([t.classname for t in train], seed)
+    lessons = instruct(shown_categories(train), seed)
     stage2 = tune(bridge, experiment.models.llm, z, lessons, torch.tensor(labels), z, experiment.preset.stage2, seed)
     log |= dict(window_start=start, stage2=stage2)
     log |= dict(explained=worth['explained'], gain=model.projection.gain.item())
@@ -598,10 +604,26 @@ def decode_fold(
 ):
     """Train on eleven runs and decode the twelfth in every way.
 
-    Writes volumes.jsonl, blocks.jsonl, lean.npy, log.json and the trained part."""
+    Writes volumes.jsonl, blocks.jsonl, lean.npy, log.json and the trained part, and what each half was given."""
     split = experiment.study.fold(left_out)
-    if experiment.preset.data.weigh: experiment = replace(experiment, study=experiment.study.weighed(split))
-    decoder = train_fold(experiment, split)
+    with recorded_part(folder, 'training labels', f'01 run {left_out}') as beside:
+        if experiment.preset.data.weigh: experiment = replace(experiment, study=experiment.study.weighed(split))
+        decoder = train_fold(experiment, split)
+        made = (decoder.stage2, decoder.stage1.tokenizer, experiment.study.series)
+        beside += [each.folder.name for each in made]
+    with recorded_part(folder, 'evaluation', f'01 run {left_out}'):
+        write_fold(experiment, decoder, split, left_out, folder)
+    save_fold(decoder, folder)
+
+
+def write_fold(
+    experiment: HaxbyExperiment,
+    decoder: TrainedFold,
+    split: Split,
+    left_out: int,  # run
+    folder: Path,
+):
+    "Decode the left-out run in every way; it is unsealed after that."
     windows = fold_windows(experiment, split, decoder.window_start)
     z = brain_tokens(decoder.stage1, windows.test)
     tokens = dict(brain=z, noise=noise_tokens(experiment, decoder, windows, left_out))
@@ -611,7 +633,6 @@ def decode_fold(
     for level in ('volume', 'block'):
         write_jsonl(folder / f'{level}s.jsonl', fold_rows(key, level, texts, names, windows.size))
     np.save(folder / 'lean.npy', voxel_sensitivity(decoder, windows.test))
-    save_fold(decoder, folder)
 
 # %% ../nbs/08_haxby.ipynb #6270477e
 def exchange_labels(

@@ -1,17 +1,22 @@
 "What a run says of itself: an audit of its records alone, of a run as it should be and of runs that leak."
 
 import json, os, shutil, signal
+from dataclasses import replace
 import pytest
-from brainllm import optim
+from brainllm import haxby, optim
 from brainllm.cli import main
 from brainllm.core import DataError, project_root, write_json
 from brainllm.data.trials import unseal
 from brainllm.evaluate.ablation import measure
-from brainllm.evaluate.audit import audit_run, audit_variations, say_verdict
+from brainllm.evaluate.audit import audit_folds, audit_run, audit_variations, say_verdict
 from brainllm.evaluate.pipeline import reproduce
+from brainllm.presets import get_preset
+from brainllm.sherlock import decode, scores
 from brainllm.stages import study as room
 from brainllm.stages.experiment import open_experiment
-from brainllm.store import touch
+from brainllm.store import file_hash, PARTS, read_manifest, touch
+from test_haxby import SMALL
+from test_sherlock import FILM, made, tiny
 
 PEOPLE = ['01', '02'], ['03', '04']  # training, targets
 
@@ -38,8 +43,8 @@ def artifact(out, name):
     return next((out / 'tiny/artifacts').glob(f'{name}-*'))
 
 
-def called(out):  # -> exit code
-    with pytest.raises(SystemExit) as end: main(['audit', '--preset', 'tiny', '--out', str(out)])
+def called(out, preset='tiny'):  # -> exit code
+    with pytest.raises(SystemExit) as end: main(['audit', '--preset', preset, '--out', str(out)])
     return end.value.code or 0
 
 
@@ -211,3 +216,194 @@ def test_every_measured_variation_is_audited(copy, monkeypatch, capsys):
     assert [s for s in audit_variations('tiny', copy).wrong if '04 run 1, 8.0 s of target 04' in s and s.startswith('stage1')]
     shutil.rmtree(artifact(copy, 'evaluation'))
     assert len(audit_variations('tiny', copy).wrong) >= 1, 'a variation needs no evaluation beside it'
+
+
+LEFT_OUT = 5  # run of the slice
+
+
+def decode_slice(out):  # -> folder of one fold, decoded where it is not there; the result says that it was the whole
+    experiment = haxby.open_haxby(get_preset('haxby', **SMALL), 0, out)
+    start = experiment.pretrained[0].folder.name
+    fold = haxby.load_fold(experiment, experiment.preset, start, LEFT_OUT)
+    write_json(out / 'haxby/result.json', dict(seed=0, inputs={f'fold{LEFT_OUT:02d}': fold.name}))
+    return fold
+
+
+@pytest.fixture(scope='module')
+def slice_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp('slice')
+    decode_slice(out)
+    return out
+
+
+@pytest.fixture
+def slice_copy(slice_run, tmp_path):
+    return shutil.copytree(slice_run, tmp_path / 'slice')
+
+
+def test_a_fold_of_the_slice_as_it_should_be(slice_run, capsys):
+    assert called(slice_run, 'haxby') == 0
+    said = capsys.readouterr().out
+    assert 'Nothing leaked: of the run that is left out' in said and f'01 run {LEFT_OUT}' in said and 'reader-' in said
+    parts = {p['role']: p for p in json.loads((decode_slice(slice_run) / PARTS).read_text())['parts']}
+    first, last = (parts[role]['touched'] for role in ('training labels', 'evaluation'))
+    assert len(first['labelled']['01']) == 11 * 72 and len(last['sealed']['01']) == 72 and 'sealed' not in first
+    assert sum(map(len, first['classes'].values())) == 11 * 72 and len(first['runs']['01']) == 11
+
+
+@pytest.mark.parametrize('kind', ['labelled', 'sealed'])
+def test_a_trial_of_the_left_out_run_is_named(slice_copy, monkeypatch, capsys, kind):
+    real = haxby.choose_window
+
+    def leaky(experiment, train):  # it looks at one trial more
+        study = experiment.study
+        test = study.fold(LEFT_OUT).test[:1]
+        if kind == 'labelled':
+            test = unseal(test, haxby.volumes(study.trials, study.series.tr))
+        study.windows(test, 0.0).voxels([0])
+        return real(experiment, train)
+
+    shutil.rmtree(decode_slice(slice_copy))
+    with monkeypatch.context() as patch:
+        patch.setattr(haxby, 'choose_window', leaky)
+        fold = decode_slice(slice_copy)
+    assert called(slice_copy, 'haxby') == 1
+    said = capsys.readouterr().out
+    what = dict(labelled='labelled volumes', sealed='volumes without labels')[kind]
+    assert f'WRONG {fold.name}: touched {what} of 01 run {LEFT_OUT}, ' in said and 'Nothing leaked' not in said
+    assert ('what sealed trials show of' in said) == (kind == 'labelled')
+    assert f'volumes of object run {LEFT_OUT} of the run that is left out' in said
+
+
+def change_parts(fold, change):  # change(parts) -> what is written instead, with the sum that fits
+    parts = json.loads((fold / PARTS).read_text())['parts']
+    write_json(fold / PARTS, dict(parts=change(parts)))
+    made = json.loads((fold / 'manifest.json').read_text())
+    made['files'][PARTS] = file_hash(fold / PARTS)
+    write_json(fold / 'manifest.json', made)
+
+
+LOST_PARTS = dict(
+    fold=shutil.rmtree,
+    record=lambda d: (d / PARTS).unlink(),
+    bytes=lambda d: (d / PARTS).write_text((d / PARTS).read_text() + ' '),
+    manifest=lambda d: (d / 'manifest.json').unlink(),
+    training=lambda d: change_parts(d, lambda parts: [p for p in parts if p['role'] != 'training labels']),
+    form=lambda d: change_parts(d, lambda parts: [p | dict(touched=['01']) for p in parts]),
+    empty=lambda d: change_parts(d, lambda parts: []),
+)
+
+
+@pytest.mark.parametrize('what', LOST_PARTS)
+def test_a_lost_or_spoiled_record_of_a_fold_is_named(slice_copy, what, capsys):
+    fold = decode_slice(slice_copy)
+    LOST_PARTS[what](fold)
+    assert called(slice_copy, 'haxby') == 1
+    said = capsys.readouterr().out
+    assert f'WRONG {fold.name}: found no record of what it touched' in said and 'Nothing leaked' not in said
+
+
+def test_what_a_fold_stands_on_must_have_its_record_too(slice_copy):
+    [reader] = (slice_copy / 'haxby/artifacts').glob('reader-*')
+    without_record(reader)
+    assert [s for s in audit_folds('haxby', 0, slice_copy).wrong if s.startswith(f'{reader.name}: found no record')]
+    with pytest.raises(DataError, match='no folds of seed 7.*brainllm real pictures --seed 7'):
+        audit_folds('haxby', 7, slice_copy)
+
+
+def decode_films(root, out):  # -> folder of the fold in the middle
+    preset = tiny()
+    preset = replace(preset, data=replace(preset.data, window_start=0.0))
+    preset = replace(preset, pretrain=replace(preset.pretrain, source='none'))
+    scores.decode_film(preset, 0, out, root, FILM, shifts=9)
+    return next((out / 'tiny/artifacts').glob('film-fold1-*'))
+
+
+@pytest.fixture(scope='module')
+def film_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp('film')
+    kit = made['write_kit'](root / 'kit', people=3, lengths=(150, 160), signal=2.0, distinct=True)
+    decode_films(kit, root / 'runs')
+    return root
+
+
+@pytest.fixture
+def film_copy(film_run, tmp_path):
+    return shutil.copytree(film_run, tmp_path / 'film')
+
+
+def test_folds_of_film_as_they_should_be(film_run, capsys):
+    assert called(film_run / 'runs') == 0
+    said = capsys.readouterr().out
+    assert 'Nothing leaked: nobody is decoded by' in said and said.count('film-fold') == FILM.folds
+    fold = next((film_run / 'runs/tiny/artifacts').glob('film-fold1-*'))
+    parts = json.loads((fold / PARTS).read_text())['parts']
+    for person in ('01', '02', '03'):
+        taught, tested = (
+            next(p['touched'] for p in parts if (p['role'], p['of']) == (role, person))
+            for role in ('training labels', 'evaluation')
+        )
+        assert sorted(taught['labelled']) == sorted({'01', '02', '03'} - {person}) and list(tested['sealed']) == [
+            person
+        ]
+    assert not [
+        p for p in parts if 'texts' in p['touched'] and p['role'] != 'preparation' and p['role'] == 'evaluation'
+    ]
+
+
+def with_the_target(real):  # in the place of another
+    def people(study, split):
+        return [study.subjects.index(split.targets[0]), *real(study, split)[1:]]
+
+    return people
+
+
+def with_held_out_words(real):
+    def numbers(fold):
+        return sorted({*real(fold), *fold.test[0].segments})
+
+    return numbers
+
+
+def without_gap(real):
+    def fold(dataset, number, film):
+        return real(dataset, number, replace(film, gap=film.gap - 4))
+
+    return fold
+
+
+FILM_LEAKS = dict(  # what is put in the place of a name of `sherlock.decode` -> what the audit says of it
+    training_people=(with_the_target, 'who is left out, in the role of training labels for 02'),
+    training_numbers=(with_held_out_words, 'touched the text '),
+    film_fold=(without_gap, 'which is held-out film or nearer to it than the gap, in the role of training labels'),
+    training_volumes=(lambda real: lambda d, fold, gap: real(d, fold, 0), 'in the role of unlabelled adaptation'),
+)
+
+
+@pytest.mark.parametrize('name', FILM_LEAKS)
+def test_a_leak_into_a_fold_of_film_is_named(film_copy, monkeypatch, capsys, name):
+    leak, wanted = FILM_LEAKS[name]
+    out, before = film_copy / 'runs', audit_folds('tiny', 0, film_copy / 'runs')
+    fold = next((out / 'tiny/artifacts').glob('film-fold1-*'))
+    shutil.rmtree(fold)
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, name, leak(getattr(decode, name)))
+        assert decode_films(film_copy / 'kit', out) == fold
+    assert not before.wrong and called(out) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith('WRONG')]
+    assert any(wanted in line for line in wrong), wrong
+    others = [n for n in ('film-fold0', 'film-fold2') if any(f'WRONG {n}' in line for line in wrong)]
+    assert not others, 'the other folds are as they were'
+
+
+def test_the_scores_and_the_maps_of_film_must_have_their_records(film_copy):
+    out = film_copy / 'runs'
+    for together in (out / 'tiny/artifacts').glob('together-*'):
+        shutil.rmtree(together)
+    assert [s for s in audit_folds('tiny', 0, out).wrong if s.startswith('together-') and 'found no record' in s]
+    [scored] = (out / 'tiny/artifacts').glob('film-scores-*')
+    assert read_manifest(scored, 'touched')['touched']['texts']
+    without_record(scored)
+    wrong = audit_folds('tiny', 0, out).wrong
+    assert [s for s in wrong if s.startswith(f'{scored.name}: found no record')]
+    assert sum('found no description of what it holds out' in s for s in wrong) == FILM.folds

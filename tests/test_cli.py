@@ -24,6 +24,7 @@ OPTIONS = {
     'check': 'kind deep source json task space derivatives columns',
     'answer': 'clips questions out teacher set',
     'info': '',
+    'doctor': 'out',
 }
 OLD = {
     'evaluate': '--preset --out',

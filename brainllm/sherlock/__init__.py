@@ -12,18 +12,20 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     stretches=(
         'ASPECTS TENSE QUESTIONS_OF_FILM FilmConfig Stretch cut_stretches FilmFold film_piece film_fold '
-        'training_volumes is_tense aspects stretch_vectors main_segment true_answer stretch_class'
+        'training_volumes touch_film touch_texts is_tense aspects stretch_vectors main_segment true_answer '
+        'stretch_class'
     ),
     decode=(
-        'SPREAD PROPOSALS FILM_PENALTIES PIECES WINDOW_PENALTY FILM_ROWS store_film windows_inside volumes_of '
-        'FilmStudy FilmExperiment open_film segment_vectors training_numbers FilmTargets film_targets '
-        'FilmReader new_film_reader draw_question ask draw_lessons write_texts lesson build_reader '
-        'load_film_reader film_pieces unseen_pieces told_apart singles_left_out penalties_apart film_penalty '
-        'film_window draw_apart apart_batches FoldParts text_aligner load_parts flat_means training_blocks '
-        'training_means plain_means training_tokens training_people PersonDecoder start_from_mean_brain '
-        'learn_stage1 learn_person ridge_vectors chosen_proposals brain_noise FoldRivals text_vectors '
-        'fold_rivals scene_folds recall_windows recall_tokens Decoded rival_texts token_texts decode_person '
-        'decode_film_fold put_in_words answer_questions recall_rows save_film_fold load_film_fold'
+        'SPREAD PROPOSALS FILM_PENALTIES PIECES WINDOW_PENALTY FILM_ROWS store_film FilmWindows '
+        'windows_inside volumes_of FilmStudy FilmExperiment open_film segment_vectors training_numbers '
+        'FilmTargets film_targets FilmReader new_film_reader draw_question ask draw_lessons write_texts '
+        'lesson build_reader load_film_reader film_pieces unseen_pieces told_apart singles_left_out '
+        'penalties_apart film_penalty film_window draw_apart apart_batches FoldParts text_aligner load_parts '
+        'flat_means training_blocks training_means plain_means training_tokens training_people '
+        'of_training_people PersonDecoder start_from_mean_brain learn_stage1 learn_person ridge_vectors '
+        'chosen_proposals brain_noise FoldRivals text_vectors fold_rivals scene_folds recall_windows '
+        'recall_tokens Decoded rival_texts token_texts decode_person decode_film_fold put_in_words '
+        'answer_questions recall_rows save_film_fold load_film_fold'
     ),
     pictures='inter_subject_correlation on_surface plot_surface plot_folds film_strip',
     recall='scene_vectors scene_ranks moved_scenes score_recall decode_recall read_recall',

@@ -25,7 +25,7 @@ from ..evaluate.scores import embed_text
 from ..evaluate.statistics import measures
 from ..evaluate.words import names_in, word_f
 from .stretches import cut_stretches, main_segment, QUESTIONS_OF_FILM, stretch_class, stretch_vectors
-from .stretches import true_answer
+from .stretches import touch_texts, true_answer
 from .decode import FILM_ROWS, FilmExperiment, load_film_fold, open_film
 from .stretches import FilmConfig
 
@@ -303,6 +303,7 @@ def held_out_texts(experiment: FilmExperiment, rows: list) -> tuple:  # {first: 
     cut = cut_stretches(study.dataset, study.film.volumes, study.film.volumes)
     stretches = {s.first: s for s in cut if s.first in firsts}
     numbers = sorted(set().union(*(s.segments for s in stretches.values())))
+    touch_texts(study.segments, numbers)
     flat = embed_text([study.segments[k].text for k in numbers], experiment.models.text)
     vectors = {k: v[None] for k, v in zip(numbers, flat, strict=True)}
     meant = dict(zip(stretches, stretch_vectors(stretches.values(), vectors)[:, 0], strict=True))

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ASPECTS', 'TENSE', 'QUESTIONS_OF_FILM', 'FilmConfig', 'Stretch', 'cut_stretches', 'FilmFold', 'film_piece',
-           'film_fold', 'training_volumes', 'is_tense', 'aspects', 'stretch_vectors', 'main_segment', 'true_answer',
-           'stretch_class']
+           'film_fold', 'training_volumes', 'touch_film', 'touch_texts', 'is_tense', 'aspects', 'stretch_vectors',
+           'main_segment', 'true_answer', 'stretch_class']
 
 # %% ../../nbs/08b_stretches.ipynb #fdd06a06
 import numpy as np
 from collections import Counter
 from dataclasses import dataclass
 from ..core import PresetError
+from ..store import digest, touch
 from ..datasets.sherlock import Segment, Sherlock
 
 # %% ../../nbs/08b_stretches.ipynb #ceec1196
@@ -137,6 +138,28 @@ def training_volumes(
     keep = np.ones(sum(study.lengths), bool)
     keep[max(0, fold.first - gap) : fold.last + gap + 1] = False
     return keep
+
+
+def touch_film(
+    kind: str,  # of `store.TOUCHED`
+    of: str,  # whose
+    pieces,  # (first, last) volumes of the whole film, each
+):
+    "Note pieces of film in the record of the artifact that is being built, neighbours as one piece."
+    joined: list = []
+    for first, last in sorted(pieces):
+        if joined and first <= joined[-1][1] + 1: joined[-1][1] = max(last, joined[-1][1])
+        else: joined.append([first, last])
+    for first, last in joined: touch(kind, of, f'film volumes {first} to {last}')
+
+
+def touch_texts(
+    segments: dict,  # number -> Segment
+    numbers,  # of those that are read
+):
+    "Note which descriptions are read, and when in the film each stands; its words only as a digest."
+    for segment in (segments[k] for k in numbers):
+        touch_film('texts', digest(_plain(segment.text)), [(segment.first, segment.last)])
 
 # %% ../../nbs/08b_stretches.ipynb #9de8efbc
 ASPECTS = ('what', 'where', 'who', 'how')

@@ -11,6 +11,7 @@ from fmralign import GroupAlignment
 from pathlib import Path
 from ..core import check_choice, PresetError
 from ..data.blocks import rewrite_store, RunStore
+from .stretches import touch_film
 
 # %% ../../nbs/08c_together.ipynb #7fe7631a
 def box_store(
@@ -51,6 +52,8 @@ def fit_together(
     check_choice(how, TOGETHER, 'film.together', PresetError)
     subjects = sorted({r['subject'] for r in store.runs})
     films = {subject: whole_film(store, subject)[keep] for subject in subjects}
+    volumes = np.flatnonzero(keep).tolist()
+    for subject in subjects: touch_film('windows', subject, zip(volumes, volumes, strict=True))
     return GroupAlignment(method=TOGETHER[how], n_iter=2).fit(films, y='template')
 
 
