@@ -19,5 +19,5 @@ __getattr__, __dir__, __all__ = face(
     evaluate='score score_text identification permutation_p reproduce',
     presets='get_preset PRESETS',
     **dict.fromkeys('captions code core data decoder from_file optim paper pretrain ranks schemes'.split(), ''),
-    **dict.fromkeys('simulate sources stages store table video weights haxby sherlock cli'.split(), ''),
+    **dict.fromkeys('simulate sources stages store table video weights haxby sherlock doctor cli'.split(), ''),
 )

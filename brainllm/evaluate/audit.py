@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ROLES', 'LEARNS', 'ADAPTS', 'WHOLE', 'UNLABELLED', 'OF_PEOPLE', 'KINDS_SHOWN', 'FOLDED', 'Record', 'person_of',
            'read_record', 'find_evaluation', 'gather_records', 'Wall', 'read_wall', 'find_leaks', 'Audit', 'audit_rows',
-           'audit_run', 'audit_variations', 'say_verdict', 'Part', 'read_parts', 'gather_stood_on', 'find_run_leaks',
-           'slice_leaks', 'HeldFilm', 'find_film_leaks', 'film_leaks', 'find_folds', 'audit_folds', 'audit_all']
+           'audit_run', 'audit_variations', 'say_verdict', 'FoldPart', 'read_parts', 'gather_stood_on',
+           'find_run_leaks', 'slice_leaks', 'HeldFilm', 'find_film_leaks', 'film_leaks', 'find_folds', 'audit_folds',
+           'audit_all']
 
 # %% ../../nbs/06d_audit.ipynb #344fe8ee
 import itertools
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from ..core import ArtifactError, DataError, project_root, read_json, shorten
-from ..store import file_hash, PARTS, read_manifest
+from ..store import file_hash, PART_RECORDS, read_manifest
 from ..table import Table
 from ..presets import as_seed, get_preset, PRESETS
 from ..data.trials import source_video
@@ -318,7 +319,7 @@ def say_verdict(audit: Audit) -> str:  # a line, or one for each fault
 
 # %% ../../nbs/06d_audit.ipynb #f01d5a02
 @dataclass(frozen=True)
-class Part(Record):
+class FoldPart(Record):
     "What one part of a fold's work touched; `name` is its role."
 
     of: str = ''  # the run, or the person, that is left out in it; '' for what all people of a fold share
@@ -330,15 +331,15 @@ class Part(Record):
 
 def read_parts(
     folder: Path,  # of a fold
-) -> list[Part]:
+) -> list[FoldPart]:
     "The records of a fold's parts. Raises `ArtifactError` where one is missing, or the file is not as it was written."
-    file, wanted = folder / PARTS, read_manifest(folder, 'files', 'inputs')['files'].get(PARTS)
+    file, wanted = folder / PART_RECORDS, read_manifest(folder, 'files', 'inputs')['files'].get(PART_RECORDS)
     if not wanted or not file.is_file() or file_hash(file) != wanted:
         raise ArtifactError(f'{file}: found none as it was written; delete {folder} and run again')
     found = read_json(file, ArtifactError, f'delete {folder} and run again').get('parts')
     if not isinstance(found, list) or not all(map(_is_part, found)):
         raise ArtifactError(f'{file}: found a record of another form; delete {folder} and run again')
-    parts = [Part(folder.name, p['role'], p['touched'], p['beside'], p['of']) for p in found]
+    parts = [FoldPart(folder.name, p['role'], p['touched'], p['beside'], p['of']) for p in found]
     learned = {part.of for part in parts if part.role == 'training labels'}
     tested = {part.of for part in parts if part.role == 'evaluation'}
     if learned == tested != set(): return parts
@@ -370,7 +371,7 @@ def _made_of(folder):  # names of artifacts in its key, but for the language mod
 
 def gather_stood_on(
     fold: Path,  # folder of the artifact
-    parts: list[Part],
+    parts: list[FoldPart],
 ) -> tuple:  # list of Record of the same study, list of sentences about those that are missing
     "The records of what a fold was given, and of what that was made of. Another preset's are another study's."
     runs = fold.parents[2]
@@ -391,7 +392,7 @@ def gather_stood_on(
 
 # %% ../../nbs/06d_audit.ipynb #f01d5a04
 def find_run_leaks(
-    record: Record,  # a Part of the fold, or an artifact that it stands on
+    record: Record,  # a FoldPart of the fold, or an artifact that it stands on
     held: set,  # '01 run 5', each that is left out
 ) -> list[str]:
     "What was touched of a run that is left out."
@@ -411,7 +412,7 @@ def find_run_leaks(
 
 
 def slice_leaks(
-    parts: list[Part],
+    parts: list[FoldPart],
     records: list[Record],  # of what the fold stands on
 ) -> tuple:  # what is left out, sentences
     "Judge a fold of the slice."
@@ -451,11 +452,11 @@ _PIECE = re.compile(r'film volumes (\d+) to (\d+)')
 
 
 def find_film_leaks(
-    record: Record,  # a Part of the fold, or an artifact that it stands on
+    record: Record,  # a FoldPart of the fold, or an artifact that it stands on
     held: HeldFilm,
 ) -> list[str]:
     "What was touched of the film and the person that are left out."
-    if record.role == 'preparation' and not isinstance(record, Part): return []
+    if record.role == 'preparation' and not isinstance(record, FoldPart): return []
     found = []
     for name, item in record.items('texts'):
         if _is_said(name, item, held): found.append(f'the text {name} of {item}')
@@ -464,7 +465,7 @@ def find_film_leaks(
         for of, item in record.items(kind):
             why = _why_not(record, kind, of, item, held)
             if why: found.append(f'{item} of {of} ({KINDS_SHOWN.get(kind, "whole runs")}), {why},')
-    whose = f' for {record.of}' if isinstance(record, Part) and record.of else ''
+    whose = f' for {record.of}' if isinstance(record, FoldPart) and record.of else ''
     return sorted({f'{record.artifact}: touched {what} in the role of {record.role}{whose}' for what in found})
 
 
@@ -472,21 +473,21 @@ def _is_said(name, item, held): return name in held.words or held.near(item, 0)
 
 
 def _why_not(record, kind, of, item, held):  # '' where it may be touched
-    target = record.of if isinstance(record, Part) else ''
+    target = record.of if isinstance(record, FoldPart) else ''
     if kind == 'unsealed': return 'which is sealed'
-    if kind in ('windows', 'runs') and not isinstance(record, Part) and of not in held.people: return ''
+    if kind in ('windows', 'runs') and not isinstance(record, FoldPart) and of not in held.people: return ''
     if kind == 'runs':
         if record.role not in LEARNS: return ''
         if item.startswith('recall'): return 'which nobody learns from'
         return 'who is left out' if of == target and target not in record.touched.get('sealed', {}) else ''
     if kind == 'labelled' and target and of == target: return 'who is left out'
     if kind == 'sealed' and of != target: return 'whom nobody adapts to'
-    late = held.latest if kind == 'windows' and isinstance(record, Part) else 0
+    late = held.latest if kind == 'windows' and isinstance(record, FoldPart) else 0
     return 'which is held-out film or nearer to it than the gap' if held.near(item, held.gap - late) else ''
 
 
 def film_leaks(
-    parts: list[Part],
+    parts: list[FoldPart],
     records: list[Record],  # of what the fold stands on
     film: dict,  # settings of the cut, of the fold's key
     texts: dict,  # digest of a held-out description -> where it stands
@@ -494,8 +495,8 @@ def film_leaks(
     "Judge a fold of the film study."
     tested = [part for part in parts if part.role == 'evaluation']
     spans = [_PIECE.fullmatch(item) for part in tested for _, item in part.items('sealed')]
-    if not spans or not all(spans): return 'nothing', [f'{parts[0].artifact}: found no film that was decoded']
-    ends = [int(end) for span in spans for end in span.groups()]
+    ends = [int(end) for span in spans if span for end in span.groups()]
+    if not ends or not all(spans): return 'nothing', [f'{parts[0].artifact}: found no film that was decoded']
     whole = HeldFilm(min(ends), max(ends), film['gap'], film['latest'], {part.of for part in tested}, set())
     words = {name for name, items in texts.items() if any(map(partial(whole.near, gap=0), items))}
     held = replace(whole, words=words)
