@@ -179,7 +179,7 @@ def plot_on_glass(
     share: float = 0.05,  # of the brain's voxels to colour, the strongest
     title: str | None = None,
 ) -> Any:  # nilearn's display
-    "A map seen through the skull, from left, front, right and top. Raises `DataError` for an empty one."
+    "A map seen through the skull, from left, back, right and top. Raises `DataError` for an empty one."
     from nilearn import plotting
 
     least, most = _limits(image.get_fdata(), share)
