@@ -9,7 +9,9 @@ from pathlib import Path
 from chromium import find_chromium
 from test_pages import AXE, FAULTS, LOOKS, axe_source, browser, settle, unless_silent  # noqa: F401
 from brainllm.core import DataError, read_json, read_jsonl
-from brainllm.evaluate.browser import Films, browser_html, drawn_films, gather_trials
+from brainllm.data.trials import Trial
+from brainllm.simulate.films import write_mp4
+from brainllm.evaluate.browser import Films, browser_html, drawn_films, film_places, gather_trials, study_films
 from brainllm.evaluate.moments import even_steps
 from brainllm.evaluate.result import Result
 
@@ -112,6 +114,23 @@ def test_films_are_drawn_as_they_were_shown():
     assert max(apart[0][0], apart[1][1]) < min(apart[0][1], apart[1][0]) / 3
     with pytest.raises(DataError, match='not drawn by code'):
         drawn_films(read_json(DATA / 'results/sim-urgen.json'))
+
+
+def test_films_on_disk_are_read_and_torn_ones_left_out(tmp_path):
+    from types import SimpleNamespace
+
+    shades = np.repeat(np.arange(0, 240, 20, np.uint8), 64 * 64 * 3).reshape(
+        12, 64, 64, 3
+    )  # a film that grows brighter
+    write_mp4(tmp_path / '0.mp4', shades)
+    (tmp_path / '1.mp4').write_bytes((tmp_path / '0.mp4').read_bytes()[:200])
+    trials = [Trial('01', 1, 0.0, 2.0, f'{k}.mp4', 1, 'walk') for k in range(2)]
+    study = SimpleNamespace(trials=lambda: trials, clip_path=lambda trial: tmp_path / trial.clip)
+    films = study_films(study)
+    assert films.kinds == {'0.mp4': 'walk', '1.mp4': 'walk'}
+    assert np.allclose(films.frames('0.mp4').mean((1, 2, 3)), shades[film_places(12), 0, 0, 0], atol=8)
+    shown = trials_of(2, films=films)
+    assert shown.strip(shown.rows[0]) and not shown.strip(shown.rows[1])
 
 
 @needs_chromium
