@@ -159,6 +159,7 @@ TOUCHED = dict(  # what can be handed out: first what it is of, then the items t
     texts='film: trials for which its text was read',
     answers="film: trials for which a teacher's answer about it was asked or read",
     unsealed='film: trials of targets that were found to show it',
+    held='film: the piece of it that is left out of all learning',
 )
 
 _RECORDS: list[dict] = []  # of the artifacts that are being built, the innermost last

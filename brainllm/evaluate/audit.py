@@ -447,6 +447,11 @@ class HeldFilm:
         first, last = map(int, found.groups())
         return last >= self.first - gap and first <= self.last + gap
 
+    def holds(self, item: str) -> bool:
+        "Whether something lies in the piece."
+        found = _PIECE.fullmatch(item)
+        return bool(found) and self.first <= int(found[1]) and int(found[2]) <= self.last
+
 
 _PIECE = re.compile(r'film volumes (\d+) to (\d+)')
 
@@ -494,14 +499,18 @@ def film_leaks(
 ) -> tuple:  # what is left out, sentences
     "Judge a fold of the film study."
     tested = [part for part in parts if part.role == 'evaluation']
-    spans = [_PIECE.fullmatch(item) for part in tested for _, item in part.items('sealed')]
-    ends = [int(end) for span in spans if span for end in span.groups()]
-    if not ends or not all(spans): return 'nothing', [f'{parts[0].artifact}: found no film that was decoded']
-    whole = HeldFilm(min(ends), max(ends), film['gap'], film['latest'], {part.of for part in tested}, set())
+    pieces = {item for part in parts for _, item in part.items('held')}
+    ends = [int(end) for item in pieces if _PIECE.fullmatch(item) for end in _PIECE.findall(item)[0]]
+    if len(pieces) != 1 or not ends:
+        return 'nothing', [f'{parts[0].artifact}: found {len(pieces)} pieces of film that are left out, wanted one']
+    whole = HeldFilm(*ends, film['gap'], film['latest'], {part.of for part in tested}, set())
     words = {name for name, items in texts.items() if any(map(partial(whole.near, gap=0), items))}
     held = replace(whole, words=words)
     wrong = [sentence for record in (*parts, *records) for sentence in find_film_leaks(record, held)]
     for part in tested:
+        decoded = [item for _, item in part.items('sealed')]
+        if not decoded or not all(map(whole.holds, decoded)):
+            wrong.append(f'{part.artifact}: decoded {shorten(decoded)} for {part.of}, wanted film that is left out')
         others = sorted(set(part.touched.get('sealed', {})) - {part.of})
         if others: wrong.append(f'{part.artifact}: decoded {shorten(others)} in the place of {part.of}')
     if not words: wrong.append(f'{parts[0].artifact}: found no description of what it holds out in the scores')

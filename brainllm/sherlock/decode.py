@@ -933,6 +933,7 @@ def decode_film_fold(
     study = experiment.study
     with recorded_part(folder, 'preparation') as beside:
         parts = load_parts(experiment, study.fold(number))
+        touch_film('held', 'film', [(parts.fold.first, parts.fold.last)])
         parts.folder = folder
         rivals = fold_rivals(experiment, parts)
         beside += [made.folder.name for made in (study.series, parts.store, rivals.exchanged, parts.reader)]
