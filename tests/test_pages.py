@@ -32,7 +32,7 @@ THIN = """(() => {
     if (e.children.length || e.id || e.tabIndex >= 0) continue;
     let kind = '';
     for (let a = e; a.tagName !== 'MAIN' && a.parentElement; a = a.parentElement) kind += a.tagName + '.' + a.className;
-    if (seen.has(kind)) e.remove(); else seen.add(kind); } })()"""
+    if (seen.has(kind)) e.style.visibility = 'hidden'; else seen.add(kind); } })()"""
 AXE = """axe.run(%s, {resultTypes: ['violations']}).then(r => r.violations
   .filter(v => ['serious', 'critical'].includes(v.impact))
   .map(v => v.id + ' x' + v.nodes.length + ': ' + v.nodes.slice(0, 2).map(n => n.html.slice(0, 120)).join(' | ')))"""
@@ -89,7 +89,9 @@ def faults_of(browser, address: str, axe: str, judged_at: int) -> list:
         browser.look(*look)
         settle(browser)
         found += [f'{look}: {fault}' for fault in browser.run(FAULTS)]
+    found += browser.complaints()
     browser.look(*LOOKS[judged_at])
+    browser.visit(address)  # anew, so that no colour is left of the look before
     browser.run(THIN)
     settle(browser)
     browser.run(axe)

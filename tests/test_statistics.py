@@ -339,7 +339,7 @@ def test_torch_is_not_asked_for():
         lists = dict(subjects=['1', '1', '2', '2'], floors=dict(one=['a man']*4), ceiling=refs)
         eyes = np.eye(4), np.eye(4)
         found = score(texts, refs, **lists, similarity=eyes, bertscore=False, n=99, draws=50)
-        print(found); found._repr_html_()
+        print(found); found._repr_markdown_()
         assert 'torch' not in sys.modules and 'transformers' not in sys.modules, 'torch was imported'"""
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert r.returncode == 0 and 'SacreBLEU-1' in r.stdout, r.stderr
