@@ -491,6 +491,15 @@ def _why_not(record, kind, of, item, held):  # '' where it may be touched
     return 'which is held-out film or nearer to it than the gap' if held.near(item, held.gap - late) else ''
 
 
+def _misplaced(part, held):  # sentences about what was decoded in a test of one person
+    wrong, decoded = [], [item for _, item in part.items('sealed')]
+    if not decoded or not all(map(held.holds, decoded)):
+        wrong.append(f'{part.artifact}: decoded {shorten(decoded)} for {part.of}, wanted film that is left out')
+    others = sorted(set(part.touched.get('sealed', {})) - {part.of})
+    if others: wrong.append(f'{part.artifact}: decoded {shorten(others)} in the place of {part.of}')
+    return wrong
+
+
 def film_leaks(
     parts: list[FoldPart],
     records: list[Record],  # of what the fold stands on
@@ -507,12 +516,7 @@ def film_leaks(
     words = {name for name, items in texts.items() if any(map(partial(whole.near, gap=0), items))}
     held = replace(whole, words=words)
     wrong = [sentence for record in (*parts, *records) for sentence in find_film_leaks(record, held)]
-    for part in tested:
-        decoded = [item for _, item in part.items('sealed')]
-        if not decoded or not all(map(whole.holds, decoded)):
-            wrong.append(f'{part.artifact}: decoded {shorten(decoded)} for {part.of}, wanted film that is left out')
-        others = sorted(set(part.touched.get('sealed', {})) - {part.of})
-        if others: wrong.append(f'{part.artifact}: decoded {shorten(others)} in the place of {part.of}')
+    for part in tested: wrong += _misplaced(part, held)
     if not words: wrong.append(f'{parts[0].artifact}: found no description of what it holds out in the scores')
     return f'film volumes {held.first} to {held.last}', wrong
 
