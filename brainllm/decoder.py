@@ -21,7 +21,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from typing import Any
-from .core import BrainLLMError, DataError, PartMissing, project_root, read_json, whole_folder, write_json
+from .core import BrainLLMError, DataError, PartMissing, read_json, runs_folder, whole_folder, write_json
 from .core import is_number, write_text
 from .store import digest, file_hash, Store
 from .table import Table
@@ -988,7 +988,7 @@ def _llm(config, folder, llm):  # -> PromptedLLM, the one that the decoder was t
 
 def _load_llm(wanted, folder, name):  # name: of a part, a folder, or None for the decoder's own
     path = folder / 'llm'
-    if name is not None: path = prepare('llm', str(name), Store(project_root() / '_runs' / 'parts'))
+    if name is not None: path = prepare('llm', str(name), Store(runs_folder() / 'parts'))
     refuse_code(path)
     try:
         llm, tokenizer = load_llm(path, getattr(torch, wanted['dtype']))

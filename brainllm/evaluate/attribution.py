@@ -45,11 +45,8 @@ def word_tokens(
 
 
 def _log_probability(llm, tokens, question, answers, word):  # (B, L, D_llm) -> (B,), nats
-    logits, labels = llm.answer_logits(tokens, [question] * len(answers), answers)
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    each = exact.log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
-    places = [word_tokens(llm, answer, word).to(each.device) for answer in answers]
-    parts = each.split([len(place) for place in places])
+    parts = llm.log_probabilities(tokens, [question] * len(answers), answers)
+    places = [word_tokens(llm, answer, word).to(part.device) for answer, part in zip(answers, parts, strict=True)]
     return torch.stack([part[place].sum() for part, place in zip(parts, places, strict=True)])
 
 

@@ -15,7 +15,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from ..core import ArtifactError, DataError, project_root, read_json, shorten
+from ..core import ArtifactError, DataError, read_json, runs_folder, shorten
 from ..store import file_hash, PART_RECORDS, read_manifest
 from ..table import Table
 from ..presets import as_seed, get_preset, PRESETS
@@ -128,19 +128,24 @@ def gather_records(
     "The records of an evaluation and of everything that it stands on, in the order of `ROLES`."
     runs = evaluation.parents[2]
     places = [evaluation.parent, runs / 'parts', *sorted(runs.glob('*/artifacts'))]
-    todo, records, lost = [evaluation.name], {}, {}
-    while todo:
-        name = todo.pop()
-        if name in records or name in lost: continue
-        try:
-            records[name] = read_record(_find(name, places))
-        except ArtifactError as e:
-            lost[name] = _say_lost(name, e)
-            continue
-        todo += records[name].beside
+    records, lost = _walk([evaluation.name], places, lambda folder, record: record.beside)
     order = list(ROLES)
     place = {r.artifact: order.index(r.name) if r.name in order else -1 for r in records.values()}
     return sorted(records.values(), key=lambda r: (place[r.artifact], r.artifact)), list(lost.values())
+
+
+def _walk(todo, places, following):  # {name: Record}, {name: sentence} of artifacts and of those that follow from them
+    records, lost = {}, {}
+    while todo:
+        name = todo.pop()
+        if name in records or name in lost: continue
+        folder = _find(name, places)
+        try:
+            records[name] = read_record(folder)
+            todo += following(folder, records[name])
+        except ArtifactError as e:
+            lost[name] = _say_lost(name, e)
+    return records, lost
 
 
 def _find(name, places): return next((place / name for place in places if (place / name).is_dir()), places[0] / name)
@@ -269,16 +274,13 @@ def audit_rows(record: Record) -> list:  # tuples of the table
     return rows or [(record.artifact, '', 'nothing of people or films', 'none', None, None)]
 
 
-def _folder_of(preset, out): return (Path(str(out)) if out else project_root() / '_runs') / preset
-
-
 def audit_run(
     preset: str = 'sim-had',  # its name
     seed: int = 0,
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> Audit:
     "Who and what a finished run touched, from its records alone. Raises `DataError` where there is no such run."
-    folder = _folder_of(preset, out)
+    folder = runs_folder(out) / preset
     evaluation = find_evaluation(folder, as_seed(seed))
     records, wrong = gather_records(evaluation)
     rows = [row for record in records for row in audit_rows(record)]
@@ -296,7 +298,7 @@ def audit_variations(
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> Audit:  # without rows where no variation was measured
     "The same of every variation that was measured with one part changed, whatever seed it has."
-    folder = _folder_of(preset, out)
+    folder = runs_folder(out) / preset
     rows, wrong = [], []
     for measured in sorted((folder / 'artifacts').glob('measured-*')):
         records, lost = gather_records(measured)
@@ -376,17 +378,9 @@ def gather_stood_on(
     "The records of what a fold was given, and of what that was made of. Another preset's are another study's."
     runs = fold.parents[2]
     own = [fold.parent, runs / 'parts']
-    todo, records, lost = [name for part in parts for name in part.beside], {}, {}
-    todo += _made_of(fold)
-    while todo:
-        name = todo.pop()
-        if name in records or name in lost: continue
-        folder = _find(name, [*own, *sorted(runs.glob('*/artifacts'))])
-        try:
-            records[name] = read_record(folder)
-            todo += _made_of(folder)
-        except ArtifactError as e:
-            lost[name] = _say_lost(name, e)
+    todo = [name for part in parts for name in part.beside] + _made_of(fold)
+    places = [*own, *sorted(runs.glob('*/artifacts'))]
+    records, lost = _walk(todo, places, lambda folder, record: _made_of(folder))
     ours = [records[name] for name in sorted(records) if _find(name, own).is_dir()]
     return ours, list(lost.values())
 
@@ -442,18 +436,21 @@ class HeldFilm:
         gap: int,
     ) -> bool:  # also for what does not say which volumes of the film it is
         "Whether something lies less than so many volumes from the piece."
-        found = _PIECE.fullmatch(item)
-        if not found: return True
-        first, last = map(int, found.groups())
-        return last >= self.first - gap and first <= self.last + gap
+        ends = _ends_of(item)
+        return not ends or ends[1] >= self.first - gap and ends[0] <= self.last + gap
 
     def holds(self, item: str) -> bool:
         "Whether something lies in the piece."
-        found = _PIECE.fullmatch(item)
-        return bool(found) and self.first <= int(found[1]) and int(found[2]) <= self.last
+        ends = _ends_of(item)
+        return bool(ends) and self.first <= ends[0] and ends[1] <= self.last
 
 
 _PIECE = re.compile(r'film volumes (\d+) to (\d+)')
+
+
+def _ends_of(item) -> tuple:  # first and last volume; () for what does not say which volumes of the film it is
+    found = _PIECE.fullmatch(item)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def find_film_leaks(
@@ -508,11 +505,11 @@ def film_leaks(
 ) -> tuple:  # what is left out, sentences
     "Judge a fold of the film study."
     tested = [part for part in parts if part.role == 'evaluation']
-    pieces = {item for part in parts for _, item in part.items('held')}
-    ends = [int(end) for item in pieces if _PIECE.fullmatch(item) for end in _PIECE.findall(item)[0]]
-    if len(pieces) != 1 or not ends:
+    pieces = list(dict.fromkeys(item for part in parts for _, item in part.items('held')))
+    ends = _ends_of(pieces[0]) if len(pieces) == 1 else ()
+    if not ends:
         return 'nothing', [f'{parts[0].artifact}: found {len(pieces)} pieces of film that are left out, wanted one']
-    whole = HeldFilm(*ends, film['gap'], film['latest'], {part.of for part in tested}, set())
+    whole = HeldFilm(ends[0], ends[1], film['gap'], film['latest'], {part.of for part in tested}, set())
     words = {name for name, items in texts.items() if any(map(partial(whole.near, gap=0), items))}
     held = replace(whole, words=words)
     wrong = [sentence for record in (*parts, *records) for sentence in find_film_leaks(record, held)]
@@ -563,7 +560,7 @@ def audit_folds(
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> Audit:
     "What each fold handed out in which role, from its own records alone. Raises `DataError` where there are no folds."
-    folder = _folder_of(preset, out)
+    folder = runs_folder(out) / preset
     names, texts, wrong = find_folds(folder, as_seed(seed))
     rows, kind = [], 'film' if names[0].startswith('film-') else 'slice'
     for name in names:
@@ -590,7 +587,7 @@ def audit_all(
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> list[Audit]:
     "The audit of a run and of its variations, or of the folds of a measured study that ends in them."
-    artifacts = _folder_of(preset, out) / 'artifacts'
+    artifacts = runs_folder(out) / preset / 'artifacts'
     folds = [*artifacts.glob('film-scores-*'), *artifacts.glob('fold[0-9][0-9]-*')]
     if folds or preset in PRESETS and PRESETS[preset].study.layout in FOLDED: return [audit_folds(preset, seed, out)]
     return [audit_run(preset, seed, out), audit_variations(preset, out)]

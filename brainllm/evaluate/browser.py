@@ -11,7 +11,6 @@ __all__ = ['FRAMES', 'STRIP_EDGE', 'SAID', 'SHOWN_SCORES', 'BANDS', 'PAGE_STYLE'
 import base64
 import hashlib
 import html
-import io
 import numpy as np
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ from ..presets import SimConfig
 from ..data.frames import film_frames, film_length
 from ..simulate.design import design_study
 from ..simulate.films import render
-from .moments import even_steps, mark_words
+from .moments import even_steps, jpeg_text, mark_words
 from .scores import run_metric
-from .words import FILM_ATTRIBUTES
+from .words import attributes_are_named, FILM_ATTRIBUTES
 
 # %% ../../nbs/07a_browser.ipynb #7a0b1004
 FRAMES = 3  # of a film, side by side
@@ -86,9 +85,7 @@ def join_frames(
     from PIL import Image
 
     small = [np.asarray(Image.fromarray(f).resize((STRIP_EDGE, STRIP_EDGE), Image.Resampling.BOX)) for f in frames]
-    written = io.BytesIO()
-    Image.fromarray(np.concatenate(small, 1)).save(written, 'JPEG', quality=80)
-    return base64.b64encode(written.getvalue()).decode()
+    return jpeg_text(np.concatenate(small, 1), 80)
 
 # %% ../../nbs/07a_browser.ipynb #7a0b1006
 SAID = dict(  # sentences that are shown where a run has them
@@ -199,14 +196,10 @@ def gather_trials(
     shown = even_steps(asked, len(asked) if n is None else n)
     for k, text in enumerate(shown): _check_line(k, text, labels)
     scores = _score_said(shown, labels)
-    named = all(_mostly_named(a, shown) for a in FILM_ATTRIBUTES)
+    named = attributes_are_named([t['caption'] for t in shown])
     rows = [_row(text, scores[k], labels, films, named) for k, text in enumerate(shown)]
     for k, row in enumerate(sorted(rows, key=_wrongness)): row['rank'] = k
     return Trials(rows, labels, _say_about(result, len(shown), len(asked)), films)
-
-
-def _mostly_named(attribute, texts):
-    return sum(attribute.named(t['caption']) is not None for t in texts) > len(texts) / 2
 
 
 def _check_line(k, text, labels):

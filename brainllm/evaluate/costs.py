@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from ..core import new_axes, project_root
+from ..core import new_axes, runs_folder
 from ..store import Store
 from ..presets import get_preset, Preset
 from ..table import Table
@@ -131,7 +131,7 @@ class Components:
     def _small(self, device) -> tuple:  # ViT, LLM, Q-Formers
         from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-        v, store = self.preset.video, Store(project_root() / '_runs' / 'parts')
+        v, store = self.preset.video, Store(runs_folder() / 'parts')
         vit_config, llm_config = (
             AutoConfig.from_pretrained(prepare(part, getattr(v, part), store), trust_remote_code=False)
             for part in ('vit', 'llm')

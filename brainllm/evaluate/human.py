@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from ..captions import read_human_captions
-from ..core import DataError, progress, project_root, write_json
+from ..core import DataError, progress, project_root, runs_folder, write_json
 from ..paper import TABLES
 from ..store import file_hash, provenance, Store
-from ..table import COLUMNS, Table
+from ..table import COLUMNS, SELDOM_READ, Table
 from .scores import cosines, embed_text, rouge_matrix, score_signature
 from .intervals import interval, left_out, Mean, resample, TwoWay
 from .statistics import measures
@@ -151,7 +151,7 @@ def human_ceiling(
     for name in ('draws', 'word_draws', 'samples'):
         if how[name] < 1: raise DataError(f'{name}: found {how[name]}, wanted 1 or more')
     captions = read_human_captions(file)
-    runs = Path(out) if out else project_root() / '_runs'
+    runs = runs_folder(out)
     about = dict(file=Path(file).name, sha256=file_hash(file), signature=score_signature())
     build = partial(_build_human, captions, about, how)
     folder = Store(runs / _NAME / 'artifacts').get('human', build, about | how)
@@ -207,7 +207,7 @@ def human_table(
         rows.append((f'best of all others, {label}', *(best if m == 'rougeL_f' else None for m in _HUMAN_COLUMNS)))
     if paper: rows += [_paper_row(printed) for printed in TABLES.values()]
     header = ('One caption against', *_HUMAN_COLUMNS.values())
-    return Table(header, tuple(rows), _human_caption(result), folded=('ROUGE-L P', 'ROUGE-L R'))
+    return Table(header, tuple(rows), _human_caption(result), folded=SELDOM_READ)
 
 
 def _spanned(found):  # None where a kind has no such score

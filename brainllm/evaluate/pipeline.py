@@ -12,7 +12,7 @@ import json
 import time
 from functools import partial
 from pathlib import Path
-from ..core import project_root, write_json, write_jsonl, write_text
+from ..core import runs_folder, write_json, write_jsonl, write_text
 from ..ranks import wait
 from ..store import PeakMemory, Store, provenance
 from ..presets import Preset
@@ -161,7 +161,7 @@ def print_result(
     out='',  # folder of all runs; '' is _runs in the project's root
 ):
     "Print the tables of a finished run. Raises `DataError` where there is none."
-    folder = Path(out) if out else project_root() / '_runs'
+    folder = runs_folder(out)
     result, _ = read_result(folder / preset)
     for reference in ('teacher', 'caption'):
         print(table(result, reference))

@@ -12,7 +12,7 @@ import numpy as np
 from pathlib import Path
 from ..core import DataError, check_choice, new_axes, read_json, read_jsonl, write_text
 from ..store import provenance
-from ..table import COLUMNS, Table
+from ..table import COLUMNS, SELDOM_READ, Table
 from .scores import score_signature
 from .statistics import normalised, score, score_rows
 
@@ -131,7 +131,7 @@ def table(
             body.append((label, who, *metrics, 100 * found['two_way'], f"{found['p']:.4f}"))
     header = ('Decoder', 'Subject', *COLUMNS.values(), '2-way', 'p')
     caption = f'{_origin(result, reference)} All but p in percent.{_ties(result)}'
-    return Table(header, tuple(body), caption, folded=('ROUGE-L P', 'ROUGE-L R'))
+    return Table(header, tuple(body), caption, folded=SELDOM_READ)
 
 
 def _origin(result, reference):  # where the numbers come from

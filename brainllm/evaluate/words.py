@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FILM_ATTRIBUTES', 'WORD_CLASSES', 'names_in', 'only_name', 'Attribute', 'words_by_class', 'content_words',
            'common_words', 'attribute_marks', 'class_marks', 'rarity', 'word_f', 'word_scores', 'new_texts',
-           'word_score_table']
+           'attributes_are_named', 'word_score_table']
 
 # %% ../../nbs/05l_words.ipynb #3f64a095
 import numpy as np
@@ -141,8 +141,8 @@ def word_scores(
     """The share of right words of every row, and of texts that are new.
 
     The attributes where most captions name them, else the classes of words."""
-    has_attributes = all(_mostly_named(a, captions) for a in attributes)
-    marks_of = partial(_attribute_marks_of, attributes) if has_attributes else _class_marks_of
+    marks_of = _class_marks_of
+    if attributes_are_named(captions, attributes): marks_of = partial(_attribute_marks_of, attributes)
     found = {}
     for row, texts in rows.items():
         texts, captions = check_pairs(texts, captions)
@@ -163,6 +163,14 @@ def new_texts(
     "How many texts nobody has written before, and what they are worth."
     new = np.array([text not in known for text in texts], float)
     return dict(new=float(new.mean()), new_two_way=float(new @ beaten.items / new.sum()) if new.any() else None)
+
+
+def attributes_are_named(
+    captions: list,
+    attributes=FILM_ATTRIBUTES,
+) -> bool:
+    "Whether most of the captions name each of the attributes, so that words can be counted by them."
+    return all(_mostly_named(attribute, captions) for attribute in attributes)
 
 
 def _mostly_named(attribute, captions) -> bool:

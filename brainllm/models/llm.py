@@ -192,6 +192,19 @@ class PromptedLLM(nn.Module):
             spoken.append(row[len(p) - 1 : len(p) - 1 + len(ids)])
         return self.llm.lm_head(torch.cat(spoken)), torch.cat(labels)
 
+    def log_probabilities(
+        self,
+        tokens,  # (B, L, D_llm), or None
+        questions: list[str],  # B
+        answers: list[str],  # B
+    ) -> tuple:  # B of (M_i,), nats; float32, or finer where the LLM is
+        "Log-probability of each token of each answer, the closing mark last."
+        logits, labels = self.answer_logits(tokens, questions, answers)
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        each = exact.log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
+        end = len(self.ids(ENDS[self.prompt]))
+        return each.split([len(self.said(answer)) + end for answer in answers])
+
     @torch.no_grad()
     def likelihood(
         self,
@@ -200,10 +213,7 @@ class PromptedLLM(nn.Module):
         answers: list[str],  # B
     ) -> Tensor:  # (B,) mean log-probability of each answer's tokens, natural logarithm
         "How likely the LLM finds answers, the closing mark included."
-        logits, labels = self.answer_logits(tokens, questions, answers)
-        each = logits.float().log_softmax(dim=-1).gather(1, labels[:, None])[:, 0]
-        end = len(self.ids(ENDS[self.prompt]))
-        parts = each.split([len(self.said(answer)) + end for answer in answers])
+        parts = self.log_probabilities(tokens, questions, answers)
         return torch.stack([part.mean() for part in parts])
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ __all__ = ['Experiment', 'open_experiment']
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from ..core import check_choice, DataError, PresetError, project_root, seed_all
+from ..core import check_choice, DataError, PresetError, runs_folder, seed_all
 from ..store import Store
 from ..sources.study import SOURCES
 from ..presets import Preset, as_seed, as_text, choose_study, get_preset
@@ -80,7 +80,7 @@ def open_experiment(
     drawn = seed if study_seed is None else as_seed(study_seed, 'study_seed')
     _check_root(chosen)
     check_choice(chosen.study.source, SOURCES, 'source', PresetError)
-    root = Path(out) if out else project_root() / '_runs'
+    root = runs_folder(out)
     store = Store(root / chosen.name / 'artifacts', shared=Store(root / 'parts'))
     seed_all(seed, chosen.threads)
     models = FrozenModels(chosen, store.shared)
