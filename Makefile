@@ -1,6 +1,7 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03l_experiment)
+#   make reproduce SET="stage1.epochs=1 video.llm_steps=40"   with settings of the preset changed; controls and ablation take ROOT= and SET= too
 #   make reproduce PRESET=urgen-small ROOT=folder TASK= SPACE= DERIVATIVES= COLUMNS=stim_file=stimID SKIP=runs  a study of one's own (docs: 09c_own_study)
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
@@ -33,21 +34,22 @@ ROOT ?=
 SOURCE ?=
 SUBJECTS ?=
 TARGETS ?=
-# These five from the command line alone: a shell has its own COLUMNS, other tools their own SKIP.
+# These six from the command line alone: a shell has its own COLUMNS, other tools their own SKIP.
 TASK :=
 SPACE :=
 DERIVATIVES :=
 COLUMNS :=
 SKIP :=
+SET :=
 WEIGHTS ?=
 ANSWERS ?=
 DEVICE ?=
 # What was typed reaches the shell through the environment, letter by letter: a quote in it ends nothing, a $ names nothing.
-GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE
+GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE SET
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) = $$(value $(name))))
 # -r root FOLDER and so on, of those that were typed, as "$${study[@]}"
-STUDY := study=(); for name in ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE; do given=GIVEN_$$name; \
-  [ -z "$${!given}" ] || study+=(-r "$${name,,}" "$${!given}"); done
+STUDY := study=(); options=(); for name in ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE SET; do given=GIVEN_$$name; \
+  [ -z "$${!given}" ] || { study+=(-r "$${name,,}" "$${!given}"); options+=("--$${name,,}" "$${!given}"); }; done
 STAGES := 04_stage1 05_stage2 06_evaluate 07_results
 HF_HUB_OFFLINE ?= 1
 export HF_HUB_OFFLINE
@@ -67,14 +69,20 @@ endif
 
 EXAMPLES ?= 90
 MUTANTS ?= 40
-.PHONY: help reproduce ablation controls real film captions starts test bench torture coverage mutants matrix sbom faults checks docs notebooks readme clean pristine
+.PHONY: help known reproduce ablation controls real film captions starts test bench torture coverage mutants matrix sbom faults checks docs notebooks readme clean pristine
 help:
 	@sed -n 's/^#   //p' Makefile
 
 $(WHOLE): constraints.txt parts.txt settings.ini setup.py tools/environment.sh
 	@bash tools/environment.sh
 
-reproduce: $(WHOLE)
+# On whatever Python there is, so that a mistyped name costs no environment.
+known:
+	@for python in $(BIN)/python "$${PYTHON:-python3.11}" python3 python; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  PYTHONPATH=. exec "$$python" tools/known_preset.py "$$GIVEN_PRESET" "$$GIVEN_SEED" "$$GIVEN_ROOT" "$$GIVEN_SET"; done
+
+reproduce: known $(WHOLE)
 	@books="_runs/$$GIVEN_PRESET/notebooks"; mkdir -p "$$books"; $(STUDY); \
 	n=0; for s in $(STAGES); do \
 	  n=$$((n+1)); begin=$$SECONDS; kept="$$books/$$s.ipynb"; \
@@ -87,18 +95,18 @@ reproduce: $(WHOLE)
 	done
 	@$(BIN)/python -m brainllm table --preset "$$GIVEN_PRESET"
 
-ablation: $(WHOLE)
-	@if [ "$$GIVEN_PRESET" = haxby ]; then $(BIN)/python -m brainllm real --parts "$$GIVEN_SEEDS"; \
-	else $(BIN)/python -m brainllm ablation --preset "$$GIVEN_PRESET" --seeds "$$GIVEN_SEEDS"; fi
+ablation: known $(WHOLE)
+	@$(STUDY); if [ "$$GIVEN_PRESET" = haxby ]; then $(BIN)/python -m brainllm real --parts "$$GIVEN_SEEDS"; \
+	else $(BIN)/python -m brainllm ablation --preset "$$GIVEN_PRESET" --seeds "$$GIVEN_SEEDS" "$${options[@]}"; fi
 
-controls: $(WHOLE)
-	@$(BIN)/python -m brainllm controls --preset "$$GIVEN_PRESET" --seed "$$GIVEN_SEED"
+controls: known $(WHOLE)
+	@$(STUDY); $(BIN)/python -m brainllm controls --preset "$$GIVEN_PRESET" --seed "$$GIVEN_SEED" "$${options[@]}"
 
 real: $(WHOLE)
 	@$(BIN)/python -m brainllm real --seed "$$GIVEN_SEED"
 
 film captions: $(WHOLE)
-	@$(BIN)/python -m brainllm real $@ --seed "$$GIVEN_SEED" --root "$$GIVEN_ROOT"
+	@$(BIN)/python -m brainllm real $@ --seed "$$GIVEN_SEED" --root "$$GIVEN_ROOT" $(if $(SET),--set "$$GIVEN_SET")
 
 starts: $(WHOLE)
 	@$(BIN)/python -m brainllm real --starts

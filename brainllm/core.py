@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'project_root', 'runs_folder', 'cores', 'seed_all', 'other_rank', 'whole_file', 'whole_folder',
-           'remove_partial', 'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file', 'read_text',
-           'read_lines', 'read_json', 'is_number', 'number_jsonl', 'read_jsonl', 'resumable', 'next_checkpoint',
-           'progress', 'load_name', 'Registry', 'new_axes', 'face']
+           'check_parameters', 'project_root', 'runs_folder', 'cores', 'seed_all', 'other_rank', 'whole_file',
+           'whole_folder', 'remove_partial', 'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file',
+           'read_text', 'read_lines', 'read_json', 'is_number', 'number_jsonl', 'read_jsonl', 'resumable',
+           'next_checkpoint', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
+import ast
 import errno
 import importlib
 import itertools
@@ -66,6 +67,35 @@ def check_choice(
     if found in options: return
     advice = f'; {advice}' if advice else ''
     raise error(f"{where}: found {found!r}, wanted one of {', '.join(map(str, options))}{advice}")
+
+# %% ../nbs/00_core.ipynb #c6e52ccf
+def check_parameters(
+    cells: list | None = None,  # sources of the cells that have run; None: those of the notebook that asks
+):
+    """Raise `PresetError` where papermill gave a notebook a parameter that it does not have.
+
+    Papermill itself warns and goes on with the value as it was. Nothing is checked where no parameter was given."""
+    if cells is None: cells = _cells_run()
+    for before, given in itertools.pairwise(cells):
+        if not given.startswith('# Parameters\n'): continue
+        has, told = _assigned(before), _assigned(given)
+        strange = [name for name in told if name not in has]
+        if strange:
+            raise PresetError(
+                f"parameters: found {', '.join(strange)}, wanted some of {', '.join(has)}; a setting of the preset is "
+                'said as -p set "stage1.epochs=1", by its name in the tree of presets'
+            )
+
+
+def _cells_run():  # sources, in order; none outside of a notebook
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell.user_ns.get('In', []) if shell else []
+
+
+def _assigned(cell):  # names that a cell of plain assignments sets, in order
+    return [node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
 
 # %% ../nbs/00_core.ipynb #edbd426f
 def project_root() -> Path:  # the nearest folder upwards that has settings.ini, else the working folder

@@ -9,16 +9,18 @@ from brainllm.core import read_jsonl, write_jsonl
 from brainllm.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
+STUDY = 'root source subjects targets task space derivatives columns skip weights answers device set'
 OPTIONS = {
-    'reproduce': 'preset seed out root source subjects targets task space derivatives columns skip weights answers device',
-    'table': 'preset out',
-    'controls': 'preset seed out names',
-    'confidence': 'preset seed out',
+    'reproduce': f'preset seed out {STUDY}',
+    'table': 'preset out kept',
+    'against': 'row other-row reference',
+    'controls': f'preset seed out names {STUDY}',
+    'confidence': f'preset seed out {STUDY}',
     'audit': 'preset seed out',
     'decode': 'events confounds ask tr out',
-    'save': 'licence preset seed out root source subjects targets task space derivatives columns skip',
-    'ablation': 'preset seeds out names',
-    'real': 'seed out root together starts parts',
+    'save': f'licence preset seed out {STUDY}',
+    'ablation': f'preset seeds out names {STUDY}',
+    'real': 'seed out root together starts parts set',
     'bench': 'preset out',
     'fetch': 'kind what subjects',
     'check': 'kind deep source json task space derivatives columns',
@@ -77,6 +79,9 @@ WRONG = {
     'a bench': ['bench', 'no-such-bench'],
     'an audit': ['audit', '--preset', 'no-such-run'],
     'a control': ['controls', '--preset', 'no-such-preset'],
+    'a setting': ['reproduce', '--preset', 'tiny', '--set', 'stage1.epoch=1'],
+    'a setting of the film': ['real', 'film', '--set', 'brain.adaptor=cubic'],
+    'two runs': ['against', 'no-such-run', 'no-such-run'],
 }
 
 
@@ -130,8 +135,10 @@ def test_reproduce_hands_every_option_on(monkeypatch):
     study = dict(root='r', source='beta', subjects='01,02', targets='02', weights='w', answers='a', device='cuda')
     study |= dict(task='scan', space='T1w', derivatives='prep', columns='stim_file=stimID', skip='runs')
     words = [word for name, value in study.items() for word in (f'--{name}', value)]
+    settings = ['stage1.epochs=1', 'video.llm_steps=4']
+    words += [word for setting in settings for word in ('--set', setting)]
     assert called(['reproduce', '--preset', 'had', '--seed', '3', '--out', 'o', *words]) == 0
-    assert made == [(('had', 3, 'o'), study)] and printed == [((['--preset', 'had', '--out', 'o'],), {})]
+    assert made == [(('had', 3, 'o'), study | dict(set=settings))] and printed == [((['--preset', 'had', '--out', 'o'],), {})]
 
 
 def test_ablation_and_controls_hand_every_option_on(monkeypatch, capsys):
@@ -144,10 +151,11 @@ def test_ablation_and_controls_hand_every_option_on(monkeypatch, capsys):
     monkeypatch.setattr(comparison, 'compare_table', lambda result: f'table of {result}')
     monkeypatch.setattr(comparison, 'pair_table', lambda result: f'pairs of {result}')
     monkeypatch.setattr(right_words, 'word_score_table', lambda result: f'words of {result}')
-    words = ['--preset', 'tiny', '--out', 'o', '--names', 'as it is, none']
+    words = ['--preset', 'tiny', '--out', 'o', '--names', 'as it is, none', '--root', 'r', '--set', 'stage1.epochs=1']
+    where = dict(root='r', set=['stage1.epochs=1'])
     assert called(['ablation', '--seeds', '1,2', *words]) == called(['controls', '--seed', '4', *words]) == 0
     names = ['as it is', 'none']
-    assert made == [(('tiny', [1, 2], 'o', names), {}), (('tiny', 4, 'o', names), {})]
+    assert made == [(('tiny', [1, 2], 'o', names), dict(where=where)), (('tiny', 4, 'o', names), where)]
     printed = ['table of changed', 'table of compared', 'pairs of compared', 'words of compared', 'ours', '']
     assert capsys.readouterr().out.split('\n') == printed
 
@@ -162,7 +170,7 @@ def test_real_chooses_what_is_run(monkeypatch, capsys):
     monkeypatch.setattr(ablation, 'ablation_table', str)
     assert called(['real', '--seed', '5', '--out', 'o']) == called(['real', '--starts', '--out', 'o']) == 0
     assert called(['real', '--parts', '0,1', '--out', 'o']) == 0
-    assert made == [(('haxby', 5, 'o'), {}), ((), dict(out='o')), (([0, 1], 'o'), {})]
+    assert made == [((PRESETS['haxby'], 5, 'o'), {}), ((), dict(out='o')), (([0, 1], 'o'), {})]
     assert capsys.readouterr().out.split('\n')[:3] == ['decode_folds', "['starts']", "['fold_parts']"]
 
 

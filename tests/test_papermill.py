@@ -7,6 +7,7 @@ from brainllm.core import DataError
 from brainllm.captions import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES
 from brainllm.simulate.films import render, write_mp4
 from brainllm.simulate.made import write_made_had
+from brainllm.stages.card import UNCHOSEN
 from brainllm.evaluate.pipeline import reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,25 @@ def test_a_wrong_preset_is_named(tmp_path):
     assert r.returncode != 0 and 'PresetError' in r.stderr and 'huge' in r.stderr and 'tiny' in r.stderr
 
 
+def test_a_parameter_that_nobody_reads_is_named(tmp_path):
+    r = papermill('04_stage1.ipynb', tmp_path / '04.ipynb', tmp_path / 'runs', epochs=5)
+    assert r.returncode != 0 and 'found epochs, wanted some of preset, seed' in r.stderr and 'stage1.epochs=1' in r.stderr
+
+
+def test_settings_are_changed_in_words_and_results_kept_apart(tmp_path):
+    r = papermill('06_evaluate.ipynb', tmp_path / '06.ipynb', tmp_path / 'runs', set='stage1.epochs=1 stage2.steps=2')
+    assert r.returncode == 0, r.stderr[-4000:]
+    reproduce('tiny', out=tmp_path / 'runs')
+    kept = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob('runs/tiny/results/*/result.json')}
+    [changed] = set(kept) - {'seed-0'}
+    assert changed.startswith('seed-0-')
+    epochs = [kept[name]['settings']['stage1']['epochs'] for name in ('seed-0', changed)]
+    steps = [kept[name]['settings']['stage2']['steps'] for name in ('seed-0', changed)]
+    assert (epochs, steps) == ([2, 1], [4, 2])
+    assert json.loads((tmp_path / 'runs/tiny/result.json').read_text()) == kept['seed-0'], 'the last run stands in front'
+    assert kept['seed-0']['inputs']['stage2'] != kept[changed]['inputs']['stage2']
+
+
 @pytest.fixture(scope='module')
 def made_had(
     tmp_path_factory,
@@ -94,6 +114,8 @@ def test_had_on_disk_from_its_grayordinates(made_had, tmp_path):
         and set(result['rows']['brain']['identification']) == {'03', 'total'}
     )
     assert str(made_had) not in (tmp_path / 'runs/tiny-had/result.json').read_text()
+    config = json.loads((tmp_path / 'runs/tiny-had/decoder/config.json').read_text())
+    assert config['about']['licence'] == UNCHOSEN and not config['about']['simulated']
 
 
 def test_had_on_disk_from_its_betas(made_had, tmp_path):

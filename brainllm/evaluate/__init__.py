@@ -58,8 +58,9 @@ __getattr__, __dir__, __all__ = face(
     ),
     pipeline=(
         'RESULT_ROWS decode_rows text_lines phases settings_of score_texts what_was_run build_result '
-        'evaluate_experiment reproduce print_result print_tables'
+        'evaluate_experiment run_label results_folder reproduce print_result print_tables'
     ),
+    against='TRIAL_FIELDS read_sentences pair_trials AGAINST_COLUMNS trial_scores compare_runs against_table',
     ablation=(
         'VARIATIONS ABLATION_METRICS SHOWN ABLATION_COLUMNS DRAWN Variation fewer_subjects references '
         'identified subject_items measure over_subjects difference choose_variations is_all read_measured '

@@ -1,6 +1,7 @@
 # For type checkers and editors, which cannot see through the lazy face of this wing. Written by hand: one line a room.
 from .ablation import *
 from .accelerator import *
+from .against import *
 from .attribution import *
 from .audit import *
 from .baselines import *

@@ -200,6 +200,7 @@ def ablate(
     new=open_experiment,  # its Experiment
     measure=measure,  # what is measured of it
     over_what: str = 'classname',  # what is drawn anew
+    where: dict | None = None,  # root, source and so on of a study on disk, as in `presets.choose_study`
     **changes,  # of the preset, in all of them
 ) -> dict:  # as `ablation_summary`
     """Train and score variations of a preset, whatever is missing.
@@ -209,7 +210,8 @@ def ablate(
     found = {}
     for seed in seeds:
         for variation in chosen:
-            experiment = new(get_preset(preset, **changes | variation.changes), seed, out, study_seed)
+            changed = get_preset(preset, **changes | variation.changes)
+            experiment = new(changed, seed, out, study_seed, **where or {})
             if is_all(variation, experiment): continue
             folder = measure(experiment)
             found[variation.name, seed] = read_measured(folder)

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['RESULT_ROWS', 'decode_rows', 'text_lines', 'phases', 'settings_of', 'score_texts', 'what_was_run', 'build_result',
-           'evaluate_experiment', 'reproduce', 'print_result', 'print_tables']
+           'evaluate_experiment', 'run_label', 'results_folder', 'reproduce', 'print_result', 'print_tables']
 
 # %% ../../nbs/06_evaluate.ipynb #9bc3ee46
 import dataclasses
+import itertools
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from ..core import runs_folder, write_json, write_jsonl, write_text
 from ..ranks import wait
-from ..store import PeakMemory, Store, provenance
-from ..presets import Preset
+from ..store import PeakMemory, Store, digest, provenance
+from ..presets import PRESETS, Preset, as_seed, choose_study, get_preset
 from ..data.trials import unseal
 from ..table import COLUMNS
 from ..stages.experiment import Experiment, open_experiment
@@ -55,7 +57,8 @@ def text_lines(
     "A line of texts.jsonl for each trial."
     lines = []
     for i, t in enumerate(key):
-        line = dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, question=question, caption=captions[i])
+        line = dict(subject=t.subject, run=t.run, onset=t.onset, clip=t.clip, classname=t.classname, question=question)
+        line['caption'] = captions[i]
         line |= {row: said[i] for row, said in texts.items()}
         lines.append(line)
     return lines
@@ -141,17 +144,42 @@ def evaluate_experiment(experiment: Experiment) -> Path:  # folder with result.j
     return experiment.store.get('evaluation', partial(build_result, experiment), inputs)
 
 
+def run_label(
+    preset: Preset,
+    seed: int,
+) -> str:  # 'seed-0', or with eight digits where the study or a setting is not the preset's own
+    "What the results of a run are kept under, so that another seed or setting does not take their place."
+    plain = PRESETS.get(preset.name)
+    own = plain and replace(preset, device=plain.device, threads=plain.threads) == plain
+    return f'seed-{seed}' if own else f'seed-{seed}-{digest(preset)[:8]}'
+
+
+def results_folder(
+    preset='sim-had',  # name, or a Preset
+    seed: int = 0,
+    out='',  # folder of all runs; '' is _runs in the project's root
+    **where,  # as for `reproduce`
+) -> Path:  # <out>/<preset>/results/seed-0; need not be there
+    "Where the results of just this run are kept."
+    chosen = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where)
+    return runs_folder(out) / chosen.name / 'results' / run_label(chosen, as_seed(seed))
+
+
 def reproduce(
     preset='sim-had',  # name, or a Preset
     seed: int = 0,
     out='',  # folder of all runs; '' is _runs in the project's root
-    **where,  # root, source, subjects, targets, weights, answers, device, as in `presets.choose_study`
+    **where,  # root, source, subjects, targets, weights, answers, device, set, as in `presets.choose_study`
 ) -> tuple:  # result dict, list of dicts, as `read_result`
-    "From nothing to the table: whatever is missing is built. Writes `<out>/<preset>/result.json` and `texts.jsonl`."
+    """From nothing to the table: whatever is missing is built.
+
+    Writes `result.json` and `texts.jsonl`, into `<out>/<preset>` and, to stay, into `results_folder`."""
     experiment = open_experiment(preset, seed, out, **where)
-    folder = evaluate_experiment(experiment)
-    for name in ('texts.jsonl', 'result.json'):
-        write_text(experiment.folder / name, (folder / name).read_text())
+    made = evaluate_experiment(experiment)
+    kept = experiment.folder / 'results' / run_label(experiment.preset, experiment.seed)
+    for folder, name in itertools.product((kept, experiment.folder), ('texts.jsonl', 'result.json')):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / name, (made / name).read_text())
     wait()
     return read_result(experiment.folder)
 
@@ -159,10 +187,11 @@ def reproduce(
 def print_result(
     preset: str = 'sim-had',
     out='',  # folder of all runs; '' is _runs in the project's root
+    kept: str = '',  # as 'seed-0', of `<out>/<preset>/results`; '' is the run that was finished last
 ):
     "Print the tables of a finished run. Raises `DataError` where there is none."
-    folder = runs_folder(out)
-    result, _ = read_result(folder / preset)
+    folder = runs_folder(out) / preset
+    result, _ = read_result(folder / 'results' / kept if kept else folder)
     for reference in ('teacher', 'caption'):
         print(table(result, reference))
         shares = {m: v for m, v in normalise_row(result, 'brain', reference).items() if m in COLUMNS}
@@ -170,6 +199,8 @@ def print_result(
         print(f"(score - floor) / (ceiling - floor) of the brain: {', '.join(words)}", end='\n\n')
         print(full_table(result, reference), end='\n\n')
     print(word_score_table(result), end='\n\n')
+    others = sorted(path.parent.name for path in folder.glob('results/*/result.json'))
+    if len(others) > 1: print(f"results that are kept of {preset}: {', '.join(others)}")
 
 
 def print_tables(argv=None):  # arguments; None: of the command line
@@ -179,8 +210,9 @@ def print_tables(argv=None):  # arguments; None: of the command line
     parser = argparse.ArgumentParser(prog='python -m brainllm.evaluate', description=print_tables.__doc__)
     parser.add_argument('--preset', default='sim-had')
     parser.add_argument('--out', default='', help="folder of all runs; _runs in the project's root when not given")
+    parser.add_argument('--kept', default='', help='one of several results, as seed-1; the last when not given')
     args = parser.parse_args(argv)
-    print_result(args.preset, args.out)
+    print_result(args.preset, args.out, args.kept)
 
 # %% ../../nbs/06_evaluate.ipynb #cd7fca4f
 if __name__ == '__main__' and __spec__:

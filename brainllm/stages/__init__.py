@@ -25,9 +25,9 @@ __getattr__, __dir__, __all__ = face(
         'load_published_blocks initialise_encoder build_pretrained load_pretrained'
     ),
     stage1=(
-        'ADAPTORS Aligner VideoAligner stage1_step epochs free align encoder_tokens token_kernel '
-        'start_projection token_identification projected finish_projection brain_tokens train_stage1 '
-        'build_stage1 new_stage1 load_stage1'
+        'ADAPTORS Aligner VideoAligner stage1_step epochs one_epoch free align encoder_tokens token_kernel '
+        'start_projection token_identification projected finish_projection brain_tokens train_stage1 build_stage1 '
+        'new_stage1 load_stage1'
     ),
     stage2=(
         'draw_questions build_answers teacher_answers Stage2 Adaptation tune class_indices read_lesson '
@@ -35,7 +35,7 @@ __getattr__, __dir__, __all__ = face(
     ),
     text='TextAligner text_step',
     card=(
-        'START VALUES CLIPS ENCODER_LICENCES NOTE PARTS_SAVED card_scores find_scores card_facts assemble '
+        'START VALUES CLIPS ENCODER_LICENCES NOTE UNCHOSEN PARTS_SAVED card_scores find_scores card_facts assemble '
         'find_people check_shared'
     ),
     weigh='smooth_series encoding_worth voxel_weights weigh_series smooth_store weigh_store',

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from ..core import check_choice, DataError, PresetError, runs_folder, seed_all
 from ..store import Store
+from ..losses import VARIANTS
 from ..sources.study import SOURCES
 from ..presets import Preset, as_seed, as_text, choose_study, get_preset
 from .frozen import FrozenModels
@@ -80,6 +81,7 @@ def open_experiment(
     drawn = seed if study_seed is None else as_seed(study_seed, 'study_seed')
     _check_root(chosen)
     check_choice(chosen.study.source, SOURCES, 'source', PresetError)
+    check_choice(chosen.stage2.variant, VARIANTS, 'stage2.variant', PresetError)
     root = runs_folder(out)
     store = Store(root / chosen.name / 'artifacts', shared=Store(root / 'parts'))
     seed_all(seed, chosen.threads)

@@ -27,5 +27,5 @@ __getattr__, __dir__, __all__ = face(
     teachers=(
         'TEACHERS Teacher pooled_tokens VideoLLaMATeacher SmallTeacher HFTeacher FileTeacher make_teacher'
     ),
-    answers='FILMS AnswerFile find_clips read_questions answer_files read_setting answer_main',
+    answers='FILMS OUR_QUESTIONS AnswerFile find_clips read_questions answer_files read_setting answer_main',
 )
