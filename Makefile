@@ -21,6 +21,7 @@
 #   make docs                                  the site, from the committed notebooks, in _docs
 #   make notebooks                             run every notebook and keep its outputs and results
 #   make readme                                README.md from nbs/index.ipynb
+#   make TORCH='torch OPTIONS' test            another build of torch in .venv, as for CPU; the options are those of PyTorch's page
 #   make clean                                 remove what is built in seconds;  make pristine: .venv and _runs as well
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -3,6 +3,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 import setuptools
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
 parser = ConfigParser(delimiters=['='])
@@ -27,7 +28,29 @@ statuses = [
 ]
 licenses = {'apache2': 'Apache-2.0', 'mit': 'MIT', 'bsd3': 'BSD-3-Clause'}
 
+SHIPPED = (  # what the package reads of the repository, see brainllm.core.shipped_file
+    'parts.txt constraints.txt data/README.md data/haxby2001-slice/* data/urgen-clips/* data/ablation/*.json '
+    'data/compare/*.json data/costs/*.json data/moments/*.json data/results/*.json'
+).split()
+
+
+class BuildWithShipped(build_py):
+    "A wheel that holds these files too, in a folder beside the modules."
+
+    def run(self):
+        super().run()
+        if self.editable_mode: return
+        for pattern in SHIPPED:
+            found = sorted(here.glob(pattern))
+            if not found: raise SystemExit(f'setup.py: found no {pattern} in {here}, wanted it for the wheel')
+            for file in found:
+                target = Path(self.build_lib, cfg['lib_path'], 'shipped', file.relative_to(here))
+                self.mkpath(str(target.parent))
+                self.copy_file(str(file), str(target))
+
+
 setuptools.setup(
+    cmdclass={'build_py': BuildWithShipped},
     name=cfg['lib_name'],
     version=cfg['version'],
     description=cfg['description'],

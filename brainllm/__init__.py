@@ -18,6 +18,6 @@ __getattr__, __dir__, __all__ = face(
     datasets='HAD Urgen HaxbySlice',
     evaluate='score score_text identification permutation_p reproduce',
     presets='get_preset PRESETS',
-    **dict.fromkeys('captions code core data decoder from_file optim paper pretrain ranks schemes'.split(), ''),
+    **dict.fromkeys('captions code core data decoder from_file optim paper parts pretrain ranks schemes'.split(), ''),
     **dict.fromkeys('simulate sources stages store table video weights haxby sherlock doctor cli'.split(), ''),
 )

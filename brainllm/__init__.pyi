@@ -1,5 +1,5 @@
 # For type checkers and editors, which cannot see through the lazy face of the package. Written by hand.
-from . import captions, cli, code, core, data, datasets, decoder, doctor, evaluate, from_file, haxby, losses, models, optim, paper
+from . import captions, cli, code, core, data, datasets, decoder, doctor, evaluate, from_file, haxby, losses, models, optim, paper, parts
 from . import presets, pretrain, ranks, schemes, sherlock, simulate, sources, stages, store, table, video, weights
 from .datasets import HAD as HAD, HaxbySlice as HaxbySlice, Urgen as Urgen
 from .decoder import BrainLLM as BrainLLM

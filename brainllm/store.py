@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 from .code import code_hash
-from .core import ArtifactError, is_number, other_rank, progress, project_root, read_json, remove_partial, runs_folder
+from .core import ArtifactError, is_number, other_rank, progress, read_json, remove_partial, runs_folder, shipped_file
 from .core import resumable, whole_folder, write_json
 from .ranks import agree, alone, gathered_list, wait_for
 
@@ -360,9 +360,9 @@ def kept_json(
     preset: str,  # its name
     out='',  # folder of all runs; '' is _runs in the project's root
 ) -> dict | None:  # as it was written, or None
-    "What a run of this preset left, or else what is committed under `data/`."
+    "What a run of this preset left, or else what is committed under `data/` and travels with the package."
     runs = runs_folder(out)
-    for file in (runs / preset / f'{what}.json', project_root() / 'data' / what / f'{preset}.json'):
+    for file in (runs / preset / f'{what}.json', shipped_file(f'data/{what}') / f'{preset}.json'):
         if file.exists(): return read_json(file, advice='delete it and run again')
     return None
 

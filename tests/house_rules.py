@@ -104,7 +104,7 @@ def layout(text: str) -> list:  # every offence of layout
 # ---- rules about all rooms together: {'data.trials': source}; a wing's face is 'data'
 
 ORDER = (  # from the ground up; a room imports what stands before it here, or in its own wing
-    'core code ranks schemes store table presets optim losses paper data models weights captions datasets '
+    'core code ranks schemes parts store table presets optim losses paper data models weights captions datasets '
     'from_file decoder video pretrain sources simulate stages evaluate haxby sherlock doctor cli'
 ).split()
 PACKAGE = 'brainllm'

@@ -6,6 +6,7 @@ import pytest
 import brainllm
 from brainllm.cli import app, main
 from brainllm.core import read_jsonl, write_jsonl
+from brainllm.parts import part_packages
 from brainllm.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,7 @@ OPTIONS = {
     'answer': 'clips questions out teacher set',
     'info': '',
     'doctor': 'out',
+    'parts': 'names dry-run',
 }
 OLD = {
     'evaluate': '--preset --out',
@@ -82,6 +84,7 @@ WRONG = {
     'a setting': ['reproduce', '--preset', 'tiny', '--set', 'stage1.epoch=1'],
     'a setting of the film': ['real', 'film', '--set', 'brain.adaptor=cubic'],
     'two runs': ['against', 'no-such-run', 'no-such-run'],
+    'a part': ['parts', '--names', 'no-such-package'],
 }
 
 
@@ -227,8 +230,8 @@ def test_info_says_what_there_is(capsys):
     out = capsys.readouterr().out
     assert out.startswith(f'brainllm {brainllm.__version__}, commit ') and 'threads' in out
     assert all(f'\n  {name} ' in out for name in PRESETS)
-    pinned = [line.split('==') for line in (ROOT / 'parts.txt').read_text().split()]
-    assert all(any(line.split() == part for line in out.splitlines()) for part in pinned)
+    pinned = [[package.name, package.version] for package in part_packages().values()]
+    assert pinned and all(any(line.split() == part for line in out.splitlines()) for part in pinned)
 
 
 @pytest.mark.parametrize('line', OLD)

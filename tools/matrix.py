@@ -84,7 +84,7 @@ def run_row(name: str) -> dict:  # step -> what came of it
     begin = time.time()
     pip = [own, '-m', 'pip', '--disable-pip-version-check', 'install', '--quiet', '--no-compile']
     builds = [[python, '-m', 'venv', FOLDER], [*pip, 'pip==26.3'], [*pip, *wanted(versions)]]
-    builds += [[*pip, '--no-deps', '-r', ROOT / 'parts.txt'], [*pip, 'nbformat']]
+    builds += [[own, '-m', 'brainllm', 'parts'], [*pip, 'nbformat']]
     try:
         for build in builds:
             said = _call(build)

@@ -9,7 +9,7 @@ __all__ = ['CATEGORIES', 'HaxbySlice', 'read_attribute']
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from ..core import DataError, missing_file, project_root
+from ..core import DataError, missing_file, shipped_file
 from ..data.trials import Trial
 from ..data.files import read_header, Run
 from ..data.blocks import store_session
@@ -39,13 +39,13 @@ class HaxbySlice:
 
     def __init__(
         self,
-        root=None,  # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: that of the checkout
+        root=None,  # folder with bold.nii.gz, mask.nii.gz and attributes_literal.txt; None: that of the package
     ):
-        self.root = Path(root or project_root() / 'data' / 'haxby2001-slice')
+        self.root = Path(root or shipped_file('data/haxby2001-slice'))
         self.session = Run('01', 1, 'object', self.root / 'bold.nii.gz', None, self.tr, self.root / 'mask.nii.gz')
         for f in (self.session.bold, self.session.mask, self.root / 'attributes_literal.txt'):
             if not f.exists():
-                raise DataError(f"{missing_file(f)}; the folder is part of the repository, under data/haxby2001-slice")
+                raise DataError(f"{missing_file(f)}; that of the package is restored by installing brainllm again")
 
     def __repr__(self):
         return f'HaxbySlice({str(self.root)!r})'

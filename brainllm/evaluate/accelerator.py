@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from torch import Tensor
 from typing import Callable
-from ..core import PresetError, project_root, read_json, seed_all, write_json
+from ..core import PresetError, project_root, read_json, seed_all, shipped_file, write_json
 from ..store import provenance
 from ..presets import get_preset, Preset
 from ..table import Table
@@ -364,10 +364,10 @@ def write_bench(
 # %% ../../nbs/06f_accelerator.ipynb #6657817a
 def read_bench(
     what: str,  # of BENCHES
-    folder: Path | None = None,  # None is data/costs in the project
+    folder: Path | None = None,  # None is data/costs as it travels with the package
 ) -> list:  # of what `write_bench` kept, one a card
     "Measurements that were kept, by the name of the card."
-    folder = folder or project_root() / 'data' / 'costs'
+    folder = folder or shipped_file('data/costs')
     return [read_json(path) for path in sorted(folder.glob(f'{what}-*.json'))]
 
 

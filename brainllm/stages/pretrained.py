@@ -15,6 +15,7 @@ from safetensors.torch import load_file, load_model, save_model
 from torch import nn
 from typing import Any
 from ..core import PresetError, seed_all, write_json
+from ..parts import part_packages
 from ..store import Store, fingerprint, touch
 from ..presets import Preset
 from ..data.blocks import rest_windows
@@ -78,7 +79,8 @@ def load_parcels(
     size = (config.dim, config.depth, config.heads, config.mlp_ratio)
     seed_all(seed)
     model: Any = ParcelModel(*size, preset.parcels)
-    inputs = dict(size=size, parcels=preset.parcels, seed=seed, source=HCP_FILES)
+    versions = {package: part_packages()[package].version for package, *_ in HCP_FILES.values()}
+    inputs = dict(size=size, parcels=preset.parcels, seed=seed, source=HCP_FILES, versions=versions)
     folder = store.get('hcp', partial(build_parcels, model, seed), inputs)
     load_model(model, folder / 'model.safetensors')
     model.folder = folder

@@ -30,7 +30,7 @@ from .weigh import smooth_store, weigh_store
 
 # %% ../../nbs/03n_study.ipynb #f9670382
 OWN_PAGES = dict(  # layouts without clips, and where they are decoded
-    haxby='nbs/08_haxby.ipynb or make real',
+    haxby='nbs/08_haxby.ipynb or brainllm real',
     sherlock='nbs/08a_film.ipynb with -p root FOLDER, or brainllm real film --root FOLDER',
 )
 _BOLD = ('*bold*.nii*', '*bold*.json', '*mask*.nii*', '*confounds*.tsv', '*T1w*.nii*')  # of fMRIPrep, whatever its year
