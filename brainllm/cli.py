@@ -16,8 +16,9 @@ import sys
 from functools import wraps
 from typing import Annotated
 import typer
-from .core import BrainLLMError, check_choice, PresetError
+from .core import BrainLLMError, check_choice, PresetError, show_notes
 from .parts import install_parts, part_lines, part_packages
+from .table import show_table
 
 # %% ../nbs/12_cli.ipynb #a319a1f7
 app = typer.Typer(
@@ -33,6 +34,7 @@ def main(
     argv: list | None = None,  # words after `brainllm`; None: of the command line
 ):
     "Run one command and leave the program: 0, or 1 where `check`, `audit` or `doctor` found something, or 2 after an error."
+    show_notes()
     try:
         app(argv, prog_name='brainllm')
     except BrainLLMError as error:
@@ -151,7 +153,7 @@ def controls_command(
     from brainllm.evaluate.words import word_score_table
 
     result, ours = compare(preset, seed, out, read_names(names), **where)
-    for each in (compare_table(result), pair_table(result), word_score_table(result), ours): print(each)
+    for each in (compare_table(result), pair_table(result), word_score_table(result), ours): show_table(each)
 
 
 @app.command('confidence')
@@ -161,7 +163,7 @@ def confidence_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: Runs
     from brainllm.evaluate.confidence import coverage_table, score_confidence
 
     result = score_confidence(preset, seed, out, **where)
-    for reference in ('teacher', 'caption'): print(coverage_table(result, reference))
+    for reference in ('teacher', 'caption'): show_table(coverage_table(result, reference))
 
 
 @app.command('audit')
@@ -174,7 +176,7 @@ def audit_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolde
 
     audits = audit_all(preset, seed, out)
     for audit in audits:
-        if audit.table.rows: print(audit.table)
+        if audit.table.rows: show_table(audit.table)
     wrong = list(dict.fromkeys(sentence for audit in audits for sentence in audit.wrong))
     print(say_verdict(Audit(audits[0].table, wrong, audits[0].proved)))
     raise typer.Exit(int(bool(wrong)))
@@ -229,7 +231,7 @@ def ablation_command(
     "One part changed at a time, several seeds. Goes on where it stopped."
     from brainllm.evaluate.ablation import ablate, ablation_table
 
-    print(ablation_table(ablate(preset, read_seeds(seeds), out, read_names(names), where=where)))
+    show_table(ablation_table(ablate(preset, read_seeds(seeds), out, read_names(names), where=where)))
 
 
 @app.command('real')
@@ -257,14 +259,14 @@ def real_command(
     elif what == 'captions':
         real_captions(seed, out, root)
     elif starts:
-        print(haxby.starts_table(haxby.starts(out=out)))
+        show_table(haxby.starts_table(haxby.starts(out=out)))
     elif parts:
         from brainllm.evaluate.ablation import ablation_table
 
-        print(ablation_table(haxby.fold_parts(read_seeds(parts), out)))
+        show_table(ablation_table(haxby.fold_parts(read_seeds(parts), out)))
     else:
         pictures = with_settings(get_preset('haxby'), settings or '')
-        print(haxby.haxby_table(haxby.decode_folds(pictures, seed, out)[0]))
+        show_table(haxby.haxby_table(haxby.decode_folds(pictures, seed, out)[0]))
 
 
 def real_film(seed: int, out: str, root: str, together: str, settings=None):
@@ -275,10 +277,10 @@ def real_film(seed: int, out: str, root: str, together: str, settings=None):
     film = FilmConfig(together=together, speaks=together == 'procrustes')
     preset = with_settings(get_preset('sherlock'), settings or '')
     result, _ = decode_film(preset, seed, out, root, film)
-    print(film_table(result))
-    print(film_score_table(result))
+    show_table(film_table(result))
+    show_table(film_score_table(result))
     if not film.speaks: return
-    print(question_table(result))
+    show_table(question_table(result))
     memory, _ = decode_recall(preset, seed, out, root, film)
     two_way, top1 = (memory['text'][name]['value'] for name in ('two_way', 'top1'))
     print(f'recalled scenes: 2-way {100 * two_way:.1f} %, right of {memory["scenes"]} {100 * top1:.1f} %')
@@ -297,7 +299,7 @@ def real_captions(seed: int, out: str, root: str):
         )
     path = Path(root)
     file = path / 'MindCaptioning_caption_ck20.csv' if path.is_dir() else path
-    print(human_table(human_ceiling(file, seed, out)))
+    show_table(human_table(human_ceiling(file, seed, out)))
 
 # %% ../nbs/12_cli.ipynb #8ebc370a
 @app.command('bench')

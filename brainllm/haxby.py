@@ -27,7 +27,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl
+from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl, show_notes
 from .store import digest, file_hash, made_by, provenance, recorded_part
 from .presets import get_preset, Preset
 from .table import Table
@@ -1093,6 +1093,7 @@ def haxby_main(argv=None):  # arguments; None: of the command line
     parser.add_argument('--starts', action='store_true')
     parser.add_argument('--parts', default='', metavar='SEEDS', help='change one part at a time, with these seeds')
     args = parser.parse_args(argv)
+    show_notes()
     if args.starts:
         print(starts_table(starts(out=args.out)))
     elif args.parts:

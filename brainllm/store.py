@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 from .code import code_hash
-from .core import ArtifactError, is_number, other_rank, progress, read_json, remove_partial, runs_folder, shipped_file
+from .core import ArtifactError, is_number, NOTES, other_rank, progress, read_json, remove_partial
+from .core import runs_folder, shipped_file
 from .core import resumable, whole_folder, write_json
 from .ranks import agree, alone, gathered_list, wait_for
 
@@ -234,6 +235,8 @@ def go_on_with_record(
 class Store:
     "Folders of built artifacts, each whole and verified, or absent."
 
+    watcher: Any = None  # called with a name and whether it is there, when an artifact is first asked for
+
     def __init__(
         self,
         root,  # folder, made when needed
@@ -259,12 +262,15 @@ class Store:
         inputs = inputs | dict(code=code_hash(build))
         path = self.path(name, digest(inputs))
         there = agree(path.exists()) if shared else path.exists()
+        start = time.time()
+        if self.watcher and path not in [p for *_, p in self.log]: self.watcher(name, there)
         if there: self.verify(path)
         else: self._make(path, name, build, inputs, shared)
         if path not in [p for *_, p in self.log]:
             how = 'reused' if there else 'built'
             self.log.append((name, how, path))
-            if not other_rank(): print(f'{name}: {how}, {path.name}')
+            took = '' if there else f", {time.time() - start:.0f} s"
+            if not other_rank(): NOTES.info(f'{name}: {how}, {path.name}{took}')
         return path
 
     def _make(self, path, name, build, inputs, shared):

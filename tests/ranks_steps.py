@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from brainllm.core import show_notes
 from brainllm.evaluate import reproduce
 from brainllm.presets import get_preset
 from brainllm.ranks import rank, ranks
@@ -14,5 +15,6 @@ def preset():
 
 
 if __name__ == '__main__':
+    show_notes()
     reproduce(preset(), 0, sys.argv[1])
     print(f'process {rank()} of {ranks()} is done')

@@ -1,6 +1,8 @@
 "The command line: every command answers for itself, errors are one line, and the older lines still work."
 
-import json, os, shutil, subprocess, sys
+import json, os, pty, shutil, subprocess, sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 import pytest
 import brainllm
@@ -68,6 +70,62 @@ def test_help_of_all_is_quick_and_lists_them():
     code = 'import sys\nfrom brainllm.cli import main\ntry: main(["--help"])\nexcept SystemExit: print(*sys.modules)'
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert not {'torch', 'numpy', 'pandas'} & set(run.stdout.splitlines()[-1].split())
+
+
+def kept_tables():  # what commands print of the results that are kept in data/, by where each comes from
+    from brainllm.evaluate import ablation_table, compare_table, full_table, human_table, pair_table, table
+    from brainllm.evaluate.confidence import coverage_table
+    from brainllm.evaluate.words import word_score_table
+    from brainllm.haxby import haxby_table, starts_table
+    from brainllm.sherlock import film_score_table, film_table, question_table
+
+    of_run = {f'{of} {ref}': partial(of_table, reference=ref)
+              for of, of_table in dict(table=table, full=full_table).items() for ref in ('teacher', 'caption')}
+    made = {
+        'results/sim-*': of_run | dict(words=word_score_table),
+        'results/sherlock-film*': dict(film=film_table, scores=film_score_table, questions=question_table),
+        'compare/*': dict(compare=compare_table, pair=pair_table, words=word_score_table),
+        'ablation/*': dict(ablation=ablation_table),
+        'results/haxby': dict(folds=haxby_table),
+        'results/haxby-starts': dict(starts=starts_table),
+        'results/human-captions': dict(human=human_table),
+    }
+    for pattern, tables in made.items():
+        for file in sorted((ROOT / 'data').glob(f'{pattern}.json')):
+            if file.stem.endswith('-confidence'): tables = dict(sure=coverage_table)
+            found = json.loads(file.read_text())
+            for name, of_table in tables.items():
+                if file.stem == 'sherlock-film-first' and name == 'scores': continue  # kept without words
+                yield f'{file.stem}: {name}', of_table(found)
+
+
+def test_every_table_of_a_kept_result_fits_a_terminal_of_100_columns():
+    tables = dict(kept_tables())
+    assert len(tables) > 30 and any(len(str(table).splitlines()[-1]) > 200 for table in tables.values())
+    for where, table in tables.items():
+        said = table.fitted(100)
+        assert max(map(len, said.splitlines())) <= 100, f'{where} is too wide\n{said}'
+        shown = {word.strip(',.') for word in said.split()}
+        lost = [name for name in table.header if not {word.strip(',.') for word in name.split()} <= shown]
+        assert not lost, f'{where} loses {lost}\n{said}'
+
+
+def test_a_command_prints_a_table_as_wide_as_the_terminal(tmp_path):
+    (tmp_path / 'sim-had').mkdir()
+    shutil.copy(ROOT / 'data/results/sim-had.json', tmp_path / 'sim-had/result.json')
+    shutil.copy(ROOT / 'data/texts/sim-had.jsonl', tmp_path / 'sim-had/texts.jsonl')
+    words = [sys.executable, '-m', 'brainllm', 'table', '--out', str(tmp_path)]
+    whole = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(words, cwd=ROOT, stdout=theirs, env=os.environ | dict(COLUMNS='100'))
+    os.close(theirs)
+    said = b''
+    with suppress(OSError):  # the end of a terminal
+        while more := os.read(ours, 65536): said += more
+    assert run.wait() == 0
+    lines = said.decode().splitlines()
+    assert max(map(len, lines)) <= 100 < max(map(len, whole.splitlines())) and any('Folded away' in x for x in lines)
+    assert 'Folded away' not in whole
 
 
 WRONG = {

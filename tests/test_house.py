@@ -36,6 +36,25 @@ def canonical(name):
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
+BAR = re.compile(r'\d+%\||\d(?:it|s)/(?:s|it)\b|: done in \d+ s|^part \d+ of \d+: |parts are there already', re.M)
+NOTE = re.compile(': (?:built|reused), ')
+
+
+def passing(cell):
+    "What a cell keeps that only whoever waited for it wanted to see."
+    yield from (mime for o in cell.get('outputs', []) for mime in o.get('data', {}) if 'jupyter.widget' in mime)
+    for text in list(texts(cell))[1:]: yield from (found[0] for kind in (BAR, NOTE) for found in kind.finditer(text))
+
+
+def test_no_output_is_a_bar_or_a_note_of_the_store(books):
+    kept = [(stem, words) for stem, nb in books.items() for c in nb.cells for words in passing(c)]
+    assert not [(stem, words) for stem, words in kept if stem != '00b_store' or not NOTE.search(words)]
+    widget = dict(outputs=[dict(data={'application/vnd.jupyter.widget-view+json': {}})])
+    shown = ('runs: 10%|#   | 1/10 [00:01<00:09, 1.02s/it]', 'Stage I: done in 12 s', 'study: built, study-0123')
+    cells = [nbformat.from_dict(dict(source='', outputs=[dict(text=text)])) for text in shown]
+    assert all(list(passing(c)) for c in [*cells, nbformat.from_dict(dict(source='') | widget)])
+
+
 def test_export_and_clean_change_nothing(tmp_path):
     keep = ['nbs', 'brainllm', 'settings.ini', 'setup.py', 'pyproject.toml']
     for k in keep:

@@ -1,9 +1,9 @@
 "What one person's caption gets against another's: a made file, every way it can be wrong, and scores that are known."
 
-import json
+import json, logging
 from pathlib import Path
 import numpy as np, pytest
-from brainllm.core import DataError
+from brainllm.core import DataError, NOTES
 from brainllm.evaluate.human import caption_counts, draw_pairs, HUMAN_ROWS, human_ceiling, human_table
 from brainllm.evaluate.human import read_human_captions, score_meaning, score_words
 from brainllm.evaluate.scores import embed_text, rouge_l, score_text, text_similarity
@@ -215,11 +215,13 @@ def test_seeded(file, tmp_path, result):
     assert other['scores'] != again['scores'] and other['seed'] == 1
 
 
-def test_what_was_scored_is_kept(file, tmp_path, capsys):
+def test_what_was_scored_is_kept(file, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(NOTES, 'propagate', True)  # a command that ran before has turned it off
+    caplog.set_level(logging.INFO, 'brainllm')
     first = human_ceiling(file, out=tmp_path, **QUICK)
-    assert 'built' in capsys.readouterr().out
+    assert 'built' in caplog.text and 'reused' not in caplog.text
     assert human_ceiling(file, out=tmp_path, **QUICK) == first
-    assert 'reused' in capsys.readouterr().out
+    assert 'reused' in caplog.text
     write(file, SAID | {'c9': ['A bird sings.', 'A bird.']})
     assert human_ceiling(file, out=tmp_path, **QUICK)['counts']['clips'] == 9
 

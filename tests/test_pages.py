@@ -147,14 +147,3 @@ def test_every_figure_has_a_caption_and_words():
             if set(said) != {'fig-cap', 'fig-alt'}:
                 without.append((stem, c.id))
     assert not without
-
-
-def test_no_output_is_a_bar_or_a_note_of_the_store():
-    passing = re.compile(r'\d+%\||: (?:built|reused), ')
-    kept = []
-    for stem in STEMS:
-        if stem == '00b_store':
-            continue  # whose subject they are
-        for c in nbformat.read(ROOT / 'nbs' / f'{stem}.ipynb', 4).cells:
-            kept += [stem for o in c.get('outputs', []) if passing.search(o.get('text', ''))]
-    assert not kept

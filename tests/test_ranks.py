@@ -24,7 +24,7 @@ def run(out, processes):
         [sys.executable, *begin, str(HERE / 'ranks_steps.py'), str(out)], env=ENV, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope='module')

@@ -270,9 +270,9 @@ def test_without_a_network_one_line_says_so(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr()
     lines = out.out.splitlines()
     assert (
-        len(lines) == 2
-        and 'about 0.36 GB' in lines[0]
-        and lines[1].startswith('no network')
-        and not out.err
+        len(lines) == 1
+        and 'about 0.36 GB' in out.err
+        and out.err.count('\n') == 1
+        and lines[0].startswith('no network')
         and list(tmp_path.iterdir()) == []
     )

@@ -14,8 +14,11 @@ TAKES_ROOT = (*NEEDS_ROOT, '09i_sherlock')  # and one that shows what it found b
 WIDGET = 'application/vnd.jupyter.widget-view+json'  # a library's live bar: nothing to see once it has run
 
 
-# What only whoever waits wants to read: a bar, and which artifact a step made or found again.
-PASSING = re.compile(r'.*\d+%\|.*\|.*|[\w.-]+: (built|reused), [\w.-]+-[0-9a-f]{12}')
+# What only whoever waits wants to read: a bar, what is done, how far a run is, which artifact was made or found again.
+PASSING = re.compile(
+    r'.*\d+%\|.*\|.*|.*: done in \d+ s|part \d+ of \d+: .*|.*: \d+ of \d+ parts are there already.*|'
+    r'[\w.-]+: (built|reused), [\w.-]+-[0-9a-f]{12}(, \d+ s)?'
+)
 TELLS_ALL = ('00b_store',)  # the page whose subject it is
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from ..core import check_choice, DataError, missing_file, write_json
+from ..core import check_choice, DataError, missing_file, write_json, show_notes
 from ..store import file_hash
 from ..data.frames import film_frames, film_length
 from ..data.files import count_rows, read_cifti, read_header, read_surface, read_volumes
@@ -581,6 +581,7 @@ def check_main(
 ) -> int:  # 0, or 1 where something is wrong
     "Fetch parts of HAD, or check a study: a line for each finding."
     args = _parse(argv)
+    show_notes()
     try:
         if args.command == 'had':
             fetch_had(args.what.split(','), read_range(args.subjects), args.root)

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from ..core import DataError, whole_folder
+from ..core import DataError, NOTES, whole_folder
 from .had import HAD
 from .sherlock import Sherlock
 
@@ -98,7 +98,7 @@ def fetch_had(
 def _check_disk(parts, subjects, root):  # says how much will come, and refuses where there is no room
     size = len(subjects) * sum(HAD_PARTS[part][1] for part in parts)
     free = shutil.disk_usage(root).free / 1e9
-    print(
+    NOTES.info(
         f"HAD 1.1.1, {', '.join(parts)} of {len(subjects)} subjects: about {size:.2f} GB, of which some may be there "
         f"already; {free:.0f} GB are free"
     )
@@ -252,10 +252,10 @@ def fetch_sherlock(
     root = Path(root).absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: found something there already, wanted an empty folder or none; name another")
-    print(SHERLOCK_NOTICE)
+    NOTES.warning(SHERLOCK_NOTICE)
     with whole_folder(root) as new:
         for part in parts:
-            print(f'{part.to}: from {part.address}, commit {part.commit}')
+            NOTES.info(f'{part.to}: from {part.address}, commit {part.commit}')
             fetch_part(part, new / part.to)
         _check_fetched(new)
     return root

@@ -11,7 +11,7 @@ import numpy as np
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from ..core import DataError, PartMissing
+from ..core import DataError, NOTES, PartMissing
 from ..store import file_hash
 from ..data.clean import clean_series
 
@@ -49,10 +49,10 @@ class ParcelRun:
 
 
 def hcp_parcels() -> list:  # ParcelRun, by atlas, person and run
-    """Every HCP run that the installed packages hold. Prints the terms of use.
+    """Every HCP run that the installed packages hold. Shows the terms of use.
 
     Raises `PartMissing`, and `DataError` for a file of another shape."""
-    print(HCP_NOTICE)
+    NOTES.warning(HCP_NOTICE)
     runs = []
     for atlas, (package, pattern, parcels) in HCP_FILES.items():
         found = _series_files(package, pattern)

@@ -58,7 +58,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     pipeline=(
         'RESULT_ROWS decode_rows text_lines phases settings_of score_texts what_was_run build_result '
-        'evaluate_experiment run_label results_folder reproduce print_result print_tables'
+        'evaluate_experiment run_label results_folder reproduce print_result print_tables '
+        'PARTS_OF_A_RUN run_parts seconds_here seconds_kept say_duration RunWatch'
     ),
     against='TRIAL_FIELDS read_sentences pair_trials AGAINST_COLUMNS trial_scores compare_runs against_table',
     ablation=(

@@ -16,7 +16,7 @@ import json
 import numpy as np
 from dataclasses import dataclass
 from pathlib import Path
-from ..core import new_axes, PresetError, read_jsonl, write_json, write_jsonl
+from ..core import new_axes, PresetError, read_jsonl, write_json, write_jsonl, show_notes
 from ..store import provenance
 from ..presets import get_preset
 from ..table import Table
@@ -417,6 +417,7 @@ def ablation_main(argv=None) -> int:  # arguments; None: of the command line
     parser.add_argument('--out', default='')
     parser.add_argument('--names', default='', help='of variations, parted by commas; all when not given')
     args = parser.parse_args(argv)
+    show_notes()
     seeds = [int(seed) for seed in args.seeds.split(',')]
     try:
         print(ablation_table(ablate(args.preset, seeds, args.out, names_given(args.names))))

@@ -11,7 +11,7 @@ __all__ = ['OURS', 'KEPT_FIELDS', 'PAIRS', 'KIND_COLOURS', 'method_items', 'meth
 import argparse
 import json
 import numpy as np
-from ..core import BrainLLMError, DataError, new_axes, write_json
+from ..core import BrainLLMError, DataError, new_axes, write_json, show_notes
 from ..store import provenance
 from ..table import Table
 from ..stages.experiment import Experiment, open_experiment
@@ -291,6 +291,7 @@ def comparison_main(argv=None) -> int:  # arguments; None: of the command line
     parser.add_argument('--out', default='')
     parser.add_argument('--names', default='', help='of decoders, parted by commas; all when not given')
     args = parser.parse_args(argv)
+    show_notes()
     try:
         result, ours = compare(args.preset, args.seed, args.out, names_given(args.names))
     except BrainLLMError as e:

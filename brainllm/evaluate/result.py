@@ -136,7 +136,10 @@ def table(
 
 def _origin(result, reference):  # where the numbers come from
     brains = 'SIMULATED' if result['simulated'] else 'measured'
-    return f"Preset {result['preset']}, seed {result['seed']}, {brains} brains, against the {reference}'s text."
+    untrained = result.get('settings', {}).get('video', {}).get('llm') == 'tiny'
+    warning = ' UNTRAINED language model: a rehearsal, no number of it is a result.' if untrained else ''
+    of = f"Preset {result['preset']}, seed {result['seed']}, {brains} brains"
+    return f"{of}, against the {reference}'s text.{warning}"
 
 
 def _ties(result):

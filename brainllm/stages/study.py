@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from torch import Tensor
-from ..core import DataError, PresetError
+from ..core import DataError, NOTES, PresetError
 from ..store import Store, digest, file_hash, hash_files
 from ..presets import Preset, READER_SETTINGS, SimConfig, study_key, StudyConfig
 from ..data.trials import folds, Split, hold_out, split_runs, split_subjects, touch_trials
@@ -141,7 +141,7 @@ class Study:
         if not config.skip: return {}
         if config.source == 'volume': leave_out_broken(self.dataset)
         left_out = getattr(self.dataset, 'problems', {}) | getattr(self.dataset, 'lost_runs', {})
-        for what in left_out.values(): print(f'left out: {what}')
+        for what in left_out.values(): NOTES.warning(f'left out: {what}')
         return left_out
 
     @property

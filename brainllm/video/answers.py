@@ -12,7 +12,7 @@ import json
 import numpy as np
 import os
 from pathlib import Path
-from ..core import DataError, PartMissing, number_jsonl, progress, read_lines
+from ..core import DataError, NOTES, PartMissing, number_jsonl, progress, read_lines, show_notes
 from ..captions import QUESTIONS
 from ..store import file_hash, provenance
 from .clips import read_clip
@@ -71,7 +71,7 @@ class AnswerFile:
                     f"{self.path}: its last line is no torn line of answers, so nothing is cut; give another --out"
                 )
             os.ftruncate(self.fd, whole)
-            print(f"{self.path.name}: cut off a torn last line of {len(data) - whole} bytes")
+            NOTES.warning(f"{self.path.name}: cut off a torn last line of {len(data) - whole} bytes")
         os.fsync(self.fd)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
@@ -250,6 +250,7 @@ def _parser():
 def answer_main(argv=None) -> int:  # arguments; None: of the command line -> 0, or 1 where something is wrong
     "Answer questions about clips into a JSONL file; run it again and it goes on where it stopped."
     args = _parser().parse_args(argv)
+    show_notes()
     try:
         clips, questions = find_clips(args.clips), read_questions(args.questions)
         teacher = make_teacher(args.teacher, **dict(map(read_setting, args.set)))
