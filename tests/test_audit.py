@@ -55,6 +55,8 @@ def record(out, name):
 def test_a_run_as_it_should_be(run, capsys):
     assert called(run) == 0
     assert 'Nothing leaked' in capsys.readouterr().out
+    shown = audit_run('tiny', out=run).table.fitted(100).splitlines()
+    assert len(shown) > 12 and max(map(len, shown)) <= 100
     trials = open_experiment('tiny', out=run).study.split
     first, last = record(run, 'stage1'), record(run, 'evaluation')
     assert sorted(first['labelled']) == PEOPLE[0] and sorted(first['sealed']) == sorted(last['sealed']) == PEOPLE[1]

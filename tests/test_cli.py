@@ -92,9 +92,9 @@ def kept_tables():  # what commands print of the results that are kept in data/,
     }
     for pattern, tables in made.items():
         for file in sorted((ROOT / 'data').glob(f'{pattern}.json')):
-            if file.stem.endswith('-confidence'): tables = dict(sure=coverage_table)
+            own = dict(sure=coverage_table) if file.stem.endswith('-confidence') else tables
             found = json.loads(file.read_text())
-            for name, of_table in tables.items():
+            for name, of_table in own.items():
                 if file.stem == 'sherlock-film-first' and name == 'scores': continue  # kept without words
                 yield f'{file.stem}: {name}', of_table(found)
 
