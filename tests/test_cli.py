@@ -87,6 +87,7 @@ def kept_tables():  # what commands print of the results that are kept in data/,
         'compare/*': dict(compare=compare_table, pair=pair_table, words=word_score_table),
         'ablation/*': dict(ablation=ablation_table),
         'results/haxby': dict(folds=haxby_table),
+        'results/haxby-weighed': dict(folds=haxby_table),
         'results/haxby-starts': dict(starts=starts_table),
         'results/human-captions': dict(human=human_table),
     }
