@@ -8,6 +8,7 @@ from brainllm.captions import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES
 from brainllm.simulate.films import render, write_mp4
 from brainllm.simulate.made import write_made_had
 from brainllm.stages.card import UNCHOSEN
+from brainllm.stages.experiment import open_experiment
 from brainllm.evaluate.pipeline import reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,20 @@ def test_settings_are_changed_in_words_and_results_kept_apart(tmp_path):
     assert (epochs, steps) == ([2, 1], [4, 2])
     assert json.loads((tmp_path / 'runs/tiny/result.json').read_text()) == kept['seed-0'], 'the last run stands in front'
     assert kept['seed-0']['inputs']['stage2'] != kept[changed]['inputs']['stage2']
+
+
+def test_a_simulated_study_on_disk_is_called_simulated(tmp_path):
+    made = open_experiment('tiny-urgen', out=tmp_path / 'runs').study.root
+    study = shutil.copytree(made, tmp_path / 'study')
+    own = dict(out=tmp_path / 'runs', root=str(study), targets='04')
+    assert open_experiment('tiny-own', **own).study.simulated
+    about = study / 'dataset_description.json'
+    for text in (json.dumps(json.loads(about.read_text()) | dict(GeneratedBy=[dict(Name='fMRIPrep')])), '{', '[]'):
+        about.write_text(text)
+        assert not open_experiment('tiny-own', **own).study.simulated
+    about.unlink()
+    assert not open_experiment('tiny-own', **own).study.simulated
+    assert not open_experiment('haxby', out=tmp_path / 'runs').study.simulated
 
 
 @pytest.fixture(scope='module')

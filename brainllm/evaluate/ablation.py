@@ -215,7 +215,7 @@ def ablate(
             if is_all(variation, experiment): continue
             folder = measure(experiment)
             found[variation.name, seed] = read_measured(folder)
-            rows, simulated = read_jsonl(folder / 'texts.jsonl'), experiment.preset.simulated
+            rows, simulated = read_jsonl(folder / 'texts.jsonl'), experiment.study.simulated
             result = ablation_summary(preset, found, rows, study_seed, simulated, over_what)
             write_json(experiment.folder / 'ablation.json', result)
             del experiment

@@ -160,7 +160,7 @@ def compare(
     result = dict(
         preset=experiment.preset.name,
         seed=experiment.seed,
-        simulated=experiment.preset.simulated,
+        simulated=experiment.study.simulated,
         question=experiment.preset.evaluate.question,
         trials=len(rows),
         subjects=subjects,

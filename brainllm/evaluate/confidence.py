@@ -155,7 +155,7 @@ def score_confidence(
     judge, opened = learn_judge(bench), OpenBench(bench)
     sure, rows = judge(bench_signs(bench)), opened.rows()
     preset = experiment.preset
-    result = dict(preset=preset.name, seed=experiment.seed, simulated=preset.simulated, judge=vars(judge))
+    result = dict(preset=preset.name, seed=experiment.seed, simulated=experiment.study.simulated, judge=vars(judge))
     for reference in ('teacher', 'caption'):
         result[reference] = judged(bench, sure, [r[reference] for r in rows], [r['clip'] for r in rows])
     result |= provenance()

@@ -320,7 +320,7 @@ def write_controls(
     made = dict(
         preset=experiment.preset.name,
         seed=experiment.seed,
-        simulated=experiment.preset.simulated,
+        simulated=experiment.study.simulated,
         question=experiment.preset.evaluate.question,
         trials=len(rows),
         decoders=[method_row(method, written[method.name][1]) for method in chosen],

@@ -225,7 +225,7 @@ def what_was_run(experiment: Experiment) -> dict:  # fields of a result
     return dict(
         preset=preset.name,
         seed=experiment.seed,
-        simulated=preset.simulated,
+        simulated=experiment.study.simulated,
         question=preset.evaluate.question,
         signature=score_signature(experiment.models.text),
         inputs={name: path.name for name, _, path in store.shared.log + store.log},

@@ -44,10 +44,11 @@ def _is_had(preset):
     return preset.study.layout == 'had' and not preset.simulated
 
 
-def _study_in_words(preset):
+def _study_in_words(study):
+    preset = study.preset
     if preset.simulated: return f'Simulated BOLD of people watching {CLIPS[preset.sim.films]}'
     if _is_had(preset): return 'The Human Action Dataset (OpenNeuro ds004488)'
-    return 'A BIDS study of films'
+    return 'A simulated BIDS study of films' if study.simulated else 'A BIDS study of films'
 
 
 def _teacher_in_words(experiment):
@@ -60,7 +61,7 @@ def _teacher_in_words(experiment):
 def _data_in_words(experiment):
     split = experiment.study.split
     return (
-        f'{_study_in_words(experiment.preset)}: {len(split.train)} labelled trials of {len(split.subjects)} people, '
+        f'{_study_in_words(experiment.study)}: {len(split.train)} labelled trials of {len(split.subjects)} people, '
         f'and {len(split.adapt)} trials without labels of {len(split.targets)} people to adapt to. The texts to learn '
         f'are answers about the clips by {_teacher_in_words(experiment)}.'
     )
@@ -147,8 +148,8 @@ def card_facts(
     preset, split = experiment.preset, experiment.study.split
     result = find_scores(experiment, stage2, result)
     facts = dict(
-        name=f'brainllm {preset.name}' + ', simulated' * preset.simulated,
-        simulated=preset.simulated,
+        name=f'brainllm {preset.name}' + ', simulated' * experiment.study.simulated,
+        simulated=experiment.study.simulated,
         trained=len(split.subjects),
         held_out=len(split.targets),
         question=preset.evaluate.question,

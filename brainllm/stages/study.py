@@ -10,11 +10,12 @@ __all__ = ['OWN_PAGES', 'FILES', 'SHARED', 'of_people', 'by_clip', 'simulate_stu
 import numpy as np
 import os
 import torch
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from torch import Tensor
-from ..core import DataError, NOTES, PresetError
+from ..core import DataError, NOTES, PresetError, read_json
 from ..store import Store, digest, file_hash, hash_files
 from ..presets import Preset, READER_SETTINGS, SimConfig, study_key, StudyConfig
 from ..data.trials import folds, Split, hold_out, split_runs, split_subjects, touch_trials
@@ -93,6 +94,15 @@ class Study:
         seed: int,  # of a simulated study and its teacher
     ):
         self.preset, self.models, self.store, self.seed = preset, models, store, seed
+
+    @cached_property
+    def simulated(self) -> bool:
+        "Whether `simulate` wrote the brains: for this preset, or, as a folder on disk says of itself, at another time."
+        if self.preset.simulated or self.preset.study.layout in OWN_PAGES: return self.preset.simulated
+        with suppress(DataError):
+            made_by = read_json(self.root / 'dataset_description.json').get('GeneratedBy')
+            return isinstance(made_by, list) and dict(Name='brainllm.simulate') in made_by
+        return False
 
     @cached_property
     def root(self) -> Path:  # of the BIDS tree
