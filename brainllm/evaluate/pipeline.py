@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from ..core import is_number, NOTES, other_rank, project_root, read_json, runs_folder, watched, write_json
+from ..core import is_number, NOTES, other_rank, read_json, runs_folder, shipped_file, watched, write_json
 from ..core import write_jsonl, write_text
 from ..ranks import wait
 from ..store import PeakMemory, Store, digest, provenance
@@ -87,7 +87,7 @@ def seconds_here(store: Store, names: list) -> dict:  # name -> s, of those that
 
 def seconds_kept(preset: str) -> dict:  # name -> s; {} where no result is kept
     "What parts took for the result of a preset that is kept in the project, on the machine that made it."
-    file = project_root() / 'data' / 'results' / f'{preset}.json'
+    file = shipped_file(f'data/results/{preset}.json')
     known = read_json(file).get('phases', []) if file.exists() else []
     return {dict(_SAID_OF_ALL).get(phase['name'], phase['name']): phase['seconds'] for phase in known}
 
