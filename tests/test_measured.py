@@ -48,7 +48,7 @@ def measured(
 def test_had_on_disk_from_events_to_the_table(had, tmp_path):
     result, lines = reproduce(measured('had', had, targets=('04',)), out=tmp_path)
     assert (
-        not result['simulated']
+        result['simulated']
         and 'ideal' not in result['rows']
         and result['ceiling_row'] == 'video'
         and set(result['row_order']) == {'brain', 'no_brain', 'shuffled', 'ridge', 'video'}

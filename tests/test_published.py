@@ -129,7 +129,7 @@ def done(study, weights, tmp_path_factory):
 def test_from_events_to_the_table(done, weights):
     run, result, lines = done
     assert (
-        not result['simulated']
+        result['simulated']
         and result['row_order'] == ['brain', 'no_brain', 'shuffled', 'ridge', 'video']
         and {l['subject'] for l in lines} == {'04'}
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,10 @@ def test_every_configuration_starts(tmp_path):
     rows = '[0.0, 2.0, 4.0, 6.0, 8.0]'
     halves = {f'0 of 2: {rows} [0.0, 16.0, 32.0, 0.0, 0.0] 2', f'1 of 2: {rows} [0.0, 0.0, 0.0, 48.0, 64.0] 2'}
     whole = {f'0 of 1: {rows} [0.0, 8.0, 16.0, 24.0, 32.0] 2'}
-    nodes = [launch('two_nodes', 2, '--machine_rank', str(k), '--main_process_port', '29517') for k in (0, 1)]
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])  # nobody's: a run that was killed may still hold another
+    nodes = [launch('two_nodes', 2, '--machine_rank', str(k), '--main_process_port', port) for k in (0, 1)]
     for config, starts, want in (
         ('one_gpu', [launch('one_gpu', 1)], whole),
         ('eight_gpus', [launch('eight_gpus', 2)], halves),
@@ -131,5 +135,9 @@ def test_every_configuration_starts(tmp_path):
         folder.mkdir()
         words = [[sys.executable, *start, str(script), str(folder)] for start in starts]
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        said = [p.communicate(timeout=200) for p in [subprocess.Popen(w, env=ENV, **pipes) for w in words]]
+        started = [subprocess.Popen(w, env=ENV, **pipes) for w in words]
+        try:
+            said = [p.communicate(timeout=200) for p in started]
+        finally:
+            for p in started: p.kill()
         assert {file.read_text() for file in folder.iterdir()} == want, (config, said)

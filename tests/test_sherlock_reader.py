@@ -264,7 +264,7 @@ def test_fetch_offline_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, cap
     monkeypatch.setattr(fetch, 'SHERLOCK_PARTS', ())
     monkeypatch.setenv('PATH', str(tmp_path))
     with pytest.raises(DataError, match='git: found no such program'): fetch_sherlock(tmp_path / 'to', SHERLOCK_PARTS)
-    assert 'states no licence' in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert 'states no licence' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_fetch_refuses_what_is_not_empty(tmp_path, capsys):

@@ -948,7 +948,7 @@ def test_a_torn_line_is_cut_wherever_it_is_torn(tmp_path, cut, capsys):
     with AnswerFile(file, teacher) as f:
         assert list(f.rows) == [('a', 'q')]
         f.add('b', '1', 'q', 'two')
-    assert [r['answer'] for r in read_jsonl(file)] == ['é\u2028"\n', 'two'] and 'torn' in capsys.readouterr().out
+    assert [r['answer'] for r in read_jsonl(file)] == ['é\u2028"\n', 'two'] and 'torn' in capsys.readouterr().err
 
 
 def test_what_an_answer_file_refuses(tmp_path):
