@@ -60,7 +60,8 @@ def test_had_on_disk_from_events_to_the_table(had, tmp_path):
     assert all(
         classes[l['clip']][1:] in l['caption'] and l['caption'].startswith('The action in the video is') for l in lines
     ), 'a study without captions is described by its classes'
-    assert 'measured brains' in table(result).caption
+    assert 'SIMULATED' in table(result).caption, 'a folder says of itself that nobody was scanned'
+    assert 'measured brains' in table(result | dict(simulated=False)).caption
     again, _ = reproduce(measured('had', had, targets=('04',)), out=tmp_path)
     assert again['rows'] == result['rows']
 
