@@ -136,7 +136,7 @@ def against_command(
     "Two runs, or two decoders of your own, on the same trials: differences with intervals."
     from brainllm.evaluate.against import against_table, compare_runs
 
-    print(against_table(compare_runs(one, other, row, other_row, reference)))
+    show_table(against_table(compare_runs(one, other, row, other_row, reference)))
 
 # %% ../nbs/12_cli.ipynb #4d4b563c
 @app.command('controls')

@@ -6,7 +6,7 @@
 __all__ = ['READER_SETTINGS', 'PAPER_SIZE', 'PICTURES_SIZE', 'PRESETS', 'OF_THE_STUDY', 'SAID_OTHERWISE', 'EVENT_COLUMNS',
            'SimConfig', 'StudyConfig', 'study_key', 'DataConfig', 'BrainConfig', 'VideoConfig', 'PretrainConfig',
            'ParcelConfig', 'Stage1Config', 'Stage2Config', 'EvaluateConfig', 'Preset', 'get_preset', 'with_settings',
-           'as_text', 'as_names', 'as_columns', 'as_seed', 'choose_study']
+           'as_text', 'as_names', 'as_columns', 'as_seed', 'choose_study', 'check_root']
 
 # %% ../nbs/00c_presets.ipynb #aa976aa5
 import dataclasses
@@ -14,7 +14,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-from .core import check_choice, is_number, PresetError
+from .core import check_choice, DataError, is_number, PresetError
 
 # %% ../nbs/00c_presets.ipynb #251f99c5
 @dataclass(frozen=True)
@@ -520,7 +520,7 @@ def as_seed(
 
 
 def choose_study(
-    preset: Preset,
+    preset,  # name, or a Preset
     root='',  # of the BIDS tree
     source='',  # 'volume', 'ciftify', 'beta' or 'mosaic'
     subjects='',  # names parted by commas, as in '01,02,07'; or a list of them
@@ -531,7 +531,8 @@ def choose_study(
     """The preset with what is said of its study, and where its files are; what is '' stays as it was.
 
     Raises `PresetError` where the study is simulated, for a target that is not among the subjects, for no words."""
-    preset = with_settings(preset, more.pop('set', ''))
+    chosen = preset if isinstance(preset, Preset) else get_preset(preset)
+    preset = with_settings(chosen, more.pop('set', ''))
     own = {name: more.pop(name) for name in READER_SETTINGS if name in more}
     asked = {name: as_text(value, name) for name, value in dict(root=root, source=source, **own).items()}
     check_choice(asked.get('skip', ''), ('', 'runs', 'people'), 'skip', PresetError)
@@ -545,6 +546,16 @@ def choose_study(
     words = {name: as_text(value, name) for name, value in more.items()}
     other: dict[str, Any] = {field: value for field, value in words.items() if value}
     return replace(preset, study=study, **other)
+
+
+def check_root(preset: Preset):
+    "Raise `DataError` where the study is to be read from a folder that is not there."
+    root = preset.study.root
+    if preset.simulated or not root or os.path.isdir(root): return
+    raise DataError(
+        f"root: found no folder {root}, wanted the one of the study on disk; correct the path, and write -r root where "
+        "its name is a number"
+    )
 
 
 def _check_on_disk(preset, settings):

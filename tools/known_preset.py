@@ -3,17 +3,14 @@
 PYTHONPATH=. python tools/known_preset.py PRESET SEED ROOT SET"""
 
 import sys
-from pathlib import Path
-
-from brainllm.core import BrainLLMError, DataError
-from brainllm.presets import as_seed, choose_study, get_preset
+from brainllm.core import BrainLLMError
+from brainllm.presets import as_seed, check_root, choose_study
 
 
 def check(preset: str, seed: str, root: str, settings: str):
     "Raises `BrainLLMError` for what `make reproduce` would refuse minutes later."
     as_seed(seed)
-    choose_study(get_preset(preset), root=root, set=settings)
-    if root and not Path(root).is_dir(): raise DataError(f"ROOT: found no folder {root}, wanted that of the study on disk")
+    check_root(choose_study(preset, root=root, set=settings))
 
 
 if __name__ == '__main__':

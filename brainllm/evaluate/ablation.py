@@ -15,6 +15,7 @@ import gc
 import json
 import numpy as np
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from ..core import new_axes, PresetError, read_jsonl, write_json, write_jsonl, show_notes
 from ..store import provenance
@@ -88,13 +89,13 @@ def references(opened: OpenBench) -> list[dict]:  # one for each held-out trial,
 def identified(
     rows: list[dict],  # N, with subject and caption
     texts: list[str],  # N
-    model,  # TextEncoder
+    similarity,  # n texts and n captions -> (n, n)
 ) -> np.ndarray:  # (N,) percent
     "2-way identification of every text among the trials of one person, by the caption."
     two_way = np.zeros(len(rows))
     for own in by_subject([r['subject'] for r in rows]).values():
-        similarity = text_similarity([texts[k] for k in own], [rows[k]['caption'] for k in own], model)
-        two_way[own] = 100 * identification_items(similarity)
+        alike = similarity([texts[k] for k in own], [rows[k]['caption'] for k in own])
+        two_way[own] = 100 * identification_items(alike)
     return two_way
 
 
@@ -108,7 +109,7 @@ def subject_items(
     for reference in ('teacher', 'caption'):
         scores = score_text(texts, [r[reference] for r in rows], model)
         items |= {f'{reference}.{m}': np.array(v['items']) for m, v in scores.items() if m in ABLATION_METRICS}
-    return items | dict(two_way=identified(rows, texts, model))
+    return items | dict(two_way=identified(rows, texts, partial(text_similarity, model=model)))
 
 
 def measure(

@@ -7,11 +7,11 @@ __all__ = ['TRIAL_FIELDS', 'AGAINST_COLUMNS', 'read_sentences', 'pair_trials', '
 
 # %% ../../nbs/06i_against.ipynb #be1d9036
 import numpy as np
+from functools import partial
 from pathlib import Path
 from ..core import DataError, read_jsonl
 from ..table import Table
-from .scores import score_text
-from .identify import by_subject, identification_items
+from .scores import score_text, text_similarity
 from .words import word_f
 from .ablation import difference, identified, over_subjects, with_interval
 
@@ -87,11 +87,8 @@ def trial_scores(
     "Every score of every text."
     captions = [trial[reference] for trial in trials]
     rows = [dict(subject=trial['subject'], caption=caption) for trial, caption in zip(trials, captions, strict=True)]
-    by_words = np.zeros(len(rows))
-    for own in by_subject([trial['subject'] for trial in trials]).values():
-        similarity = word_f([texts[k] for k in own], [captions[k] for k in own])
-        by_words[own] = 100 * identification_items(similarity)
-    scores = dict(two_way=identified(rows, texts, model), words=by_words)
+    by_vectors = partial(text_similarity, model=model)
+    scores = dict(two_way=identified(rows, texts, by_vectors), words=identified(rows, texts, word_f))
     return scores | {name: np.array(v['items']) for name, v in score_text(texts, captions, model).items()}
 
 

@@ -20,7 +20,7 @@ from ..core import is_number, NOTES, other_rank, read_json, runs_folder, shipped
 from ..core import write_jsonl, write_text
 from ..ranks import wait
 from ..store import PeakMemory, Store, digest, provenance
-from ..presets import PRESETS, Preset, as_seed, choose_study, get_preset
+from ..presets import PRESETS, Preset, as_seed, choose_study
 from ..data.trials import unseal
 from ..table import COLUMNS, show_table, Table
 from ..stages.experiment import Experiment, open_experiment
@@ -89,10 +89,10 @@ def seconds_kept(preset: str) -> dict:  # name -> s; {} where no result is kept
     "What parts took for the result of a preset that is kept in the project, on the machine that made it."
     file = shipped_file(f'data/results/{preset}.json')
     known = read_json(file).get('phases', []) if file.exists() else []
-    return {dict(_SAID_OF_ALL).get(phase['name'], phase['name']): phase['seconds'] for phase in known}
+    return {_ARTIFACTS.get(phase['name'], phase['name']): phase['seconds'] for phase in known}
 
 
-_SAID_OF_ALL = (('decode and score', 'evaluation'),)  # phase of a result -> its artifact
+_ARTIFACTS = {'decode and score': 'evaluation'}  # phase of a result -> its artifact, where the names differ
 
 
 def say_duration(seconds: float) -> str:
@@ -109,7 +109,8 @@ class RunWatch:
         self.preset, self.store, self.parts = preset, store, run_parts(preset)
         self.asked: list[str] = []
         self.made = 0
-        self.here, self.elsewhere = seconds_here(store, self.parts), seconds_kept(preset.name)
+        self.here = seconds_here(store, self.parts)
+        self.known = seconds_kept(preset.name) | self.here  # name -> s
         self.bar: Any = None
 
     def __enter__(self):
@@ -140,9 +141,9 @@ class RunWatch:
 
     def say_left(self, left: list) -> str:
         "How long parts take, and how that is known."
-        unknown = [name for name in left if name not in self.here | self.elsewhere]
+        unknown = [name for name in left if name not in self.known]
         if len(unknown) == len(left): return 'how long the rest takes is not known, since it was never made here'
-        seconds = sum((self.elsewhere | self.here).get(name, 0) for name in left)
+        seconds = sum(self.known.get(name, 0) for name in left)
         source = 'as before on this machine' if set(left) <= set(self.here) | set(unknown) else 'by the kept result'
         words = ' and '.join(PARTS_OF_A_RUN[name] for name in unknown)
         but = f', and {words}, of which nothing is known' if unknown else ''
@@ -155,9 +156,7 @@ class RunWatch:
         if not other_rank(): NOTES.info(line)
 
     def _show(self, line, left):
-        known = [name for name in left if name in self.here | self.elsewhere]
-        seconds = sum((self.elsewhere | self.here)[name] for name in known)
-        if len(known) == len(left): line += f', {say_duration(seconds)} left'
+        if set(left) <= set(self.known): line += f', {say_duration(sum(self.known[name] for name in left))} left'
         if not watched(): return self._say(line)
         if self.bar is None:
             from tqdm.auto import tqdm
@@ -280,7 +279,7 @@ def results_folder(
     **where,  # as for `reproduce`
 ) -> Path:  # <out>/<preset>/results/seed-0; need not be there
     "Where the results of just this run are kept."
-    chosen = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where)
+    chosen = choose_study(preset, **where)
     return runs_folder(out) / chosen.name / 'results' / run_label(chosen, as_seed(seed))
 
 

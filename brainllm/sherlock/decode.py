@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from typing import Any
 from ..core import PresetError, progress, read_jsonl, seed_all, write_json, write_jsonl
 from ..store import digest, file_hash, recorded_part
-from ..presets import choose_study, get_preset, Preset, Stage2Config
+from ..presets import choose_study, Preset, Stage2Config
 from ..data.trials import seal, SealedTrial, Split, Trial
 from ..data.blocks import first_volume, plateau, RunStore, Windows
 from ..models.ridge import centred_kernel, ridge_predict
@@ -226,7 +226,7 @@ def open_film(
     film: FilmConfig = FilmConfig(),
 ) -> FilmExperiment:
     "The experiment of the film. Raises `PresetError` where a stretch and the preset's blocks differ in length."
-    chosen = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), root=root)
+    chosen = choose_study(preset, root=root)
     if chosen.data.in_frames != film.volumes:
         raise PresetError(
             f'data.in_frames: found {chosen.data.in_frames} volumes a block, wanted {film.volumes}, the length of a '

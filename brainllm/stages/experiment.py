@@ -9,11 +9,11 @@ __all__ = ['Experiment', 'open_experiment']
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from ..core import check_choice, DataError, PresetError, runs_folder, seed_all
+from ..core import check_choice, PresetError, runs_folder, seed_all
 from ..store import Store
 from ..losses import VARIANTS
 from ..sources.study import SOURCES
-from ..presets import Preset, as_seed, as_text, choose_study, get_preset
+from ..presets import Preset, as_seed, as_text, check_root, choose_study
 from .frozen import FrozenModels
 from .study import Study
 from .teacher import load_video
@@ -76,10 +76,10 @@ def open_experiment(
     """The experiment of a preset.
 
     Raises `PresetError` for a name, a seed, a target or a setting that does not exist, `DataError` for such a root."""
-    chosen = choose_study(preset if isinstance(preset, Preset) else get_preset(preset), **where)
+    chosen = choose_study(preset, **where)
     seed, out = as_seed(seed), as_text(out, 'out')
     drawn = seed if study_seed is None else as_seed(study_seed, 'study_seed')
-    _check_root(chosen)
+    check_root(chosen)
     check_choice(chosen.study.source, SOURCES, 'source', PresetError)
     check_choice(chosen.stage2.variant, VARIANTS, 'stage2.variant', PresetError)
     root = runs_folder(out)
@@ -88,11 +88,3 @@ def open_experiment(
     models = FrozenModels(chosen, store.shared)
     return Experiment(chosen, seed, Study(chosen, models, store, drawn), models, store, root / chosen.name)
 
-
-def _check_root(preset):
-    root = preset.study.root
-    if preset.simulated or not root or Path(root).is_dir(): return
-    raise DataError(
-        f"root: found no folder {root}, wanted the one of the study on disk; correct the path, and write -r root where "
-        "its name is a number"
-    )
