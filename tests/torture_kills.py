@@ -1,12 +1,13 @@
 """Runs that are killed at random moments, two at once on one store: every restart ends in the same result.
 
-python tests/torture_kills.py 200    the number of kills; prints what happened, ends with 1 where something was wrong"""
+python tests/torture_kills.py 200 0    the number of kills, and a seed; ends with 1 where something was wrong"""
 
-import hashlib, json, os, random, shutil, signal, sys, tempfile, time, traceback
+import hashlib, json, os, random, shutil, signal, sys, tempfile, threading, time, traceback
 from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
+import tqdm
 from brainllm.core import read_jsonl, write_json, write_jsonl
 from brainllm.data.blocks import save_series
 from brainllm.decoder import BrainLLM, read_decoder, save_decoder
@@ -125,6 +126,7 @@ def torture(
     folder: Path,
     seed: int = 0,
 ) -> dict:  # counts; raises AssertionError where anything went wrong
+    tqdm.tqdm.set_lock(threading.RLock())  # its own is shared by forks: one killed while it holds it stops the others
     rng, decoder = random.Random(seed), small_decoder(Store(folder / 'llm'))
     assert ended(started(folder / 'first', decoder)) == 0, (folder / 'first.log').read_text()
     right = snapshot(folder / 'first')
@@ -162,7 +164,7 @@ def _kill_some(root, decoder, rng, count):  # until one was alive when it was ki
         for pid in doomed: os.kill(pid, signal.SIGKILL)
         codes = [ended(pid) for pid in pids]
         died = codes.count(-signal.SIGKILL)
-        assert set(codes) <= {0, -signal.SIGKILL}, root.with_suffix('.log').read_text()
+        assert set(codes) <= {0, -signal.SIGKILL}, f'ended with {codes}: ' + root.with_suffix('.log').read_text()
         if codes.count(0): count['typical'] = (count['typical'] + time.time() - begin) / 2
         count['kills'] += died
         count['survivors'] += codes.count(0)
@@ -186,6 +188,6 @@ def say(count: dict, seconds: float) -> str:
 
 if __name__ == '__main__':
     begin = time.time()
-    with tempfile.TemporaryDirectory() as made:
-        counted = torture(int(sys.argv[1]) if len(sys.argv) > 1 else 200, Path(made))
+    kills, seed = (*map(int, sys.argv[1:]), *(200, 0)[len(sys.argv) - 1 :])
+    with tempfile.TemporaryDirectory() as made: counted = torture(kills, Path(made), seed)
     print(say(counted, time.time() - begin))
