@@ -820,16 +820,21 @@ def folds_summary(
 def token_rows(
     experiment: HaxbyExperiment,
     left_out=None,  # runs; None: all twelve in turn
+    folder: Path | None = None,  # of the artifact that is being built, which keeps what each fold touched
 ) -> dict:  # 'volume', 'block': rows with subject, run, shown, brain
     "The strongest description in the brain tokens of left-out runs, without training anything behind Stage I."
     words = description_words(experiment)
     rows = dict(volume=[], block=[])
     for run in left_out or sorted({t.run for t in experiment.study.trials}):
         split = experiment.study.fold(run)
-        start = choose_window(experiment, split.train)
-        model = align_text(experiment, split, words, start)[0]
-        weights = description_weights(words, brain_tokens(model, experiment.study.windows(split.test, start)))
-        shown = [t.classname for t in unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))]
+        with recorded_part(folder, 'training labels', f'01 run {run}') as beside:
+            start = choose_window(experiment, split.train)
+            model = align_text(experiment, split, words, start)[0]
+            beside += [experiment.pretrained[0].folder.name, experiment.study.series.folder.name]
+        with recorded_part(folder, 'evaluation', f'01 run {run}'):
+            weights = description_weights(words, brain_tokens(model, experiment.study.windows(split.test, start)))
+            key = unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))
+        shown = [t.classname for t in key]
         size = len(shown) // len(CATEGORIES)
         rows['volume'] += _said_rows(run, shown, pick(weights))
         rows['block'] += _said_rows(run, shown[::size], pick(block_means(weights, size)))
@@ -845,9 +850,12 @@ def _right(rows: list) -> np.ndarray:
     return np.array([r['brain'] == r['shown'] for r in rows], float)
 
 
-def token_accuracy(experiment: HaxbyExperiment) -> dict:  # 'volume', 'block'
+def token_accuracy(
+    experiment: HaxbyExperiment,
+    folder: Path | None = None,  # of the artifact that is being built, as for `token_rows`
+) -> dict:  # 'volume', 'block'
     "How often the strongest description is right."
-    return {level: float(_right(rows).mean()) for level, rows in token_rows(experiment).items()}
+    return {level: float(_right(rows).mean()) for level, rows in token_rows(experiment, folder=folder).items()}
 
 
 def is_of_brain(variation) -> bool:
@@ -867,7 +875,7 @@ def measure_tokens(
     A block's result counts for each of its volumes, which are equally many in all."""
 
     def build(folder):
-        rows = token_rows(experiment, left_out)
+        rows = token_rows(experiment, left_out, folder)
         volume, block = _right(rows['volume']), _right(rows['block'])
         block = block.repeat(len(volume) // len(block))
         write_jsonl(folder / 'texts.jsonl', rows['volume'])
@@ -920,9 +928,12 @@ def clip_identification(experiment: Experiment) -> float:
     return float(np.mean(found))
 
 
-def measure_start(experiment: Experiment) -> dict:  # 'volume' and 'block' of haxby, 'identification' of another study
+def measure_start(
+    experiment: Experiment,
+    folder: Path | None = None,  # of the artifact that is being built, as for `token_rows`
+) -> dict:  # 'volume' and 'block' of haxby, 'identification' of another study
     "What brain tokens tell before any text."
-    if isinstance(experiment, HaxbyExperiment): return token_accuracy(experiment)
+    if isinstance(experiment, HaxbyExperiment): return token_accuracy(experiment, folder)
     return dict(identification=clip_identification(experiment))
 
 
@@ -937,7 +948,7 @@ def start_row(
     experiment = open_experiment(preset, seed, out, study_seed=0) if simulated else open_haxby(preset, seed, out)
 
     def build(folder):
-        write_json(folder / 'row.json', measure_start(experiment))
+        write_json(folder / 'row.json', measure_start(experiment, folder))
 
     inputs = dict(preset=preset, seed=seed, start=experiment.pretrained[0].folder.name)
     folder = experiment.store.get('start', build, inputs)

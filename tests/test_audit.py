@@ -422,3 +422,15 @@ def test_the_scores_and_the_maps_of_film_must_have_their_records(film_copy):
     wrong = audit_folds('tiny', 0, out).wrong
     assert [s for s in wrong if s.startswith(f'{scored.name}: found no record')]
     assert sum('found no description of what it holds out' in s for s in wrong) == FILM.folds
+
+
+def test_a_variation_of_the_slice_leaves_out_one_run_after_the_other(slice_copy, capsys):
+    experiment = haxby.open_haxby(get_preset('haxby', **SMALL), 0, slice_copy)
+    measured = haxby.measure_tokens(experiment, left_out=(3, LEFT_OUT))
+    assert called(slice_copy, 'haxby') == 0
+    said = capsys.readouterr().out
+    assert measured.name in said and f'01 run 3, 01 run {LEFT_OUT}' in said and 'Nothing leaked' in said
+    (slice_copy / 'haxby/result.json').unlink()  # variations alone are audited too
+    change_parts(measured, lambda parts: [p | dict(touched=parts[2]['touched']) if p == parts[0] else p for p in parts])
+    assert called(slice_copy, 'haxby') == 1
+    assert f'WRONG {measured.name}: touched labelled volumes of 01 run 3, ' in capsys.readouterr().out

@@ -42,6 +42,7 @@ ROLES = dict(  # name of an artifact -> what is done in it
     noise='evaluation',
     references='evaluation',
     measured='evaluation',
+    start='evaluation',
     evaluation='evaluation',
 )
 
@@ -300,7 +301,7 @@ def audit_variations(
     "The same of every variation that was measured with one part changed, whatever seed it has."
     folder = runs_folder(out) / preset
     rows, wrong = [], []
-    for measured in sorted((folder / 'artifacts').glob('measured-*')):
+    for measured in sorted([*(folder / 'artifacts').glob('measured-*'), *(folder / 'artifacts').glob('start-*')]):
         records, lost = gather_records(measured)
         wrong += lost
         own = next((r for r in records if r.artifact == measured.name), None)
@@ -409,14 +410,16 @@ def slice_leaks(
     parts: list[FoldPart],
     records: list[Record],  # of what the fold stands on
 ) -> tuple:  # what is left out, sentences
-    "Judge a fold of the slice."
-    tested = [part for part in parts if part.role == 'evaluation']
-    held = {item.partition(',')[0] for part in tested for _, item in part.items('sealed')}
-    wrong = [sentence for record in (*parts, *records) for sentence in find_run_leaks(record, held)]
-    named = {part.of for part in tested}
-    if held != named:
-        wrong.append(f'{parts[0].artifact}: decoded {sorted(held)}, wanted {sorted(named)}, as it says itself')
-    return ', '.join(sorted(held)), wrong
+    "Judge a fold of the slice, or all twelve where one artifact made them in turn."
+    turns: dict = {part.of: [] for part in parts if part.role == 'evaluation'}  # in each, one run is left out
+    for part in parts: turns[part.of].append(part)
+    wrong = []
+    for named, own in turns.items():
+        tested = [part for part in own if part.role == 'evaluation']
+        held = {item.partition(',')[0] for part in tested for _, item in part.items('sealed')}
+        wrong += [sentence for record in (*own, *records) for sentence in find_run_leaks(record, held)]
+        if held != {named}: wrong.append(f'{own[0].artifact}: decoded {sorted(held)}, wanted {named}, as it says itself')
+    return shorten(turns), wrong
 
 # %% ../../nbs/06d_audit.ipynb #f01d5a06
 @dataclass(frozen=True)
@@ -532,7 +535,7 @@ def find_folds(
     folder: Path,  # of the runs of a preset
     seed: int,
 ) -> tuple:  # names of the folds, {digest of a held-out description: where it stands}, sentences about lost records
-    "The folds of a seed that the written results stand on. Raises `DataError` where there are none."
+    "The folds of a seed that the written results stand on, and its variations. Raises `DataError` where there are none."
     shown = {file.read_text() for file in folder.glob('film-*.json')}
     names, texts, lost = [], {}, []
     for file in sorted((folder / 'artifacts').glob('film-scores-*/result.json')):
@@ -546,6 +549,8 @@ def find_folds(
     result = read_json(table) if table.is_file() else {}
     if not names and result.get('seed') == seed:
         names = [made for name, made in result.get('inputs', {}).items() if re.fullmatch(r'fold\d\d', name)]
+    for variation in ('part', 'start'):  # with one part changed, or another start: all folds in one artifact
+        names += sorted(made.name for made in (folder / 'artifacts').glob(f'{variation}-*'))
     if names: return list(dict.fromkeys(names)), texts, lost
     what = 'film' if folder.name == 'sherlock' else 'pictures'
     raise DataError(

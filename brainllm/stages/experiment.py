@@ -18,7 +18,7 @@ from .frozen import FrozenModels
 from .study import Study
 from .teacher import load_video
 from .pretrained import load_pretrained
-from .stage1 import VideoAligner, load_stage1
+from .stage1 import VideoAligner, load_stage1, new_stage1
 from .stage2 import Stage2, load_stage2, teacher_answers
 
 # %% ../../nbs/03l_experiment.ipynb #569b6d53
@@ -50,6 +50,11 @@ class Experiment:
     def stage1(self) -> VideoAligner:
         "Stage I: brain tokens where the video's tokens are."
         return load_stage1(self.study, self.models, self.store, self.seed, self._resting())
+
+    @property
+    def before_stage1(self) -> VideoAligner:
+        "Both sides of Stage I before its first step."
+        return new_stage1(self.study, self.models, self.store, self.seed, self._resting())
 
     @property
     def answers(self) -> Path:  # folder with answers.jsonl

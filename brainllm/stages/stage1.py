@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ADAPTORS', 'Aligner', 'VideoAligner', 'stage1_step', 'epochs', 'one_epoch', 'free', 'align', 'encoder_tokens',
            'token_kernel', 'start_projection', 'token_identification', 'projected', 'finish_projection', 'brain_tokens',
-           'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1']
+           'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1', 'plot_tokens']
 
 # %% ../../nbs/04_stage1.ipynb #1e24cf89
 import math
+import numpy as np
 import torch
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing import Any
-from ..core import PresetError, check_choice, progress, seed_all, write_json
+from ..core import PresetError, check_choice, new_axes, progress, seed_all, write_json
 from ..store import Store
 from ..presets import Preset, Stage1Config
 from ..data.trials import folds
@@ -392,3 +393,26 @@ def load_stage1(
     assert not unexpected
     model.folder, model.tokens = folder, load_file(folder / 'tokens.safetensors')
     return model.eval().requires_grad_(False)
+
+# %% ../../nbs/04_stage1.ipynb #768e1707
+def plot_tokens(
+    brains: dict,  # title of a panel -> (n, L, D_q) brain tokens
+    x: Tensor,  # (n, L, D_q) tokens of their clips
+    kinds: list,  # n names, such as of the actions; each has a colour
+    axes=None,  # one for each panel; None makes them
+) -> np.ndarray:  # the axes
+    "Brain tokens and video tokens in the plane of the video's two largest principal components."
+    middle = x.mean(0).flatten()
+    *_, plane = torch.pca_lowrank(x.flatten(1) - middle, 2, center=False)
+    clips = ((x.flatten(1) - middle) @ plane).numpy()
+    colours = [f'C{sorted(set(kinds)).index(kind) % 10}' for kind in kinds]
+    axes = np.atleast_1d(new_axes(axes, 5.2 * len(brains), 4.8, columns=len(brains)))
+    for ax, (title, z) in zip(axes, brains.items(), strict=True):
+        own = ((z.flatten(1) - middle) @ plane).numpy()
+        for clip, brain, colour in zip(clips, own, colours, strict=True):
+            ax.plot(*np.stack([clip, brain]).T, color=colour, lw=0.5, alpha=0.5)
+        ax.scatter(*clips.T, c=colours, marker='s', s=26, label="the video's tokens")
+        ax.scatter(*own.T, edgecolors=colours, facecolors='white', s=22, zorder=3, label="the brain's tokens")
+        ax.set(title=title, xlabel='first component', ylabel='second component')
+        ax.legend(fontsize=8)
+    return axes
