@@ -535,7 +535,7 @@ def find_folds(
     folder: Path,  # of the runs of a preset
     seed: int,
 ) -> tuple:  # names of the folds, {digest of a held-out description: where it stands}, sentences about lost records
-    "The folds of a seed that the written results stand on, and its variations. Raises `DataError` where there are none."
+    "The folds of a seed that the results stand on, and all variations. Raises `DataError` where there are none."
     shown = {file.read_text() for file in folder.glob('film-*.json')}
     names, texts, lost = [], {}, []
     for file in sorted((folder / 'artifacts').glob('film-scores-*/result.json')):
