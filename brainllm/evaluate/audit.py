@@ -418,7 +418,8 @@ def slice_leaks(
         tested = [part for part in own if part.role == 'evaluation']
         held = {item.partition(',')[0] for part in tested for _, item in part.items('sealed')}
         wrong += [sentence for record in (*own, *records) for sentence in find_run_leaks(record, held)]
-        if held != {named}: wrong.append(f'{own[0].artifact}: decoded {sorted(held)}, wanted {named}, as it says itself')
+        if held == {named}: continue
+        wrong.append(f'{own[0].artifact}: decoded {sorted(held)}, wanted {named}, as it says itself')
     return shorten(turns), wrong
 
 # %% ../../nbs/06d_audit.ipynb #f01d5a06
