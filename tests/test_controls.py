@@ -59,8 +59,8 @@ def test_every_decoder_gives_a_text_for_each_trial(worlds, texts):
 
 
 def test_order_and_kinds():
-    ours = ['brain', 'weighed', 'guided_answers', 'guided']
-    assert list(METHODS)[:5] == [*ours, 'medoid'] and list(METHODS)[-5:] == [
+    ours = ['brain', 'weighed', 'guided_answers', 'guided', 'steered_answers', 'steered']
+    assert list(METHODS)[:7] == [*ours, 'medoid'] and list(METHODS)[-5:] == [
         'video',
         'bridge',
         'again',
@@ -71,7 +71,7 @@ def test_order_and_kinds():
     assert [n for n, d in METHODS.items() if d.retrained] == anew
     given = {n: d.given for n, d in METHODS.items()}
     assert {n for n, what in given.items() if what == 'film'} == {'video', 'bridge', 'again', 'again_2', 'ideal'}
-    captions = {'guided', 'guided_shuffled', 'misguided', 'mind', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
+    captions = {'guided', 'steered', 'guided_shuffled', 'misguided', 'mind', 'ridge', 'ridge_teacher', 'ridge_weighed', 'ridge_refined'}
     assert {n for n, what in given.items() if what == 'captions'} == captions
     assert {n for n, d in METHODS.items() if d.oracle} == {
         'class_oracle',

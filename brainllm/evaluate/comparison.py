@@ -36,6 +36,9 @@ PAIRS = {  # rows given the same, that are compared with each other -> in words
     ('guided', 'ridge_weighed'): 'changed words with captions minus the strongest ridge',
     ('guided', 'ridge_refined'): 'the same, words changed on both sides',
     ('guided', 'mind'): 'changed words with captions minus Mind Captioning',
+    ('steered_answers', 'ridge_refined_answers'): "tokens and voxels minus voxels, both with words changed and answers",
+    ('steered', 'ridge'): 'tokens and voxels with captions, words changed, minus ridge, nearest training caption',
+    ('steered', 'ridge_refined'): 'the same minus the strongest ridge, words changed on both sides',
 }
 
 

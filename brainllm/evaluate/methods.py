@@ -22,7 +22,7 @@ from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
-from .guided import on_weighed, write_guided, write_guided_shuffled, write_misguided, write_refined
+from .guided import both_say, on_weighed, write_guided, write_guided_shuffled, write_misguided, write_refined
 from .mind import write_mind
 from ..simulate.observer import ideal_observer
 
@@ -109,6 +109,21 @@ METHOD_ROWS = (
         'the same with true captions',
         'ours',
         partial(on_weighed, partial(write_guided, 'captions')),
+        retrained=True,
+        given='captions',
+    ),
+    Method(
+        'steered_answers',
+        "ours on weighed voxels, words changed towards brain tokens and voxels with the teacher's answers",
+        'ours',
+        partial(on_weighed, partial(write_guided, 'answers', reading=both_say)),
+        retrained=True,
+    ),
+    Method(
+        'steered',
+        'the same with true captions',
+        'ours',
+        partial(on_weighed, partial(write_guided, 'captions', reading=both_say)),
         retrained=True,
         given='captions',
     ),
