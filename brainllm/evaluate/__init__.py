@@ -70,8 +70,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     comparison=(
         'OURS KEPT_FIELDS PAIRS KIND_COLOURS method_items method_texts pair_differences scored floors verdict '
-        'choose_ceiling score_ours plain_cells compare compared_row of_kinds compare_table pair_table '
-        'ours_table plot_compare plot_ranks comparison_main'
+        'choose_ceiling score_ours plain_cells compare compared_row of_kinds compare_table pair_table kept_seeds '
+        'seeds_table seed_pairs_table ours_table plot_compare plot_ranks comparison_main'
     ),
     costs=(
         'TRAINED_IN CLASSES PROMPT STEPS RESIDENT PHASE_LABELS CARDS PARTS_SHOWN HAD_SIZE template_mask '

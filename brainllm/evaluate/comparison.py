@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['OURS', 'KEPT_FIELDS', 'PAIRS', 'KIND_COLOURS', 'method_items', 'method_texts', 'pair_differences', 'scored', 'floors',
            'verdict', 'choose_ceiling', 'score_ours', 'plain_cells', 'compare', 'compared_row', 'of_kinds',
-           'compare_table', 'pair_table', 'ours_table', 'plot_compare', 'plot_ranks', 'comparison_main']
+           'compare_table', 'pair_table', 'kept_seeds', 'seeds_table', 'seed_pairs_table', 'ours_table', 'plot_compare',
+           'plot_ranks', 'comparison_main']
 
 # %% ../../nbs/06b_comparison.ipynb #c1d03a48
 import argparse
 import json
 import numpy as np
-from ..core import BrainLLMError, DataError, new_axes, write_json, show_notes
+from ..core import BrainLLMError, DataError, new_axes, read_json, shipped_file, show_notes, write_json
 from ..store import provenance
 from ..table import Table
 from ..stages.experiment import Experiment, open_experiment
@@ -237,6 +238,58 @@ def pair_table(result: dict) -> Table:  # of `compare`
         body.append((words, *cells, verdict(apart['two_way'])))
     caption = f"Preset {result['preset']}, seed {result['seed']}: differences in percent, 95 % over classes of films."
     return Table(('Difference', 'Δ 2-way', 'Δ BERTScore, caption', 'by 2-way'), tuple(body), caption)
+
+
+def kept_seeds(preset: str) -> list[dict]:  # each as `compare` wrote it, in order
+    "Comparisons of some of the methods, seed by seed, that are kept in the repository; none where there are none."
+    files = sorted(shipped_file('data/compare').glob(f'{preset}-seed-*.json'))
+    return [read_json(file, advice='get the repository again') for file in files]
+
+
+_OVER_SEEDS = {  # score -> in words
+    'two_way': '2-way',
+    'caption.bertscore_f': 'BERTScore, caption',
+    'words.two_way': '2-way by words',
+    'words.new': 'new sentences',
+}
+
+
+def _over_seeds(which, scores):  # percent, each; the mean of several behind
+    values = [each[which] for each in scores]
+    several = f', mean {np.mean(values):.1f}' if len(values) > 1 else ''
+    return ', '.join(f'{value:.1f}' for value in values) + several
+
+
+def seeds_table(found: list[dict]) -> Table:  # from `kept_seeds`, of one preset
+    "Every method that all seeds have, those that were given the same beside each other."
+    scores: dict = {}  # name -> of each seed
+    for result in found:
+        words = result['words']['rows']
+        for d in result['decoders']:
+            said = {f'words.{which}': 100 * words[d['name']][which] for which in ('two_way', 'new')}
+            scores.setdefault(d['name'], []).append(d['scores'] | said)
+    rows = [d for d in found[0]['decoders'] if len(scores[d['name']]) == len(found)]
+    order = list(dict.fromkeys(d['given'] for d in rows))
+    body = []
+    for d in sorted(rows, key=lambda d: order.index(d['given'])):
+        cells = [_over_seeds(which, scores[d['name']]) for which in _OVER_SEEDS]
+        body.append((GIVEN[d['given']], d['label'], *cells))
+    seeds = ', '.join(str(result['seed']) for result in found)
+    commits = ', '.join(dict.fromkeys(result['commit'] for result in found))
+    simulated = ', SIMULATED brains' if found[0]['simulated'] else ''
+    caption = f"Preset {found[0]['preset']}{simulated}, seeds {seeds} in this order, commit {commits}. Percent."
+    return Table(('Given', 'Decoder', *_OVER_SEEDS.values()), tuple(body), caption)
+
+
+def seed_pairs_table(found: list[dict]) -> Table:  # from `kept_seeds`, of one preset
+    "Differences in 2-way between rows that were given the same, seed by seed, with their intervals."
+    body = []
+    for (one, other), words in PAIRS.items():
+        name = f'{one} minus {other}'
+        if all(name in result['pairs'] for result in found):
+            body.append((words, *(with_interval(result['pairs'][name]['two_way']) for result in found)))
+    caption = f"Preset {found[0]['preset']}: differences in 2-way, percent, 95 % over classes of films."
+    return Table(('Difference', *(f"seed {result['seed']}" for result in found)), tuple(body), caption)
 
 
 def ours_table(result: dict) -> Table:  # of `compare`
