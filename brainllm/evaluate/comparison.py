@@ -19,7 +19,7 @@ from ..stages.experiment import Experiment, open_experiment
 from .scores import score_signature
 from .statistics import group_limit, score
 from .bench import GIVEN, SealedBench
-from .methods import write_controls
+from .methods import METHODS, write_controls
 from .words import word_score_table, word_scores
 from .ablation import difference, names_given, over_subjects, SHOWN, subject_items, with_interval
 
@@ -273,7 +273,8 @@ def seeds_table(found: list[dict]) -> Table:  # from `kept_seeds`, of one preset
     body = []
     for d in sorted(rows, key=lambda d: order.index(d['given'])):
         cells = [_over_seeds(which, scores[d['name']]) for which in _OVER_SEEDS]
-        body.append((GIVEN[d['given']], d['label'], *cells))
+        label = METHODS[d['name']].label if d['name'] in METHODS else d['label']  # one that stands alone
+        body.append((GIVEN[d['given']], label, *cells))
     seeds = ', '.join(str(result['seed']) for result in found)
     commits = ', '.join(dict.fromkeys(result['commit'] for result in found))
     simulated = ', SIMULATED brains' if found[0]['simulated'] else ''

@@ -106,7 +106,7 @@ METHOD_ROWS = (
     ),
     Method(
         'guided',
-        'the same with true captions',
+        'ours on weighed voxels, words changed towards the brain with true captions',
         'ours',
         partial(on_weighed, partial(write_guided, 'captions')),
         retrained=True,
@@ -121,7 +121,7 @@ METHOD_ROWS = (
     ),
     Method(
         'steered',
-        'the same with true captions',
+        'ours on weighed voxels, words changed towards brain tokens and voxels with true captions',
         'ours',
         partial(on_weighed, partial(write_guided, 'captions', reading=both_say)),
         retrained=True,
@@ -184,7 +184,7 @@ METHOD_ROWS = (
     ),
     Method(
         'ridge_weighed_answers',
-        "the same to the teacher's answers, the nearest of them",
+        "the strongest ridge: weighed voxels, to the teacher's answers, the nearest of them",
         'baseline',
         partial(on_weighed, write_by_answers),
     ),
@@ -197,7 +197,7 @@ METHOD_ROWS = (
     ),
     Method(
         'ridge_refined_answers',
-        "the same with the teacher's answers",
+        "the strongest ridge, words changed towards the brain with the teacher's answers",
         'baseline',
         partial(on_weighed, partial(write_refined, 'answers')),
     ),
@@ -243,7 +243,7 @@ METHOD_ROWS = (
     ),
     Method(
         'mind_answers',
-        "the same with the teacher's answers",
+        "Mind Captioning, weighed voxels, with the teacher's answers",
         'baseline',
         partial(on_weighed, partial(write_mind, 'answers')),
     ),
