@@ -434,3 +434,10 @@ def test_a_variation_of_the_slice_leaves_out_one_run_after_the_other(slice_copy,
     change_parts(measured, lambda parts: [p | dict(touched=parts[2]['touched']) if p == parts[0] else p for p in parts])
     assert called(slice_copy, 'haxby') == 1
     assert f'WRONG {measured.name}: touched labelled volumes of 01 run 3, ' in capsys.readouterr().out
+
+
+def test_another_start_of_a_simulated_study_is_a_variation(tmp_path):
+    haxby.start_row('tiny', get_preset('tiny').pretrain.source, 0, tmp_path)
+    audit = audit_variations('tiny', tmp_path)
+    [row] = audit.table.rows
+    assert not audit.wrong and row[0].startswith('start-') and 'stage1-' in row[1]

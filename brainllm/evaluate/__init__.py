@@ -45,8 +45,8 @@ __getattr__, __dir__, __all__ = face(
         'next_lines examples first_half continued write_by_proposals'
     ),
     methods=(
-        'RANKS METHOD_ROWS METHODS write_reference write_from_clip write_again ideal_texts write_ideal '
-        'write_ours rank_methods can_have offered write_timed method_row write_controls'
+        'RANKS METHOD_ROWS METHODS write_reference write_from_clip write_again ideal_texts write_ideal write_ours '
+        'rank_methods guided_methods can_have offered write_timed method_row write_controls'
     ),
     result=(
         'FLOORS ROW_LABELS FRONT in_full format_example normalise_row table front_table full_table plot_rows '
@@ -117,14 +117,13 @@ __getattr__, __dir__, __all__ = face(
         'study_films drawn_films join_frames Trials gather_trials browser_html browser_page browse'
     ),
     accelerator=(
-        'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of '
-        'random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers RidgeTime '
-        'time_ridge card_rates time_card time_ridges keep_measured write_bench read_bench step_flop '
-        'step_bytes card_timing_table ridge_timing_table Phase had_phases phase_minutes growth_table'
+        'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of random_brain '
+        'random_aligner OneBatch WatchedLLM most_held time_stage1 time_stage2 time_answers RidgeTime time_ridge '
+        'card_rates time_card time_ridges keep_measured write_bench read_bench step_flop step_bytes card_timing_table '
+        'ridge_timing_table Phase had_phases phase_minutes growth_table'
     ),
     ratios=(
         'HAD_RUN Ratio check_same both_ways most_mb feeding tokenizing PlainAttention encoding adapting '
-        'learning_words random_brain keeping_tokens writing permuting importing time_ratios processor write_ratios '
-        'ratio_table'
+        'learning_words keeping_tokens writing permuting importing time_ratios processor write_ratios ratio_table'
     ),
 )

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BENCHES', 'LINKS', 'Clock', 'repeated', 'matrix_rate', 'copy_rate', 'Timed', 'random_llm', 'question_for',
-           'answer_of', 'random_aligner', 'OneBatch', 'WatchedLLM', 'most_held', 'time_stage1', 'time_stage2',
-           'time_answers', 'RidgeTime', 'time_ridge', 'card_rates', 'time_card', 'time_ridges', 'keep_measured',
-           'write_bench', 'read_bench', 'step_flop', 'step_bytes', 'card_timing_table', 'ridge_timing_table', 'Phase',
-           'had_phases', 'phase_minutes', 'growth_table']
+           'answer_of', 'random_brain', 'random_aligner', 'OneBatch', 'WatchedLLM', 'most_held', 'time_stage1',
+           'time_stage2', 'time_answers', 'RidgeTime', 'time_ridge', 'card_rates', 'time_card', 'time_ridges',
+           'keep_measured', 'write_bench', 'read_bench', 'step_flop', 'step_bytes', 'card_timing_table',
+           'ridge_timing_table', 'Phase', 'had_phases', 'phase_minutes', 'growth_table']
 
 # %% ../../nbs/06f_accelerator.ipynb #7279599e
 import numpy as np
@@ -124,6 +124,14 @@ def answer_of(
     return 'a' * (tokens - len(llm.ids(ENDS[llm.prompt])))
 
 
+def random_brain(preset: Preset) -> tuple[FMRITokenizer, BrainEncoder]:
+    "Tokenizer and encoder of a preset's sizes, with random weights."
+    brain = preset.brain
+    mask, affine = template_mask(preset)
+    tokenizer = FMRITokenizer(preset.data.in_frames, mask.shape, brain.patch, brain.dim, mask, affine)
+    return tokenizer, BrainEncoder(brain.dim, brain.depth, brain.heads, brain.mlp_ratio, tokenizer.coords)
+
+
 def random_aligner(
     preset: Preset,
     seed: int = 0,
@@ -131,11 +139,7 @@ def random_aligner(
     "Both sides of Stage I on the preset's device, with the published Q-Formers' shapes and no trained weight."
     seed_all(seed)
     vit, _, video = published_parts(preset, device='cpu')
-    brain = preset.brain
-    mask, affine = template_mask(preset)
-    tokenizer = FMRITokenizer(preset.data.in_frames, mask.shape, brain.patch, brain.dim, mask, affine)
-    encoder = BrainEncoder(brain.dim, brain.depth, brain.heads, brain.mlp_ratio, tokenizer.coords)
-    model = VideoAligner(tokenizer, encoder, preset, seed)
+    model = VideoAligner(*random_brain(preset), preset, seed)
     model.take_video(PublishedTokens(video), preset)
     return model.to(preset.device), clip_shape(preset, vit)
 

@@ -294,6 +294,10 @@ def audit_run(
     return Audit(Table(header, tuple(rows), f'{preset}, seed {seed}: who and what each artifact touched'), wrong)
 
 
+def _made(folder, *names):  # artifacts of a preset by name, sorted
+    return sorted(path for name in names for path in (folder / 'artifacts').glob(f'{name}-*'))
+
+
 def audit_variations(
     preset: str = 'sim-had',  # its name
     out='',  # folder of all runs; '' is _runs in the project's root
@@ -301,7 +305,7 @@ def audit_variations(
     "The same of every variation that was measured with one part changed, whatever seed it has."
     folder = runs_folder(out) / preset
     rows, wrong = [], []
-    for measured in sorted([*(folder / 'artifacts').glob('measured-*'), *(folder / 'artifacts').glob('start-*')]):
+    for measured in _made(folder, 'measured', 'start'):
         records, lost = gather_records(measured)
         wrong += lost
         own = next((r for r in records if r.artifact == measured.name), None)
@@ -411,10 +415,10 @@ def slice_leaks(
     records: list[Record],  # of what the fold stands on
 ) -> tuple:  # what is left out, sentences
     "Judge a fold of the slice, or all twelve where one artifact made them in turn."
-    turns: dict = {part.of: [] for part in parts if part.role == 'evaluation'}  # in each, one run is left out
-    for part in parts: turns[part.of].append(part)
+    turns = dict.fromkeys(part.of for part in parts if part.role == 'evaluation')  # in each, one run is left out
     wrong = []
-    for named, own in turns.items():
+    for named in turns:
+        own = [part for part in parts if part.of in ('', named)]
         tested = [part for part in own if part.role == 'evaluation']
         held = {item.partition(',')[0] for part in tested for _, item in part.items('sealed')}
         wrong += [sentence for record in (*own, *records) for sentence in find_run_leaks(record, held)]
@@ -550,8 +554,7 @@ def find_folds(
     result = read_json(table) if table.is_file() else {}
     if not names and result.get('seed') == seed:
         names = [made for name, made in result.get('inputs', {}).items() if re.fullmatch(r'fold\d\d', name)]
-    for variation in ('part', 'start'):  # with one part changed, or another start: all folds in one artifact
-        names += sorted(made.name for made in (folder / 'artifacts').glob(f'{variation}-*'))
+    names += [made.name for made in _made(folder, 'part', 'start')]  # with something changed: all folds in one artifact
     if names: return list(dict.fromkeys(names)), texts, lost
     what = 'film' if folder.name == 'sherlock' else 'pictures'
     raise DataError(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANKS', 'METHOD_ROWS', 'METHODS', 'write_reference', 'write_from_clip', 'write_again', 'ideal_texts', 'write_ideal',
-           'write_ours', 'rank_methods', 'can_have', 'offered', 'write_timed', 'method_row', 'write_controls']
+           'write_ours', 'rank_methods', 'guided_methods', 'can_have', 'offered', 'write_timed', 'method_row',
+           'write_controls']
 
 # %% ../../nbs/05i_methods.ipynb #cc81c919
 import time
@@ -22,7 +23,7 @@ from .controls import shuffled_subject, zero_brain, non_visual, noise_trained
 from .controls import shuffled_labels
 from .baselines import DRAW, write_by_features, write_by_proposals, write_by_tokens
 from .baselines import write_by_answers, write_nearest_answer, write_nearest_caption
-from .guided import both_say, on_weighed, write_guided, write_guided_shuffled, write_misguided, write_refined
+from .guided import both_say, on_weighed, tokens_say, write_guided, write_guided_shuffled, write_misguided, write_refined
 from .mind import write_mind
 from ..simulate.observer import ideal_observer
 
@@ -94,39 +95,24 @@ def rank_methods() -> list:  # of Method, one for each of RANKS
     ]
 
 
+def guided_methods() -> list:  # of Method, for each reading of the brain and each kind of words
+    "Ours on weighed voxels, words changed towards the brain."
+    rows = []
+    for name, reading, towards in (
+        ('guided', tokens_say, 'the brain'),
+        ('steered', both_say, 'brain tokens and voxels'),
+    ):
+        for given, end, lent in (('answers', '_answers', "the teacher's answers"), ('captions', '', 'true captions')):
+            label = f'ours on weighed voxels, words changed towards {towards} with {lent}'
+            write = partial(on_weighed, partial(write_guided, given, reading=reading))
+            rows.append(Method(name + end, label, 'ours', write, retrained=True, given=given))
+    return rows
+
+
 METHOD_ROWS = (
     Method('brain', 'decoded from the brain', 'ours', write_ours),
     Method('weighed', 'ours on weighed voxels', 'ours', partial(on_weighed, write_ours), retrained=True),
-    Method(
-        'guided_answers',
-        "ours on weighed voxels, words changed towards the brain with the teacher's answers",
-        'ours',
-        partial(on_weighed, partial(write_guided, 'answers')),
-        retrained=True,
-    ),
-    Method(
-        'guided',
-        'ours on weighed voxels, words changed towards the brain with true captions',
-        'ours',
-        partial(on_weighed, partial(write_guided, 'captions')),
-        retrained=True,
-        given='captions',
-    ),
-    Method(
-        'steered_answers',
-        "ours on weighed voxels, words changed towards brain tokens and voxels with the teacher's answers",
-        'ours',
-        partial(on_weighed, partial(write_guided, 'answers', reading=both_say)),
-        retrained=True,
-    ),
-    Method(
-        'steered',
-        'ours on weighed voxels, words changed towards brain tokens and voxels with true captions',
-        'ours',
-        partial(on_weighed, partial(write_guided, 'captions', reading=both_say)),
-        retrained=True,
-        given='captions',
-    ),
+    *guided_methods(),
     Method('medoid', 'C0: the most ordinary training text', 'control', say_medoid),
     Method(
         'class_oracle',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HAD_RUN', 'Ratio', 'check_same', 'both_ways', 'most_mb', 'feeding', 'tokenizing', 'PlainAttention', 'encoding',
-           'adapting', 'learning_words', 'random_brain', 'keeping_tokens', 'writing', 'permuting', 'importing',
-           'time_ratios', 'processor', 'write_ratios', 'ratio_table']
+           'adapting', 'learning_words', 'keeping_tokens', 'writing', 'permuting', 'importing', 'time_ratios',
+           'processor', 'write_ratios', 'ratio_table']
 
 # %% ../../nbs/06g_ratios.ipynb #d9600e4f
 import nibabel as nib
@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 from torch import Tensor, nn
 from ..core import cores, DataError
-from ..presets import get_preset, Preset
+from ..presets import get_preset
 from ..table import Table
 from ..data.blocks import RunStore, store_runs, Windows
 from ..data.clean import clean_series
 from ..data.files import Run
 from ..models.adaptors import adaptor_parameters, AdaptorConfig, add_adaptors
-from ..models.encoder import Block, BrainEncoder
+from ..models.encoder import Block
 from ..models.llm import PromptedLLM
 from ..models.projection import Bridge, Projection
 from ..models.tokenizer import FMRITokenizer
-from .accelerator import copy_rate, keep_measured, matrix_rate, repeated
+from .accelerator import copy_rate, keep_measured, matrix_rate, random_brain, repeated
 from .costs import Flops, Peak, template_mask
 from .identify import pair_ranks, pairings
 from .intervals import permutation_null
@@ -263,16 +263,6 @@ def learning_words(
     return both_ways('a step on words', 'logits of the whole prompt', ours, plain, 0.2, times)
 
 
-def random_brain(preset: Preset) -> tuple:  # module of blocks (B, T, X, Y, Z) -> tokens (B, L, D_q); the mask
-    "Tokenizer, encoder and projection of a preset's sizes, with random weights."
-    brain, video = preset.brain, preset.video
-    mask, affine = template_mask(preset)
-    tokenizer = FMRITokenizer(preset.data.in_frames, mask.shape, brain.patch, brain.dim, mask, affine)
-    encoder = BrainEncoder(brain.dim, brain.depth, brain.heads, brain.mlp_ratio, tokenizer.coords)
-    projection = Projection(len(tokenizer.coords), video.n_query, brain.dim, video.dim, brain.readout)
-    return nn.Sequential(tokenizer, encoder, projection).eval().requires_grad_(False), mask
-
-
 def keeping_tokens(
     llm: PromptedLLM,
     preset: str = 'sim-had',  # whose grid, encoder and batches
@@ -282,9 +272,11 @@ def keeping_tokens(
     chosen = get_preset(preset)
     stage = chosen.stage2
     torch.manual_seed(0)
-    brain, mask = random_brain(chosen)
-    bridge = Bridge(chosen.video.dim, llm.dim)
-    bold = torch.randn(stage.batch + stage.adapt_batch, chosen.data.in_frames, *mask.shape) * torch.from_numpy(mask)
+    tokenizer, encoder = random_brain(chosen)
+    sizes = chosen.video.n_query, chosen.brain.dim, chosen.video.dim, chosen.brain.readout
+    projection, bridge = Projection(len(tokenizer.coords), *sizes), Bridge(chosen.video.dim, llm.dim)
+    brain = nn.Sequential(tokenizer, encoder, projection).eval().requires_grad_(False)
+    bold = torch.randn(stage.batch + stage.adapt_batch, chosen.data.in_frames, *tokenizer.grid) * tokenizer.mask
     kept = brain(bold)
     questions, answers = ['What is happening?'] * stage.batch, ['a man is running in the park'] * stage.batch
 
