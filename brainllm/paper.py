@@ -390,6 +390,7 @@ SETTING_SOURCES = {  # path of a field: who says so, and where
     'stage1.tau': ('paper', '§3.2: learned, set as 0.05'),
     **{f'stage1.{k}': ('ours', 'not given') for k in ('epochs', 'batch', 'lr', 'weight_decay', 'alpha')},
     'stage1.beta': ('ours', '§3.2 says tuned, not to what'),
+    'stage1.start': ('ours', 'a deviation: nothing is said of a start, so theirs is random'),
     'stage1.recompute': ('ours', 'not said; changes memory, no number'),
     'stage1.matmul': ('ours', 'not said; Stage I computes in float32'),
     **{f'stage2.{k}': ('ours', 'not given') for k in ('steps', 'batch', 'adapt_batch', 'lr', 'lam')},

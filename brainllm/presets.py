@@ -185,6 +185,7 @@ class Stage1Config:
     tau: float = 0.05  # starting temperature of the CLIP loss, learned
     alpha: float = 0.5  # Eq. 1, L1 against squared L2
     beta: float = 0.995  # Eq. 2, CLIP against L2-L1, which is a sum over D_q features
+    start: Literal['ridge', 'random'] = 'ridge'  # of the projection; 'random' as papers have it, see `train_stage1`
     recompute: bool = False  # keep less of the encoder for the way back, and compute it again
     matmul: str = 'highest'  # precision of products in float32, as torch names it; 'high' is TF32 on a card
 
@@ -357,6 +358,17 @@ PRESETS['tiny-own'] = replace(
 
 PRESETS['sim-had-seeing'] = replace(
     PRESETS['sim-had'], name='sim-had-seeing', video=replace(PRESETS['sim-had'].video, glance=True)
+)
+
+for code in ('energy', 'normalised', 'mixed'):  # what a voxel says of a film is not linear in the film's features
+    simulated = replace(PRESETS['sim-had'].sim, code=code)
+    PRESETS[f'sim-had-{code}'] = replace(PRESETS['sim-had'], name=f'sim-had-{code}', sim=simulated)
+
+PRESETS['sim-had-many'] = replace(  # as many trials, of more people
+    PRESETS['sim-had'],
+    name='sim-had-many',
+    study=replace(PRESETS['sim-had'].study, n_target=4),
+    sim=replace(PRESETS['sim-had'].sim, n_train=20, n_target=4, runs=2, trials=30),
 )
 
 PRESETS['sim-urgen-unseen'] = replace(

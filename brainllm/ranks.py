@@ -149,13 +149,28 @@ def mean_over_ranks(
 # %% ../nbs/00f_ranks.ipynb #fadafdca
 @contextmanager
 def alone():
-    "Work of this process without the others."
+    "Work of this process without the others, on their cores too."
     global _alone
     before, _alone = _alone, True
     try:
-        yield
+        with _threads_of_all(1 if before else int(os.environ.get('LOCAL_WORLD_SIZE', '1'))): yield
     finally:
         _alone = before
+
+
+@contextmanager
+def _threads_of_all(processes):  # of this machine
+    if processes == 1:
+        yield
+        return
+    import torch
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(processes * own)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
 
 
 def wait_for(path: Path):

@@ -6,14 +6,17 @@ import json
 import numpy as np
 import pytest
 from pathlib import Path
+from PIL import Image
 from chromium import find_chromium
 from test_pages import AXE, FAULTS, LOOKS, axe_source, browser, settle, unless_silent  # noqa: F401
 from brainllm.core import DataError, read_json, read_jsonl
 from brainllm.data.trials import Trial
 from brainllm.simulate.films import write_mp4
-from brainllm.evaluate.browser import Films, browser_html, drawn_films, film_places, gather_trials, study_films
+from brainllm.evaluate.browser import Brains, Films, browser_html, drawn_films, film_places, gather_trials
+from brainllm.evaluate.browser import study_brains, study_films
 from brainllm.evaluate.moments import even_steps
 from brainllm.evaluate.result import Result
+from brainllm.stages import open_experiment
 
 DATA = Path(__file__).resolve().parent.parent / 'data'
 FIELDS = dict(preset='invented', seed=0, simulated=True, question='What happens?')
@@ -175,3 +178,32 @@ def test_the_page_can_be_read(browser, tmp_path, scheme):  # noqa: F811
     browser.visit(f'file://{page}')
     browser.run(axe_source() + ';0')
     assert not browser.run(AXE % 'document')
+
+
+def test_the_brain_beside_the_film():
+    volume = np.full((4, 5, 6), np.nan, np.float32)
+    volume[1:3, 1:4, 1:5] = 1
+
+    def response(subject, run, onset):
+        if subject == '02': raise DataError('nobody')
+        return volume * (1 if onset else 0)
+
+    trials = trials_of(9, films=films_of(), brains=Brains(response))
+    shown = browser_html(trials)
+    assert shown.count('<img') == 9 + 6
+    assert shown.count('from the right, from behind and from above: person 00, run 1, 0 s"') == 1
+    picture = Image.open(io.BytesIO(base64.b64decode(trials.brain(trials.rows[1]))))
+    assert picture.size == (288, 96)
+    assert trials_of(3, films=films_of()).brain(trials.rows[0]) == ''
+
+
+def test_brains_of_a_study(tmp_path):
+    study = open_experiment('tiny', 0, tmp_path).study
+    trial = study.trials[-1]
+    found = study_brains(study).response(trial.subject, trial.run, trial.onset)
+    block = study.blocks([trial]).batch([0])[0]
+    want = np.einsum('txyz,t->xyz', block, study.response)
+    np.testing.assert_allclose(found[study.series.mask], want[study.series.mask], atol=1e-5)
+    assert np.isnan(found[~study.series.mask]).all()
+    with pytest.raises(DataError, match=r'subject 77, run 1: found no trial at 3\.5 s'):
+        study_brains(study).response('77', 1, 3.5)

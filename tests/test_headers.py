@@ -328,6 +328,7 @@ CIFTI = {
     'start of words': (rb'SeriesStart="0.0"', b'SeriesStart="so"', "SeriesStart: found 'so'"),
     'start before': (rb'SeriesStart="0.0"', b'SeriesStart="-9"', 'found -9, 2 and 0'),
     'start inf': (rb'SeriesStart="0.0"', b'SeriesStart="inf"', 'found inf, 2 and 0'),
+    'no size of the surface': (rb'SurfaceNumberOfVertices=', b'SurfaceNumberOfVerticeZ=', 'found no SurfaceNumberOfVertices'),
     'terabytes of vertices': (rb'IndexCount="6" ', b'IndexCount="9"', 'found 12 grayordinates of data, wanted'),
 }
 

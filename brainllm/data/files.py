@@ -532,6 +532,11 @@ def _check_size(path, head, shape):
 def _check_places(path, models):  # surface and box have those that are named, and each is named once
     for name, most in models.nvertices.items():
         vertices = models.vertex[models.name == name]
+        if most is None:
+            raise DataError(
+                f"{path}, {name}: found no SurfaceNumberOfVertices, wanted how many vertices the surface has; fetch the "
+                "file again"
+            )
         if len(vertices) and not (0 <= vertices.min() and vertices.max() < most):
             raise DataError(
                 f"{path}, {name}: found vertices {vertices.min()} to {vertices.max()}, wanted some of "

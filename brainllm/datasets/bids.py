@@ -235,7 +235,8 @@ def _preprocessed_stems(folder, subject, task):  # paths without their ending, s
 
 def _describe_run(stem, subject, task, root, shared_mask):  # (RunKey, space with its resolution, Run)
     sidecars = stem.with_name(f'{stem.name}.json'), root / f'task-{task}_bold.json'
-    space = entity(stem, 'space') or read_sidecar('Space', *sidecars) or ''
+    space = entity(stem, 'space') or read_sidecar('Space', *sidecars)
+    if space is None: space = ''
     if not isinstance(space, str):
         raise DataError(
             f"{stem}.json, field Space: found {space!r}, wanted a name such as MNI152NLin2009cAsym; correct the file"

@@ -114,7 +114,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     browser=(
         'FRAMES STRIP_EDGE SAID SHOWN_SCORES BANDS PAGE_STYLE PAGE_SCRIPT CONTROLS_SHOWN Films film_places '
-        'study_films drawn_films join_frames Trials gather_trials browser_html browser_page browse'
+        'study_films drawn_films join_frames Brains study_brains brain_views Trials gather_trials browser_html '
+        'browser_page browse'
     ),
     accelerator=(
         'BENCHES LINKS Clock repeated matrix_rate copy_rate Timed random_llm question_for answer_of random_brain '

@@ -46,6 +46,13 @@ def fewer_subjects(numbers=(1, 2, 3, 4, 5)) -> list:  # of Variation
 
 VARIATIONS = (
     Variation('as it is', '', {}),
+    Variation('at random', 'start of the projection', dict(stage1__start='random')),
+    Variation('at random as long', 'start of the projection', dict(stage1__start='random', stage1__epochs=4)),
+    Variation(
+        'at random as long and ten times as fast',
+        'start of the projection',
+        dict(stage1__start='random', stage1__epochs=4, stage1__lr=1e-3),
+    ),
     Variation('without CLIP', 'losses of Stage I', dict(stage1__beta=0.0)),
     Variation('without L2-L1', 'losses of Stage I', dict(stage1__beta=1.0)),
     Variation('no gradient steps', 'losses of Stage I', dict(stage1__epochs=0)),

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'STRIP_EDGE', 'SAID', 'SHOWN_SCORES', 'BANDS', 'PAGE_STYLE', 'PAGE_SCRIPT', 'CONTROLS_SHOWN', 'Films',
-           'film_places', 'study_films', 'drawn_films', 'join_frames', 'Trials', 'gather_trials', 'browser_html',
-           'browser_page', 'browse']
+           'film_places', 'study_films', 'drawn_films', 'join_frames', 'Brains', 'study_brains', 'brain_views',
+           'Trials', 'gather_trials', 'browser_html', 'browser_page', 'browse']
 
 # %% ../../nbs/07a_browser.ipynb #7a0b1002
 import base64
 import hashlib
 import html
+import nibabel as nib
 import numpy as np
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core import DataError, is_number, write_text
 from ..presets import SimConfig
+from ..data.blocks import response_maps
 from ..data.frames import film_frames, film_length
 from ..simulate.design import design_study
 from ..simulate.films import render
@@ -79,13 +81,62 @@ def drawn_films(
 
 
 def join_frames(
-    frames: np.ndarray,  # (n, H, W, 3) uint8
+    frames: Sequence,  # (H, W, 3) uint8 each
 ) -> str:  # JPEG in base64
     "Frames side by side."
     from PIL import Image
 
     small = [np.asarray(Image.fromarray(f).resize((STRIP_EDGE, STRIP_EDGE), Image.Resampling.BOX)) for f in frames]
     return jpeg_text(np.concatenate(small, 1), 80)
+
+# %% ../../nbs/07a_browser.ipynb #fb66a0a3
+@dataclass(frozen=True)
+class Brains:
+    "What the brains of a study showed."
+
+    response: Callable  # subject, run, onset (s) -> (X, Y, Z) to the right, front and up, NaN outside; may raise `DataError`
+
+
+def study_brains(
+    study,  # a `Study`, whose series is there or is built
+) -> Brains:
+    "Responses of single trials, as the decoder is given them."
+    trials = {(t.subject, t.run, t.onset): t for t in study.trials}
+
+    def response(subject, run, onset):
+        if (subject, run, onset) not in trials:
+            raise DataError(f'subject {subject}, run {run}: found no trial at {onset} s, wanted one of the study')
+        store = study.series
+        volume = np.full(store.shape, np.nan, np.float32)
+        volume[store.mask] = response_maps(study.blocks([trials[subject, run, onset]]), study.response)[0]
+        return nib.as_closest_canonical(nib.Nifti1Image(volume, store.affine)).get_fdata(dtype=np.float32)
+
+    return Brains(response)
+
+
+_GREY, _RED, _BLUE = (np.array(colour, np.float32) for colour in ((224, 224, 224), (178, 24, 43), (33, 102, 172)))
+
+
+def brain_views(
+    volume: np.ndarray,  # (X, Y, Z) to the right, front and up; NaN outside of the brain
+) -> list:  # from the right, from behind, from above; (edge, edge, 3) uint8 each
+    "Along each line of sight the voxel that deviates most from zero."
+    inside = np.isfinite(volume)
+    values = np.where(inside, volume, 0)
+    values = values / (np.abs(values).max() or 1)
+    return [_seen_along(axis, values, inside) for axis in range(3)]
+
+
+def _seen_along(axis, values, inside):
+    largest = np.abs(values).argmax(axis, keepdims=True)
+    seen = np.take_along_axis(values, largest, axis).squeeze(axis).T[::-1, :, None]  # up, and to the right or front
+    colour = _GREY + np.abs(seen) * (np.where(seen > 0, _RED, _BLUE) - _GREY)
+    edge = max(values.shape)
+    page = np.full((edge, edge, 3), 255, np.uint8)
+    top, left = (edge - seen.shape[0]) // 2, (edge - seen.shape[1]) // 2
+    place = page[top : top + seen.shape[0], left : left + seen.shape[1]]
+    place[inside.any(axis).T[::-1]] = colour[inside.any(axis).T[::-1]].round()
+    return page
 
 # %% ../../nbs/07a_browser.ipynb #7a0b1006
 SAID = dict(  # sentences that are shown where a run has them
@@ -106,6 +157,7 @@ class Trials:
     labels: dict  # name of a sentence -> its words on the page
     about: str = ''
     films: Films | None = None
+    brains: Brains | None = None
     at_once: int = 12  # cards that a page shows at first
     _strips: dict = field(default_factory=dict)
 
@@ -137,6 +189,12 @@ class Trials:
         clip = row['clip']
         if clip not in self._strips: self._strips[clip] = _strip_of(self.films, clip)
         return self._strips[clip]
+
+    def brain(self, row: dict) -> str:  # JPEG in base64; '' where the study does not have it
+        "What the brain showed, from three sides."
+        moment = row['moment']
+        if moment not in self._strips: self._strips[moment] = _brain_of(self.brains, moment)
+        return self._strips[moment]
 
     def __repr__(self): return f'{len(self.rows)} trials. {self.about}'
 
@@ -174,15 +232,24 @@ def _strip_of(films, clip):
     except DataError:
         return ''
 
+
+def _brain_of(brains, moment):
+    if brains is None: return ''
+    try:
+        return join_frames(brain_views(brains.response(*moment)))
+    except DataError:
+        return ''
+
 # %% ../../nbs/07a_browser.ipynb #7a0b1007
 def gather_trials(
     result,  # a `Result` with its texts, as `read_result` and `reproduce` give them
-    films: Films | None = None,  # None: without pictures and classes
+    films: Films | None = None,  # None: without their frames and classes
     n: int | None = 48,  # trials in even steps through the list; None for all
+    brains: Brains | None = None,  # None: without their pictures
 ) -> Trials:
     """What there is to look at in a result. Raises `DataError` where it has no texts.
 
-    A row has clip, person, kind, where, said and scores by name, right by attribute, wrong in words, and its rank.
+    A row has clip, person, moment, kind, where, said and scores by name, right by attribute, wrong in words, and its rank.
     """
     texts = getattr(result, 'texts', None)
     if not texts:
@@ -199,7 +266,7 @@ def gather_trials(
     named = attributes_are_named([t['caption'] for t in shown])
     rows = [_row(text, scores[k], labels, films, named) for k, text in enumerate(shown)]
     for k, row in enumerate(sorted(rows, key=_wrongness)): row['rank'] = k
-    return Trials(rows, labels, _say_about(result, len(shown), len(asked)), films)
+    return Trials(rows, labels, _say_about(result, len(shown), len(asked)), films, brains)
 
 
 def _check_line(k, text, labels):
@@ -225,7 +292,8 @@ def _row(text, scores, labels, films, named):
     if 'run' in text: where.append(f"run {text['run']}")
     if is_number(text.get('onset')): where.append(f"{text['onset']:.0f} s")
     clip = str(text.get('clip') or '')
-    row = dict(clip=clip, person=text['subject'], kind=films.kinds.get(clip, '') if films else '')
+    moment = tuple(text.get(name) for name in ('subject', 'run', 'onset'))
+    row = dict(clip=clip, person=text['subject'], moment=moment, kind=films.kinds.get(clip, '') if films else '')
     row |= dict(where=', '.join(where), said={name: text[name] for name in labels}, scores=scores)
     row['right'] = _right(text['brain'], text['caption']) if named else {}
     return row | dict(wrong=_say_wrong(row))
@@ -357,15 +425,18 @@ def _labelled_select(name, label, every, options):
 def _card(trials, row):
     data = ' '.join(f'data-{name}="{_safe(row[name])}"' for name in ('person', 'kind', 'wrong', 'rank'))
     said = ''.join(_sentence(row, name, label) for name, label in trials.labels.items())
-    return f'<li class="trial" {data}>{_picture(trials, row)}<dl>{said}</dl>{_marks(row)}<p>{_place(row)}</p></li>'
+    return f'<li class="trial" {data}>{_pictures(trials, row)}<dl>{said}</dl>{_marks(row)}<p>{_place(row)}</p></li>'
 
 
-def _picture(trials, row):
-    strip = trials.strip(row)
+def _pictures(trials, row):
+    film = _picture(trials.strip(row), f"{FRAMES} frames of the film: {row['said']['caption']}")
+    return film + _picture(trials.brain(row), f"The brain's response from the right, from behind and from above: {row['where']}")
+
+
+def _picture(strip, shown):  # JPEG in base64, what it shows
     if not strip: return ''
-    shown = _safe(f"{FRAMES} frames of the film: {row['said']['caption']}")
     size = f'width="{FRAMES * STRIP_EDGE}" height="{STRIP_EDGE}"'
-    return f'<img src="data:image/jpeg;base64,{strip}" alt="{shown}" {size}>'
+    return f'<img src="data:image/jpeg;base64,{strip}" alt="{_safe(shown)}" {size}>'
 
 
 def _sentence(row, name, label):
@@ -390,9 +461,10 @@ def browse(
     result,  # a `Result` with its texts, or `Trials`
     films: Films | None = None,  # as of `gather_trials`
     n: int | None = None,  # trials in even steps through the list; None for all
+    brains: Brains | None = None,  # as of `gather_trials`
 ):  # an ipywidgets VBox
     "Look through the trials of a result in Jupyter. Raises `DataError` where it has no texts."
-    return _Browser(result if isinstance(result, Trials) else gather_trials(result, films, n)).box
+    return _Browser(result if isinstance(result, Trials) else gather_trials(result, films, n, brains)).box
 
 
 class _Browser:

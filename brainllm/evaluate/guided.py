@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import partial
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import normalize
 from ..core import NOTES, progress
-from ..models.ridge import centred_kernel, fit_ridge, Ridge
+from ..models.ridge import agreement, centred_kernel, fit_ridge, Ridge
 from .bench import most_alike, ridge_new, SealedBench
 from .controls import shuffled_within
 
@@ -150,14 +150,9 @@ def choose_share(
     meanings: Tensor,  # (n, D)
     groups: list,  # n, who is left out together
 ) -> tuple[float, Ridge]:  # share of the tokens, the regression on both
-    "In which proportion brain tokens and voxels serve left-out training people best, by mean cosine about the mean."
-    centre = meanings.mean(0)
-
-    def agreement(ridge):
-        return cosine_similarity(ridge.left_out() - centre, meanings - centre).mean().item()
-
+    "In which proportion brain tokens and voxels serve left-out training people best, by their `agreement`."
     fits = {share: fit_ridge(share * tokens + (1 - share) * voxels, meanings, groups) for share in SHARES}
-    return max(fits.items(), key=lambda item: agreement(item[1]))
+    return max(fits.items(), key=lambda item: agreement(item[1].left_out(), meanings))
 
 
 def both_say(

@@ -16,8 +16,8 @@ open_room, __dir__, public = face(
         'TemporalBlock ProjectionHead VoxelEncoder voxel_encoder encoder_from'
     ),
     ridge=(
-        'AT_ONCE PENALTIES column_slices inner_products unit_kernel centred_products centred_kernel '
-        'ridge_weights ridge_predict cross_fitted choose_penalty Ridge fit_ridge'
+        'AT_ONCE PENALTIES column_slices inner_products unit_kernel centred_products centred_kernel ridge_weights '
+        'ridge_predict cross_fitted agreement choose_penalty Ridge fit_ridge'
     ),
     projection='Projection Bridge',
     llm=(

@@ -76,13 +76,24 @@ class Projection(nn.Module):
         mix = torch.zeros_like(self.mix.weight[:, own])
         for at, piece in self._centred_pieces(flat): mix[:rank, at] = weights @ piece
         self.mix.weight.copy_(gathered(mix.T, len(self.mean)).T)
-        self.mean.copy_(gathered(self.mean[own], len(self.mean)))
 
-    def _take_units(self, flat, own):  # own columns (n, w): their mean, and the length of a record
+    @torch.no_grad()
+    def start_at_random(
+        self,
+        tokens: Tensor,  # (n, N, D) as of `start`
+        y: Tensor,  # (n, L, D_q)
+    ):
+        "Keep the random weights, about the means of tokens and `y`; values of tokens have a spread of one on average."
+        self._take_units(tokens.flatten(1), own_columns(len(self.mean)))
+        self.scale.div_(len(self.mean) ** 0.5)
+        self.offset.copy_(y.mean(0))
+
+    def _take_units(self, flat, own):  # own columns (n, w) -> the mean of all, and the length of a record
         self.mean[own] = flat.mean(0).to(self.mean.device)
         self.scale.fill_(1.0)
         length = sum((piece.square().sum(1) for _, piece in self._centred_pieces(flat)), self.gain.new_zeros(()))
         self.scale.copy_(summed(length).mean().sqrt())
+        self.mean.copy_(gathered(self.mean[own], len(self.mean)))
 
     @torch.no_grad()
     def of_columns(

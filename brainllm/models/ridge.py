@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AT_ONCE', 'PENALTIES', 'column_slices', 'inner_products', 'unit_kernel', 'centred_products', 'centred_kernel',
-           'ridge_weights', 'ridge_predict', 'cross_fitted', 'choose_penalty', 'Ridge', 'fit_ridge']
+           'ridge_weights', 'ridge_predict', 'cross_fitted', 'agreement', 'choose_penalty', 'Ridge', 'fit_ridge']
 
 # %% ../../nbs/02c_ridge.ipynb #83969bd8
 import torch
@@ -75,9 +75,7 @@ def ridge_weights(
     penalty: float,
 ) -> Tensor:  # (n, M), float64: what each record weighs in a prediction
     "Kernel ridge regression on centred targets, laid out flat."
-    flat = y.double().flatten(1)
-    penalised = kernel + penalty * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
-    return torch.linalg.solve(penalised, flat - flat.mean(0))
+    return torch.linalg.solve(_penalised(kernel, penalty), _flat_about_mean(y))
 
 
 def ridge_predict(
@@ -86,9 +84,18 @@ def ridge_predict(
     y: Tensor,  # (n, ...)
     penalty: float,
 ) -> Tensor:  # (m, ...), about the mean of y
-    "What ridge regression says of new records."
-    flat = cross @ ridge_weights(kernel, y, penalty)
-    return flat.float().view(-1, *y.shape[1:])
+    "What ridge regression says of new records; solved for them, since they are fewer than the numbers of a target."
+    shares = torch.linalg.solve(_penalised(kernel, penalty), cross.T).T  # (m, n), as the kernel is symmetric
+    return (shares @ _flat_about_mean(y)).float().view(-1, *y.shape[1:])
+
+
+def _penalised(kernel, penalty):
+    return kernel + penalty * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+
+
+def _flat_about_mean(y):  # (n, ...) -> (n, M), float64
+    flat = y.double().flatten(1)
+    return flat - flat.mean(0)
 
 # %% ../../nbs/02c_ridge.ipynb #75563582
 def cross_fitted(
@@ -112,22 +119,23 @@ def cross_fitted(
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
+def agreement(
+    predicted: Tensor,  # (n, ...)
+    y: Tensor,  # (n, ...)
+) -> float:
+    "How well predictions point to their targets: mean cosine about the targets' mean."
+    mean = y.mean(0)
+    return F.cosine_similarity((predicted - mean).flatten(1).float(), (y - mean).flatten(1).float()).mean().item()
+
+
 def choose_penalty(
     kernel: Tensor,  # (n, n)
     y: Tensor,  # (n, ...)
     groups: list,  # n, the subject of each record
     penalties: tuple = PENALTIES,
 ) -> float:
-    "The penalty whose predictions for left-out subjects point best, by mean cosine about the mean."
-
-    def about_mean(t):
-        return (t - y.mean(0)).flatten(1).float()
-
-    def agreement(penalty):
-        predicted = cross_fitted(kernel, y, groups, penalty)
-        return F.cosine_similarity(about_mean(predicted), about_mean(y)).mean().item()
-
-    return max(penalties, key=agreement)
+    "The penalty whose predictions for left-out subjects point best, by their `agreement`."
+    return max(penalties, key=lambda penalty: agreement(cross_fitted(kernel, y, groups, penalty), y))
 
 # %% ../../nbs/02c_ridge.ipynb #523192a9
 @dataclass(frozen=True, eq=False)

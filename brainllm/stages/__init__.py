@@ -26,8 +26,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     stage1=(
         'ADAPTORS Aligner VideoAligner stage1_step epochs one_epoch free align encoder_tokens token_kernel '
-        'start_projection token_identification projected finish_projection brain_tokens train_stage1 build_stage1 '
-        'new_stage1 load_stage1 plot_tokens'
+        'start_projection token_identification projected finish_projection plain_tokens brain_tokens train_stage1 '
+        'build_stage1 new_stage1 load_stage1 plot_tokens'
     ),
     stage2=(
         'draw_questions build_answers teacher_answers Stage2 Adaptation tune class_indices read_lesson '

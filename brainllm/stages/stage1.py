@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ADAPTORS', 'Aligner', 'VideoAligner', 'stage1_step', 'epochs', 'one_epoch', 'free', 'align', 'encoder_tokens',
-           'token_kernel', 'start_projection', 'token_identification', 'projected', 'finish_projection', 'brain_tokens',
-           'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1', 'plot_tokens']
+           'token_kernel', 'start_projection', 'token_identification', 'projected', 'finish_projection', 'plain_tokens',
+           'brain_tokens', 'train_stage1', 'build_stage1', 'new_stage1', 'load_stage1', 'plot_tokens']
 
 # %% ../../nbs/04_stage1.ipynb #1e24cf89
 import math
@@ -305,6 +305,16 @@ def finish_projection(
     )
     return (centre + model.projection.gain * (z - centre)).cpu(), worth
 
+
+def plain_tokens(
+    model: Aligner,
+    tokens: Tensor,  # (n, N, D), after the steps
+    x: Tensor,  # (n, L, D_q)
+) -> tuple:  # brain tokens (n, L, D_q); what they are worth
+    "The brain tokens of training subjects as the projection makes them, known by heart or not."
+    z = projected(model, tokens)
+    return z.cpu(), dict(fitted=token_identification(z, x.to(model.device)))
+
 # %% ../../nbs/04_stage1.ipynb #b5a8233b
 @torch.no_grad()
 def brain_tokens(
@@ -326,7 +336,10 @@ def train_stage1(
     study: Study,
     seed: int,
 ) -> tuple:  # cross-fitted brain tokens of the training records (n, L, D_q), a log
-    "Ridge start, gradient steps, gain and cross-fitting."
+    """Start, gradient steps, and the tokens that Stage II gets of training records.
+
+    From a ridge start they are cross-fitted, with a gain; from a random one they are what the projection makes of them.
+    Raises `PresetError` for another start."""
     train, config = study.split.train, study.preset.stage1
     blocks, features = study.blocks(train), study.clip_features(train)
     groups = folds(train)
@@ -337,11 +350,15 @@ def train_stage1(
         own = features.on(share(i), bold.device)
         return stage1_step(model, bold, own, x[i].to(bold.device), centre, config)
 
-    penalty = start_projection(model, encoder_tokens(model, blocks), x, groups)
+    check_choice(config.start, ('ridge', 'random'), 'stage1.start', PresetError)
+    from_ridge, known = config.start == 'ridge', {}
+    if from_ridge: known['penalty'] = start_projection(model, encoder_tokens(model, blocks), x, groups)
+    else: model.projection.start_at_random(encoder_tokens(model, blocks), x.to(model.device))
     order = epochs([t.clip for t in train], config.batch, config.epochs, seed)
     steps = align(model, blocks, step, order, config, seed)
-    tokens, worth = finish_projection(model, encoder_tokens(model, blocks), x, groups)
-    return tokens, dict(steps=steps, penalty=penalty, gain=model.projection.gain.item(), **worth)
+    ended = encoder_tokens(model, blocks)
+    tokens, worth = finish_projection(model, ended, x, groups) if from_ridge else plain_tokens(model, ended, x)
+    return tokens, dict(steps=steps, gain=model.projection.gain.item(), **known, **worth)
 
 
 def build_stage1(model: VideoAligner, study: Study, seed: int, folder: Path):

@@ -125,8 +125,8 @@ def questions(draw, folder):
 HUGE = 10**400
 SIDECAR = {
     'RepetitionTime': (None, 0, -2, 'two', [2], {}, True, False, float('nan'), float('inf'), HUGE, 2000, 1e-9, '2'),
-    'StartTime': (-1, 'x', [], True, float('nan'), float('inf'), HUGE, 1e9),
-    'Space': (7, [], {}, True, ['MNI']),
+    'StartTime': (-1, 'x', [], True, False, float('nan'), float('inf'), HUGE, 1e9),
+    'Space': (7, 0, [], {}, True, False, ['MNI']),
 }
 
 
