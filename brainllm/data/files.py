@@ -534,8 +534,8 @@ def _check_places(path, models):  # surface and box have those that are named, a
         vertices = models.vertex[models.name == name]
         if most is None:
             raise DataError(
-                f"{path}, {name}: found no SurfaceNumberOfVertices, wanted how many vertices the surface has; fetch the "
-                "file again"
+                f"{path}, {name}: found no SurfaceNumberOfVertices, wanted how many vertices the surface has; fetch it "
+                "again"
             )
         if len(vertices) and not (0 <= vertices.min() and vertices.max() < most):
             raise DataError(

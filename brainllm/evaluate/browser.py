@@ -92,9 +92,9 @@ def join_frames(
 # %% ../../nbs/07a_browser.ipynb #fb66a0a3
 @dataclass(frozen=True)
 class Brains:
-    "What the brains of a study showed."
+    "What the brains of a study showed. `response` may raise `DataError`, for a trial without a picture."
 
-    response: Callable  # subject, run, onset (s) -> (X, Y, Z) to the right, front and up, NaN outside; may raise `DataError`
+    response: Callable  # subject, run, onset in s -> (X, Y, Z) to the right, front and up, NaN outside
 
 
 def study_brains(
@@ -430,7 +430,8 @@ def _card(trials, row):
 
 def _pictures(trials, row):
     film = _picture(trials.strip(row), f"{FRAMES} frames of the film: {row['said']['caption']}")
-    return film + _picture(trials.brain(row), f"The brain's response from the right, from behind and from above: {row['where']}")
+    sides = 'from the right, from behind and from above'
+    return film + _picture(trials.brain(row), f"The brain's response {sides}: {row['where']}")
 
 
 def _picture(strip, shown):  # JPEG in base64, what it shows
