@@ -1,5 +1,6 @@
 # Everything starts from a bare Python 3.11 and builds its own environment in .venv.
 #   make reproduce [PRESET=sim-had] [SEED=0]   the paper in miniature; ends by printing the table; PRESET=sim-urgen: real clips
+#   make reproduce PROCESSES=2                 two processes share the work of two cores (docs: 13_cluster)
 #   make reproduce PRESET=had-small ROOT=folder  a study on disk; also SOURCE=, SUBJECTS=, TARGETS=, ANSWERS= (docs: 03l_experiment)
 #   make reproduce SET="stage1.epochs=1 video.llm_steps=40"   with settings of the preset changed; controls and ablation take ROOT= and SET= too
 #   make reproduce PRESET=urgen-small ROOT=folder TASK= SPACE= DERIVATIVES= COLUMNS=stim_file=stimID SKIP=runs  a study of one's own (docs: 09c_own_study)
@@ -42,11 +43,12 @@ DERIVATIVES :=
 COLUMNS :=
 SKIP :=
 SET :=
+PROCESSES :=
 WEIGHTS ?=
 ANSWERS ?=
 DEVICE ?=
 # What was typed reaches the shell through the environment, letter by letter: a quote in it ends nothing, a $ names nothing.
-GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE SET
+GIVEN := PRESET SEED SEEDS ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE SET PROCESSES
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) = $$(value $(name))))
 # -r root FOLDER and so on, of those that were typed, as "$${study[@]}"
 STUDY := study=(); options=(); for name in ROOT SOURCE SUBJECTS TARGETS TASK SPACE DERIVATIVES COLUMNS SKIP WEIGHTS ANSWERS DEVICE SET; do given=GIVEN_$$name; \
@@ -84,6 +86,7 @@ known:
 	  PYTHONPATH=. exec "$$python" tools/known_preset.py "$$GIVEN_PRESET" "$$GIVEN_SEED" "$$GIVEN_ROOT" "$$GIVEN_SET"; done
 
 reproduce: known $(WHOLE)
+	@$(STUDY); [ -z "$$GIVEN_PROCESSES" ] || $(BIN)/python -m brainllm reproduce --preset "$$GIVEN_PRESET" --seed "$$GIVEN_SEED" "$${options[@]}" --processes "$$GIVEN_PROCESSES" > /dev/null
 	@books="_runs/$$GIVEN_PRESET/notebooks"; mkdir -p "$$books"; $(STUDY); \
 	n=0; for s in $(STAGES); do \
 	  n=$$((n+1)); begin=$$SECONDS; kept="$$books/$$s.ipynb"; \

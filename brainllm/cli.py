@@ -16,7 +16,8 @@ import sys
 from functools import wraps
 from typing import Annotated
 import typer
-from .core import BrainLLMError, check_choice, PresetError, show_notes
+from .core import BrainLLMError, check_choice, other_rank, PresetError, show_notes
+from .ranks import become_processes
 from .parts import install_parts, part_lines, part_packages
 from .table import show_table
 
@@ -105,12 +106,21 @@ def about_a_study(command):
 # %% ../nbs/12_cli.ipynb #c217f96e
 @app.command('reproduce')
 @about_a_study
-def reproduce_command(preset: PresetName = 'sim-had', seed: Seed = 0, out: RunsFolder = '', **where):
+def reproduce_command(
+    preset: PresetName = 'sim-had',
+    seed: Seed = 0,
+    out: RunsFolder = '',
+    processes: Annotated[int, typer.Option(help='that share the work on this machine, as of two cores or cards')] = 1,
+    **where,
+):
     "From nothing to the tables of a run. Whatever is missing is built, whatever is there is kept."
     from brainllm.evaluate.pipeline import print_tables, reproduce
+    from brainllm.stages.experiment import open_experiment
 
+    open_experiment(preset, seed, out, **where)  # so that a wrong word is refused by one process
+    become_processes(processes, sys.argv[1:])
     reproduce(preset, seed, out, **where)
-    print_tables(['--preset', preset, '--out', out])
+    if not other_rank(): print_tables(['--preset', preset, '--out', out])
 
 
 @app.command('table')

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'ranks', 'rank', 'share', 'gathered', 'own_columns', 'summed', 'gathered_list', 'mean_of', 'mean_over',
-           'mean_over_ranks', 'alone', 'wait_for', 'wait', 'agree', 'any_rank']
+           'mean_over_ranks', 'alone', 'wait_for', 'wait', 'agree', 'any_rank', 'become_processes']
 
 # %% ../nbs/00f_ranks.ipynb #32eb4458
 import functools
 import os
+import sys
 import time
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from .core import ArtifactError
+from .core import ArtifactError, cores, PresetError
 
 # %% ../nbs/00f_ranks.ipynb #763af9ee
 PATIENCE = timedelta(hours=12)
@@ -200,3 +201,16 @@ def agree(found):  # anything that can be sent
 def any_rank(found: bool) -> bool:
     "Whether it is so in any process."
     return any(gathered_list([found]))
+
+# %% ../nbs/00f_ranks.ipynb #ef2b877d
+def become_processes(
+    n: int,  # processes on this machine
+    words: list,  # of the command line, after `brainllm`
+):
+    "Run `brainllm` with these words in several processes, in place of this one. Does nothing in one of several, or for 1."
+    if n == 1 or 'WORLD_SIZE' in os.environ: return
+    if n < 1: raise PresetError(f'processes: found {n}, wanted 1 or more, such as one for each accelerator')
+    launcher = ['torch.distributed.run', '--standalone', f'--nproc-per-node={n}', '-m', 'brainllm']
+    environ = dict(OMP_NUM_THREADS=str(max(1, cores() // n))) | os.environ
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, '-m', *launcher, *words], environ)

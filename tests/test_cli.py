@@ -14,7 +14,7 @@ from brainllm.presets import PRESETS
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = 'root source subjects targets task space derivatives columns skip weights answers device set'
 OPTIONS = {
-    'reproduce': f'preset seed out {STUDY}',
+    'reproduce': f'preset seed out processes {STUDY}',
     'table': 'preset out kept',
     'against': 'row other-row reference',
     'controls': f'preset seed out names {STUDY}',

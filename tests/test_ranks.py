@@ -48,9 +48,25 @@ def log(folder, stage):
     return said['steps'] if stage == 'stage1' else said
 
 
+def forget_stage2(folder):
+    for name in ('stage2-*', 'evaluation-*'):
+        for old in (folder / 'tiny/artifacts').glob(name): shutil.rmtree(old)
+    for name in ('result.json', 'texts.jsonl'): (folder / 'tiny' / name).unlink()
+
+
+@pytest.fixture(scope='module')
+def begun_by_one(both, tmp_path_factory):  # two processes after Stage I of one, so that Stage II gets the same tokens
+    folder = tmp_path_factory.mktemp('begun') / 'runs'
+    shutil.copytree(both[1], folder)
+    forget_stage2(folder)
+    said = run(folder, 2)
+    assert said.count('stage1: reused') == 1 and said.count('stage2: built') == 1
+    return folder
+
+
 @pytest.mark.parametrize('stage, names', [('stage1', {'clip', 'l2l1', 'tau'}), ('stage2', {'ce', 'nc', 'es', 'source'})])
-def test_every_step_has_the_loss_of_one_process(both, stage, names):
-    one, two = (log(both[n], stage) for n in (1, 2))
+def test_every_step_has_the_loss_of_one_process(both, begun_by_one, stage, names):
+    one, two = log(both[1], stage), log(both[2] if stage == 'stage1' else begun_by_one, stage)
     assert len(one) == len(two) >= 10
     for a, b in zip(one, two, strict=True):
         assert set(a) == set(b) == names
@@ -85,13 +101,38 @@ def test_nothing_is_left_behind(both):
 
 def test_one_goes_on_with_what_two_have_left(both, tmp_path):
     shutil.copytree(both[2], tmp_path / 'runs')
-    for old in (tmp_path / 'runs/tiny/artifacts').glob('stage2-*'): shutil.rmtree(old)
-    for name in ('result.json', 'texts.jsonl'): (tmp_path / 'runs/tiny' / name).unlink()
-    for old in (tmp_path / 'runs/tiny/artifacts').glob('evaluation-*'): shutil.rmtree(old)
+    forget_stage2(tmp_path / 'runs')
     said = run(tmp_path / 'runs', 1)
     assert 'stage1: reused' in said and 'stage2: built' in said
     one, two = (log(folder, 'stage2') for folder in (both[1], tmp_path / 'runs'))
     assert all(abs(a['ce'] - b['ce']) < 1e-5 for a, b in zip(one, two, strict=True))
+
+
+def command(*words, **environ):
+    words = [sys.executable, '-m', 'brainllm', *map(str, words)]
+    return subprocess.run(words, env=ENV | environ, capture_output=True, text=True)
+
+
+def test_a_command_starts_its_own_processes(both, tmp_path):
+    for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):
+        for made in both[1].glob(name): shutil.copytree(made, tmp_path / made.relative_to(both[1]))
+    found = command('reproduce', '--preset', 'tiny', '--out', tmp_path, '--processes', 2)
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stderr.count('stage2: built') == 1 and 'study: reused' in found.stderr
+    assert found.stdout == command('table', '--preset', 'tiny', '--out', tmp_path).stdout, 'one of them prints, and all'
+    again = command('reproduce', '--preset', 'tiny', '--out', tmp_path)
+    assert 'stage2: reused' in again.stderr and again.stdout == found.stdout
+
+
+@pytest.mark.parametrize('words, message', [
+    (('--preset', 'tiny', '--processes', 0), 'processes: found 0, wanted 1 or more'),
+    (('--preset', 'big', '--processes', 2), "preset: found 'big'"),
+    (('--preset', 'tiny', '--seed', -1, '--processes', 2), 'seed: found'),
+])
+def test_what_no_process_is_started_for(words, message, tmp_path):
+    found = command('reproduce', *words, '--out', tmp_path)
+    assert found.returncode == 2 and len(found.stderr.splitlines()) == 1 and message in found.stderr, found.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_waiting_threads_sleep_unless_somebody_says_otherwise():
