@@ -125,6 +125,7 @@ __getattr__, __dir__, __all__ = face(
     ),
     ratios=(
         'HAD_RUN Ratio check_same both_ways most_mb feeding tokenizing PlainAttention encoding adapting '
-        'learning_words keeping_tokens writing permuting importing time_ratios processor write_ratios ratio_table'
+        'learning_words keeping_tokens writing permuting importing time_ratios processor write_ratios ratio_table '
+        'phase_table'
     ),
 )
