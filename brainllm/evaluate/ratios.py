@@ -419,9 +419,10 @@ def phase_table(
     runs: list,  # of preset, processes, commit, phases as in a result, wall in s, memory_gb of all processes or None
 ) -> Table:
     "Seconds of each part of whole runs, beside each other."
-    names = list(dict.fromkeys(phase['name'] for run in runs for phase in run['phases']))
-    seconds = [{phase['name']: phase['seconds'] for phase in run['phases']} for run in runs]
-    rows = [(PARTS_OF_A_RUN.get(name, name), *(of_run.get(name) for of_run in seconds)) for name in names]
+    seconds: dict = {}  # part -> s of each run
+    for k, run in enumerate(runs):
+        for phase in run['phases']: seconds.setdefault(phase['name'], [None] * len(runs))[k] = phase['seconds']
+    rows = [(PARTS_OF_A_RUN.get(name, name), *of_runs) for name, of_runs in seconds.items()]
     rows.append(('from start to end', *(run['wall'] for run in runs)))
     rows.append(('most memory at once, GB', *(run['memory_gb'] for run in runs)))
     header = [f"{run['preset']}, {run['processes']} process{'es' * (run['processes'] > 1)}" for run in runs]
