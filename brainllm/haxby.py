@@ -44,7 +44,7 @@ from .stages.teacher import word_targets
 from .stages.stage1 import align, brain_tokens, encoder_tokens, finish_projection
 from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
-from .stages.text import text_step, TextAligner
+from .stages.text import check_start, text_step, TextAligner
 from .evaluate.intervals import p_value
 from .evaluate.words import only_name
 from .evaluate.ablation import ablate, ablation_table, VARIATIONS
@@ -190,6 +190,7 @@ def open_haxby(
 ) -> HaxbyExperiment:
     "The experiment of the slice. Its encoder may start from HCP, from the simulated rest of `sim-had`, or at random."
     opened = open_experiment(preset, seed, out, study_seed)
+    check_start(opened.preset)
     preset, models, store, folder = opened.preset, opened.models, opened.store, opened.folder
     study = HaxbyStudy(preset, models, store, opened.study.seed)
     resting = open_experiment('sim-had', seed, folder.parent, study_seed=0)
@@ -859,8 +860,9 @@ def token_accuracy(
 
 
 def is_of_brain(variation) -> bool:
-    "Whether a variation changes nothing but the brain's side: there are no films, Q-Formers or other people here."
-    return all(field.startswith(('brain', 'stage1', 'pretrain')) for field in variation.changes)
+    "Whether a variation changes nothing but the brain's side: no films, Q-Formers, other people or starts are here."
+    fields = set(variation.changes)
+    return 'stage1__start' not in fields and all(field.startswith(('brain', 'stage1', 'pretrain')) for field in fields)
 
 
 FOLD_VARIATIONS = tuple(filter(is_of_brain, VARIATIONS))

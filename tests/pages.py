@@ -3,6 +3,7 @@
 python tests/pages.py 03_losses 01a_trials    runs these pages; without names all of them"""
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = re.compile(r'^#\|\s*(default_exp|export|slow|notest|gpu|eval:\s*false)\b', re.M)
@@ -37,12 +39,25 @@ def cells_to_run(stem: str) -> list:  # sources, from first to last
 
 
 def run_page(stem: str):
-    "Run a page from the notebooks' folder, with every name of its module at hand, private ones too."
+    "Run a page from the notebooks' folder inside its module, so that what a cell sets is what the functions see."
     os.chdir(ROOT / 'nbs')
-    module = module_of(stem)
-    names = dict(vars(importlib.import_module(module))) if module else {}
+    written = module_of(stem)
+    with _as_main(importlib.import_module(written) if written else ModuleType('page')) as names:
+        for k, source in enumerate(cells_to_run(stem)): run_cell(source, names, f'{stem}, cell {k}')
+
+
+@contextlib.contextmanager
+def _as_main(module):  # -> its names; both are afterwards what they were
+    main, names = sys.modules['__main__'], vars(module)
+    before = dict(names)
+    sys.modules['__main__'] = module
     names |= dict(__name__='__main__', display=shown)
-    for k, source in enumerate(cells_to_run(stem)): run_cell(source, names, f'{stem}, cell {k}')
+    try:
+        yield names
+    finally:
+        sys.modules['__main__'] = main
+        names.clear()
+        names |= before
 
 
 def run_cell(source: str, names: dict, title: str):

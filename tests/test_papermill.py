@@ -18,7 +18,9 @@ def papermill(notebook, copy, out, **more):
     args = [a for k, v in (dict(preset='tiny', seed=0, out=str(out)) | more).items() for a in ('-p', k, str(v))]
     return subprocess.run(
         [
-            Path(sys.executable).parent / 'papermill',
+            sys.executable,
+            '-m',
+            'papermill',
             ROOT / 'nbs' / notebook,
             copy,
             '-k',

@@ -8,7 +8,7 @@ from pathlib import Path
 import av, numpy as np, pytest, torch
 from safetensors.torch import save_file
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
-from brainllm.core import DataError, PartMissing, read_jsonl
+from brainllm.core import show_notes, DataError, PartMissing, read_jsonl
 from brainllm.store import Store
 from brainllm.models.llm import render_prompt, tidy_answer
 from brainllm.video import teachers
@@ -938,6 +938,7 @@ def test_killed_at_any_moment_it_goes_on(study, tmp_path):
 
 @pytest.mark.parametrize('cut', [1, 2, 40, -1])
 def test_a_torn_line_is_cut_wherever_it_is_torn(tmp_path, cut, capsys):
+    show_notes()
     file, teacher = tmp_path / 'a.jsonl', dict(name='x')
     with AnswerFile(file, teacher) as f:
         f.add('a', '1', 'q', 'é\u2028"\n')

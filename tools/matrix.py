@@ -24,7 +24,7 @@ ROWS = {  # name -> Python, versions
 }
 TESTS = ('tests/test_data.py', 'tests/test_headers.py')
 PAGES = ('03_losses', '01_data', '01a_trials', '01b_files', '01c_clean', '01d_grid', '01e_blocks', '01f_frames')
-BESIDE = ('pytest', 'hypothesis', 'setuptools')  # what the tests need and the package does not
+BESIDE = ('pytest', 'fastcore<2', 'hypothesis', 'setuptools')  # what the tests need and the package does not
 
 
 def requirements() -> list:  # 'torch>=2.13,<3', ...

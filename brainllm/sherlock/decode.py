@@ -40,7 +40,7 @@ from ..stages.experiment import Experiment, open_experiment
 from ..stages.study import Study
 from ..stages.stage1 import align, brain_tokens, encoder_tokens
 from ..stages.stage2 import Stage2, tune
-from ..stages.text import text_step, TextAligner
+from ..stages.text import check_start, text_step, TextAligner
 from ..evaluate.bench import Given, most_alike
 from ..evaluate.controls import medoid
 from ..evaluate.guided import Vectors
@@ -227,6 +227,7 @@ def open_film(
 ) -> FilmExperiment:
     "The experiment of the film. Raises `PresetError` where a stretch and the preset's blocks differ in length."
     chosen = choose_study(preset, root=root)
+    check_start(chosen)
     if chosen.data.in_frames != film.volumes:
         raise PresetError(
             f'data.in_frames: found {chosen.data.in_frames} volumes a block, wanted {film.volumes}, the length of a '

@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = face(
         'draw_questions build_answers teacher_answers Stage2 Adaptation tune class_indices read_lesson '
         'build_stage2 load_stage2'
     ),
-    text='TextAligner text_step',
+    text='check_start TextAligner text_step',
     card=(
         'START VALUES CLIPS ENCODER_LICENCES NOTE UNCHOSEN PARTS_SAVED card_scores find_scores card_facts assemble '
         'find_people check_shared'
