@@ -724,6 +724,13 @@ def test_faulty_confounds(study, column, row, value, message):
         store_runs(HAD(study), study / 'out')
 
 
+def test_confounds_without_motion_lack_more_than_derivatives(study):
+    path = confounds_file(study)
+    path.write_text('csf\n' + '0.5\n' * 48)
+    with raises("column 'trans_x' is missing"):
+        store_runs(HAD(study), study / 'out')
+
+
 def test_missing_confounds(study):
     path = confounds_file(study)
     path.write_text(path.read_text().replace('rot_y\t', 'roll\t', 1))

@@ -15,12 +15,14 @@ import torch
 from pathlib import Path
 from brainllm.core import DataError
 from brainllm.data.blocks import Blocks, RunStore, rest_windows, store_runs
+from brainllm.data.frames import film_frames
 from brainllm.data.files import MEMORY, Run, read_cifti, read_header, read_rows, read_series, read_surface, read_volumes
 from brainllm.data.grid import check_grid, check_space, subject_mask
 from brainllm.data.trials import Trial
 from brainllm.datasets.bids import find_runs, pick_space
 from brainllm.sources.grayordinates import grayordinate_mm, one_tr
 from brainllm.weights import read_pickle
+from brainllm.simulate.films import write_mp4
 
 SHAPE, T, TR = (6, 7, 5), 30, 2.0
 AFFINE = np.array([[4.0, 0, 0, -10], [0, 3, 0, -8], [0, 0, 5, -6], [0, 0, 0, 1]])
@@ -327,6 +329,7 @@ CIFTI = {
     'exponent of 2000': (rb'SeriesExponent="0" SeriesStart="0.0"', b'SeriesExponent="2000"', 'wanted a row every'),
     'start of words': (rb'SeriesStart="0.0"', b'SeriesStart="so"', "SeriesStart: found 'so'"),
     'start before': (rb'SeriesStart="0.0"', b'SeriesStart="-9"', 'found -9, 2 and 0'),
+    'start just before': (rb'SeriesStart="0.0"', b'SeriesStart="-.5"', 'found -0.5, 2 and 0'),
     'start inf': (rb'SeriesStart="0.0"', b'SeriesStart="inf"', 'found inf, 2 and 0'),
     'no size of the surface': (rb'SurfaceNumberOfVertices=', b'SurfaceNumberOfVerticeZ=', 'found no SurfaceNumberOfVertices'),
     'terabytes of vertices': (rb'IndexCount="6" ', b'IndexCount="9"', 'found 12 grayordinates of data, wanted'),
@@ -364,6 +367,20 @@ def test_cifti_of_nonsense(dense, fields):
     dense.write_bytes(pack(dense.read_bytes(), fields))
     with pytest.raises(DataError, match='found no readable CIFTI file|found a truncated file|found .* rows'):
         read_cifti(dense)
+
+
+def test_a_cut_cifti_names_its_size(dense):
+    size = dense.stat().st_size
+    dense.write_bytes(dense.read_bytes()[:-1])
+    with pytest.raises(DataError, match=f'truncated file of {size - 1} bytes, wanted {size} for 4 x 12;'):
+        read_cifti(dense)
+
+
+def test_a_cifti_that_is_cut_after_its_header_was_read(dense):
+    file = read_cifti(dense)
+    dense.write_bytes(dense.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r'found a truncated file \(.*\), wanted \(4, 12\)'):
+        read_rows(dense, file)
 
 
 def surface(path, points):
@@ -419,6 +436,23 @@ def test_surface_that_unpacks_to_more_than_it_says(tmp_path):
 def test_surface_of_nonsense(tmp_path, points):
     with pytest.raises(DataError, match='found 1 sets of points|no readable surface'):
         read_surface(surface(tmp_path / 's.surf.gii', points))
+
+
+def test_a_surface_says_how_many_sets_of_points_it_has(tmp_path):
+    points = nib.gifti.GiftiDataArray(np.eye(4, 3, dtype=np.float32), 'NIFTI_INTENT_POINTSET')
+    wide = nib.gifti.GiftiDataArray(np.ones((4, 2), np.float32), 'NIFTI_INTENT_POINTSET')
+    for arrays, many in (([points, points], 2), ([wide], 1)):
+        nib.save(nib.GiftiImage(darrays=arrays), tmp_path / 's.surf.gii')
+        with pytest.raises(DataError, match=f'found {many} sets of points'):
+            read_surface(tmp_path / 's.surf.gii')
+
+
+def test_a_film_without_a_frame_names_the_first_that_lacks(tmp_path):
+    path = tmp_path / 'a.mp4'
+    write_mp4(path, np.zeros((4, 32, 32, 3), np.uint8))
+    assert film_frames(path, [3, 0]).shape == (2, 32, 32, 3)
+    with pytest.raises(DataError, match='decodes to 1 of 3 frames, wanted number 5 too'):
+        film_frames(path, [0, 9, 5])
 
 
 # weights

@@ -188,7 +188,7 @@ def _image_header(path) -> nib.Nifti1Header:  # of any volume, read without its 
 
 
 def _in_short(error) -> str:  # of a foreign error, for a message
-    return f'{type(error).__name__}: {str(error)[:160]}'
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:160]}'
 
 
 def _check_values_of(path, header):  # real numbers, in some number of voxels, with a scale that means something
@@ -590,7 +590,9 @@ def read_rows(
     try:
         values = np.asarray(file.data, np.float32)
     except (OSError, EOFError, ValueError) as e:
-        raise DataError(f"{path}: found a truncated file ({e}), wanted {file.data.shape}; fetch it again") from None
+        raise DataError(
+            f"{path}: found a truncated file ({_in_short(e)}), wanted {file.data.shape}; fetch it again"
+        ) from None
     if not np.isfinite(values).all():
         raise DataError(
             f"{path}: found {int((~np.isfinite(values)).sum())} values that are not finite, wanted none; "

@@ -244,9 +244,10 @@ def learning_words(
     Compared in float32: in bfloat16 the two ways round otherwise."""
     what = 'a step on words'
     exact = PromptedLLM(copy.deepcopy(llm.llm).float(), llm.tok, llm.prompt, llm.system)
-    check_same(what, *(way() for way in _ways_to_learn(exact, batch, words)), 1e-4)
-    ours, plain = (repeated(way, 'cpu', times) for way in _ways_to_learn(llm, batch, words))
-    return Ratio(what, 'logits of the whole prompt', ours, plain)
+    ours, plain = _ways_to_learn(exact, batch, words)
+    check_same(what, ours(), plain(), 1e-4)
+    ours, plain = _ways_to_learn(llm, batch, words)
+    return Ratio(what, 'logits of the whole prompt', repeated(ours, 'cpu', times), repeated(plain, 'cpu', times))
 
 
 def _ways_to_learn(llm, batch, words):  # ours and the plain one
