@@ -117,8 +117,9 @@ def reproduce_command(
     from brainllm.evaluate.pipeline import print_tables, reproduce
     from brainllm.stages.experiment import open_experiment
 
-    open_experiment(preset, seed, out, **where)  # so that a wrong word is refused by one process
-    become_processes(processes, sys.argv[1:])
+    if processes != 1:
+        open_experiment(preset, seed, out, **where)  # so that a wrong word is refused by one process
+        become_processes(processes, sys.argv[1:])
     reproduce(preset, seed, out, **where)
     if not other_rank(): print_tables(['--preset', preset, '--out', out])
 
