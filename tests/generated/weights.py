@@ -212,6 +212,7 @@ def decoder(draw, folder):
     own = folder / 'decoder'
     shutil.copytree(decoder_folder(), own)
     config = json.loads((own / 'config.json').read_text())
+    want, files = (config['kind'], len(config['files'])), sorted(config['files'])
     fault = fault_of(draw, DECODER)
     if fault == 'a setting':
         held, name = at_random(draw, config)
@@ -222,7 +223,7 @@ def decoder(draw, folder):
     if fault == 'a field more': config['more'] = 1
     if fault == 'hashes': config['files'] = pick(draw, ([], None, {}, {'../x': 'a'}, {'model.safetensors': 7}, {'/x': 'a'}))
     write_json(own / 'config.json', config)
-    changed = own / pick(draw, sorted(config['files']) if fault != 'hashes' else ['model.safetensors'])
+    changed = own / pick(draw, files if fault != 'hashes' else ['model.safetensors'])
     if fault == 'a file lost': changed.unlink()
     if fault == 'a file changed': damage.touch(draw, changed)
     if fault == 'code': (own / 'llm' / 'modeling.py').write_text('raise SystemExit')
@@ -233,7 +234,6 @@ def decoder(draw, folder):
     if fault in ('a page', 'empty', 'noise', 'missing', 'a folder'): damage.replace(draw, target, fault)
     if fault == 'a torn config': damage.cut(draw, own / 'config.json', 3)
     if fault == 'NaN in a tensor': spoil_saved(own, config)
-    want = (config['kind'], len(config['files']))
 
     def read():
         found, _ = read_decoder(own)
