@@ -28,12 +28,16 @@ def run(out, processes):
     return done.stdout + done.stderr
 
 
+def hand_on(runs, others):  # what no process shares
+    for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):
+        for made in runs.glob(name): shutil.copytree(made, others / made.relative_to(runs))
+
+
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
     folders = {n: tmp_path_factory.mktemp(f'ranks{n}') for n in (1, 2)}
     said = {1: run(folders[1], 1)}
-    for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):  # what no process shares
-        for made in folders[1].glob(name): shutil.copytree(made, folders[2] / made.relative_to(folders[1]))
+    hand_on(folders[1], folders[2])
     said[2] = run(folders[2], 2)
     assert 'process 0 of 1 is done' in said[1]
     assert all(f'process {k} of 2 is done' in said[2] for k in range(2))
@@ -71,6 +75,12 @@ def test_every_step_has_the_loss_of_one_process(both, begun_by_one, stage, names
     for a, b in zip(one, two, strict=True):
         assert set(a) == set(b) == names
         assert all(abs(a[k] - b[k]) < 1e-5 * max(1, abs(a[k])) for k in names), (a, b)
+
+
+def test_stage_two_after_each_ones_own_stage_one(both):
+    one, two = (log(both[n], 'stage2') for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        assert all(abs(a[k] - b[k]) < 1e-5 * max(1, abs(a[k])) for k in ('ce', 'nc', 'es')), (a, b)
 
 
 def test_the_losses_of_the_teacher_and_of_pretraining(both):
@@ -114,8 +124,7 @@ def command(*words, **environ):
 
 
 def test_a_command_starts_its_own_processes(both, tmp_path):
-    for name in ('parts', 'tiny/artifacts/study-*', 'tiny/artifacts/series-*'):
-        for made in both[1].glob(name): shutil.copytree(made, tmp_path / made.relative_to(both[1]))
+    hand_on(both[1], tmp_path)
     found = command('reproduce', '--preset', 'tiny', '--out', tmp_path, '--processes', 2)
     assert found.returncode == 0, found.stderr[-3000:]
     assert found.stderr.count('stage2: built') == 1 and 'study: reused' in found.stderr

@@ -341,6 +341,7 @@ def train_stage1(
     From a ridge start they are cross-fitted, with a gain; from a random one they are what the projection makes of them.
     Raises `PresetError` for another start."""
     train, config = study.split.train, study.preset.stage1
+    check_choice(config.start, ('ridge', 'random'), 'stage1.start', PresetError)
     blocks, features = study.blocks(train), study.clip_features(train)
     groups = folds(train)
     x = encode(model.video, features)
@@ -350,7 +351,6 @@ def train_stage1(
         own = features.on(share(i), bold.device)
         return stage1_step(model, bold, own, x[i].to(bold.device), centre, config)
 
-    check_choice(config.start, ('ridge', 'random'), 'stage1.start', PresetError)
     from_ridge, known = config.start == 'ridge', {}
     if from_ridge: known['penalty'] = start_projection(model, encoder_tokens(model, blocks), x, groups)
     else: model.projection.start_at_random(encoder_tokens(model, blocks), x.to(model.device))
