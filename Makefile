@@ -7,7 +7,7 @@
 #   make reproduce PRESET=had ROOT=folder WEIGHTS=folder   with the models of the paper, on a GPU; also DEVICE=
 #   make ablation [PRESET=sim-had] [SEEDS=0,1,2]  the same with one part changed at a time; goes on where it stopped; PRESET=haxby: on measured brains
 #   make controls [PRESET=sim-had] [SEED=0]    every control, earlier decoder and ceiling on the same trials; goes on where it stopped
-#   make real [SEED=0]                         the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
+#   make real [SEED=0] [PROCESSES=2]           the same modules on measured brains: Haxby et al. 2001, one slice; all twelve folds
 #   make film ROOT=folder                      seventeen people who watched a film (Chen et al. 2017); brainllm fetch folder --kind sherlock
 #   make captions ROOT=folder                  what one person's caption of a clip gets against another's
 #   make starts                                does pretraining help? random, simulated rest, HCP; three seeds each, with sim-had's study
@@ -107,7 +107,7 @@ controls: known $(WHOLE)
 	@$(STUDY); $(BIN)/python -m brainllm controls --preset "$$GIVEN_PRESET" --seed "$$GIVEN_SEED" "$${options[@]}"
 
 real: $(WHOLE)
-	@$(BIN)/python -m brainllm real --seed "$$GIVEN_SEED"
+	@$(BIN)/python -m brainllm real --seed "$$GIVEN_SEED" $(if $(PROCESSES),--processes "$$GIVEN_PROCESSES")
 
 film captions: $(WHOLE)
 	@$(BIN)/python -m brainllm real $@ --seed "$$GIVEN_SEED" --root "$$GIVEN_ROOT" $(if $(SET),--set "$$GIVEN_SET")

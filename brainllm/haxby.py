@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from .core import new_axes, read_jsonl, seed_all, write_json, write_jsonl, show_notes
 from .store import digest, file_hash, made_by, provenance, recorded_part
+from .ranks import deal
 from .presets import get_preset, Preset
 from .table import Table
 from .data.trials import seal, Split, touch_trials, unseal
@@ -310,7 +311,7 @@ def load_reader(experiment: HaxbyExperiment) -> ReadingBridge:
         dtype=p.dtype,
         seed=seed,
     )
-    folder = experiment.store.get('reader', build, inputs)
+    folder = experiment.store.get('reader', build, inputs, shared=True)
     model.load_state_dict(load_file(folder / 'model.safetensors'))
     model.words, model.folder = words, folder
     return model
@@ -768,7 +769,10 @@ def decode_folds(
     experiment = open_haxby(preset, seed, out)
     start = experiment.pretrained[0].folder.name
     runs = sorted({t.run for t in experiment.study.trials})
-    folders = [load_fold(experiment, preset, start, run) for run in runs]
+    load_reader(experiment)  # which all folds begin with
+    fold = partial(load_fold, experiment, preset, start)
+    deal(runs, fold)
+    folders = [fold(run) for run in runs]
     rows = {level: read_level(folders, level) for level in ('volume', 'block')}
     sensitivity = np.mean([np.load(folder / 'lean.npy') for folder in folders], 0)[..., 0]
     result = folds_summary(rows, preset.evaluate.permutations, experiment.seed)

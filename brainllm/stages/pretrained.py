@@ -81,7 +81,7 @@ def load_parcels(
     model: Any = ParcelModel(*size, preset.parcels)
     versions = {package: part_packages()[package].version for package, *_ in HCP_FILES.values()}
     inputs = dict(size=size, parcels=preset.parcels, seed=seed, source=HCP_FILES, versions=versions)
-    folder = store.get('hcp', partial(build_parcels, model, seed), inputs)
+    folder = store.get('hcp', partial(build_parcels, model, seed), inputs, shared=True)
     load_model(model, folder / 'model.safetensors')
     model.folder = folder
     return model.eval()
