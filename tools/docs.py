@@ -17,6 +17,7 @@ from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC, SITE = ROOT / '_proc', ROOT / '_docs'
+NOTEBOOKS = 'notebooks'  # folder of the site that holds them as they are
 
 
 def page_name(stem: str) -> str:  # '00_core' -> 'core', as in the links that nbdev makes
@@ -155,8 +156,19 @@ def apart(text: str, module: Module | None) -> str:  # headings of sections that
     return re.sub(r'^(#{2,4}) ([^{}\n]+?)$', moved, text, flags=re.M)
 
 
+def notebook_links(stem: str) -> str:  # HTML
+    "Where the notebook behind a page is had, and where it can be run without installing anything here."
+    there = f'{config().user}/{config().repo}/blob/{config().branch}/nbs/{stem}.ipynb'
+    links = {
+        f'{NOTEBOOKS}/{stem}.ipynb" download="{stem}.ipynb': 'Download this notebook',
+        f'https://colab.research.google.com/github/{there}': 'Open it in Colab',
+    }
+    return f'<p class="notebook-links">{" · ".join(f"""<a href="{to}">{says}</a>""" for to, says in links.items())}</p>'
+
+
 def stage(
     nb,  # a notebook, changed in place
+    stem: str,  # of its file
     module: Module | None = None,  # that it becomes
     found: dict | None = None,  # of `modules`
 ):
@@ -167,7 +179,7 @@ def stage(
             c.source = apart(relink(c.source), module)
             if not cells and (m := re.match(r'# .*?\n+(?:>.*?(?:\n+|$))?', c.source)):
                 cells.append(new_cell('markdown', m[0].strip()))
-                c.source = c.source[m.end() :]
+                c.source = f'{notebook_links(stem)}\n\n{c.source[m.end() :]}'
         for o in c.get('outputs', []):
             if 'text/markdown' in o.get('data', {}):
                 o.data['text/markdown'] = relink(o.data['text/markdown'])
@@ -189,7 +201,7 @@ def pages(files: list, found: dict):  # found: of `modules`
     with tempfile.TemporaryDirectory() as d:
         for p in files:
             nb = nbformat.read(p, 4)
-            stage(nb, found.get(p.stem), found)
+            stage(nb, p.stem, found.get(p.stem), found)
             nbformat.write(nb, Path(d) / f'{page_name(p.stem)}.ipynb')
         proc_nbs(d, n_workers=0, force=True)
     lost = new_cell(
@@ -202,6 +214,9 @@ def pages(files: list, found: dict):  # found: of `modules`
         p.write_text(re.sub(r'output-file: \S+?\\n', '', p.read_text()))
     yml = re.sub(r'nbs/([\w-]+)\.ipynb', lambda m: f'{page_name(m[1])}.ipynb', (ROOT / '_quarto.yml').read_text())
     (PROC / '_quarto.yml').write_text(yml.replace('nbs/', ''))
+    (PROC / NOTEBOOKS).mkdir()
+    for p in files:
+        shutil.copy(p, PROC / NOTEBOOKS)
     for src in (
         ROOT / 'nbs' / 'styles.css',
         ROOT / 'nbs' / 'favicon.svg',
