@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['WHOLE_READ', 'PIECES', 'PIECE', 'SETTLED', 'VERSIONS', 'TOUCHED', 'PART_RECORDS', 'file_hash', 'digest',
-           'fingerprint', 'hash_files', 'PeakMemory', 'provenance', 'touch', 'recorded', 'plain_record',
-           'recorded_part', 'record_so_far', 'go_on_with_record', 'Store', 'read_manifest', 'new_array', 'kept_json',
-           'made_by']
+           'fingerprint', 'hash_files', 'PeakMemory', 'give_back_memory', 'provenance', 'touch', 'recorded',
+           'plain_record', 'recorded_part', 'record_so_far', 'go_on_with_record', 'Store', 'read_manifest', 'new_array',
+           'kept_json', 'made_by']
 
 # %% ../nbs/00b_store.ipynb #5b20f4c7
 import brainllm
 import contextlib
+import ctypes
 import dataclasses
+import gc
 import hashlib
 import importlib.metadata
 import json
@@ -128,6 +130,13 @@ class PeakMemory:
     def __exit__(self, *error):
         self._done.set()
         self._thread.join()
+
+
+def give_back_memory():
+    "What this process no longer uses goes back to the system, where the C library would keep it for later."
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # of glibc alone
+    if trim: trim(0)
 
 # %% ../nbs/00b_store.ipynb #cbbaf19b
 VERSIONS = ('torch', 'transformers', 'peft', 'nilearn', 'nibabel', 'sacrebleu', 'bert-score', 'rouge-score')
@@ -278,6 +287,7 @@ class Store:
             self._build(path, name, build, inputs)
         elif not other_rank():
             with alone(): self._build(path, name, build, inputs)
+        give_back_memory()
         wait_for(path)
 
     def _build(self, path, name, build, inputs):
