@@ -9,11 +9,12 @@ __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIO
            'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader', 'TrainedFold',
            'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
            'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
-           'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold', 'decode_fold',
-           'write_fold', 'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion', 'load_fold',
-           'read_level', 'decode_folds', 'level_accuracies', 'folds_summary', 'token_rows', 'token_accuracy',
-           'is_of_brain', 'measure_tokens', 'fold_parts', 'clip_identification', 'measure_start', 'start_row', 'starts',
-           'haxby_table', 'starts_table', 'plot_confusion', 'plot_by_run', 'plot_sensitivity', 'haxby_main']
+           'chosen_texts', 'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold',
+           'decode_fold', 'write_fold', 'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion',
+           'load_fold', 'read_level', 'decode_folds', 'level_accuracies', 'folds_summary', 'token_rows',
+           'token_accuracy', 'is_of_brain', 'measure_tokens', 'fold_parts', 'clip_identification', 'measure_start',
+           'start_row', 'starts', 'haxby_table', 'starts_table', 'plot_confusion', 'plot_by_run', 'plot_sensitivity',
+           'haxby_main']
 
 # %% ../nbs/08_haxby.ipynb #73e731bb
 import argparse
@@ -46,7 +47,10 @@ from .stages.stage1 import align, brain_tokens, encoder_tokens, finish_projectio
 from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
 from .stages.text import check_start, text_step, TextAligner
+from .evaluate.bench import most_alike
+from .evaluate.guided import read_together
 from .evaluate.intervals import p_value
+from .evaluate.scores import embed_text
 from .evaluate.words import only_name
 from .evaluate.ablation import ablate, ablation_table, VARIATIONS
 from .datasets.haxby import CATEGORIES, HaxbySlice
@@ -325,6 +329,7 @@ class TrainedFold:
     stage2: Stage2
     words: Tensor  # (8, L, D_llm), the descriptions in the order of CATEGORIES
     window_start: float  # s
+    tokens: Tensor  # (n, L, D_llm), cross-fitted, of the training volumes
     log: dict
 
 
@@ -365,7 +370,7 @@ def train_fold(experiment: HaxbyExperiment, split: Split) -> TrainedFold:
     stage2 = tune(bridge, experiment.models.llm, z, lessons, torch.tensor(labels), z, experiment.preset.stage2, seed)
     log |= dict(window_start=start, stage2=stage2)
     log |= dict(explained=worth['explained'], gain=model.projection.gain.item())
-    return TrainedFold(model, bridge.eval(), words, start, log)
+    return TrainedFold(model, bridge.eval(), words, start, z, log)
 
 
 @torch.no_grad()
@@ -431,6 +436,7 @@ def matched_noise(
 # %% ../nbs/08_haxby.ipynb #ded11e4a
 ROWS = dict(
     brain='decoded from the brain: free text',
+    chosen='the language model proposes, brain tokens and voxels choose',
     tokens='the same brain tokens, strongest description, no text',
     ridge='ridge classifier, the volume itself',
     ridge_late='ridge classifier, the volume two TRs later',
@@ -514,6 +520,24 @@ def fold_texts(
     for level, said in texts['brain'].items():
         texts['shuffled'][level] = [said[i] for i in rng.permutation(len(said))]
     return texts
+
+
+def chosen_texts(
+    experiment: HaxbyExperiment,
+    decoder: TrainedFold,
+    windows: FoldWindows,
+    z: Tensor,  # (m, L, D_llm) brain tokens of the left-out run
+) -> tuple:  # {'volume': m texts, 'block': m / size texts}, share of brain tokens beside voxels
+    "Of what the language model says of training blocks, the text nearest to the sentence that the brain speaks of."
+    meanings = description_sentences(experiment)[windows.labels]
+    voxels = flat_voxels(windows.train), flat_voxels(windows.test)
+    said, share = read_together((decoder.tokens, z), voxels, meanings, windows.groups)
+    proposals = list(dict.fromkeys(say(experiment, decoder, block_means(decoder.tokens, windows.size))))
+    offered = torch.from_numpy(embed_text(proposals, experiment.models.text)) - meanings.mean(0)
+    chosen = {}
+    for level, wanted in dict(volume=said, block=block_means(said, windows.size)).items():
+        chosen[level] = [proposals[k] for (k,) in most_alike(wanted, offered)]
+    return chosen, share
 
 
 def single_volumes(
@@ -630,6 +654,7 @@ def write_fold(
     z = brain_tokens(decoder.stage1, windows.test)
     tokens = dict(brain=z, noise=noise_tokens(experiment, decoder, windows, left_out))
     texts = fold_texts(experiment, decoder, tokens, windows.size, left_out)
+    texts['chosen'], decoder.log['share'] = chosen_texts(experiment, decoder, windows, z)
     names = fold_names(texts, fold_values(experiment, decoder, split, windows, z), windows.size)
     key = unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))
     for level in ('volume', 'block'):
@@ -721,7 +746,7 @@ def confusion(
     return table
 
 # %% ../nbs/08_haxby.ipynb #05e2be70
-FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain')  # of log.json, in a result
+FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain', 'share')  # of log.json, in a result
 
 
 def load_fold(

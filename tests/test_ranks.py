@@ -19,11 +19,10 @@ def launch(config, processes, *more):
     return [*words, '--num_processes', str(processes), *more]
 
 
-def run(out, processes):
+def run(out, processes, script='ranks_steps.py'):
     begin = [] if processes == 1 else launch('eight_gpus', processes)
-    done = subprocess.run(
-        [sys.executable, *begin, str(HERE / 'ranks_steps.py'), str(out)], env=ENV, capture_output=True, text=True
-    )
+    words = [sys.executable, *begin, str(HERE / script), str(out)]
+    done = subprocess.run(words, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -103,6 +102,13 @@ def test_the_same_table(both):
                     assert abs(value - two['rows'][row]['reference'][place][subject][metric]) < 1e-4
 
 
+def test_what_does_not_need_each_other_is_made_side_by_side(tmp_path):
+    said = run(tmp_path, 2, 'ranks_deal.py')
+    who = ['0 of 1', '1 of 1', '0 of 1', '1 of 1', '0 of 1']
+    assert all(f'{k} {who} 2' in said for k in range(2)), said
+    assert len(list(tmp_path.iterdir())) == 5 and not list(tmp_path.glob('.*'))
+
+
 def test_nothing_is_left_behind(both):
     for folder in both.values():
         left = [p for p in folder.rglob('.*') if p.name.endswith(('.partial', '.unfinished'))]
@@ -134,12 +140,14 @@ def test_a_command_starts_its_own_processes(both, tmp_path):
 
 
 @pytest.mark.parametrize('words, message', [
-    (('--preset', 'tiny', '--processes', 0), 'processes: found 0, wanted 1 or more'),
-    (('--preset', 'big', '--processes', 2), "preset: found 'big'"),
-    (('--preset', 'tiny', '--seed', -1, '--processes', 2), 'seed: found'),
+    (('reproduce', '--preset', 'tiny', '--processes', 0), 'processes: found 0, wanted 1 or more'),
+    (('reproduce', '--preset', 'big', '--processes', 2), "preset: found 'big'"),
+    (('reproduce', '--preset', 'tiny', '--seed', -1, '--processes', 2), 'seed: found'),
+    (('real', 'film', '--processes', 2), 'processes: found 2, wanted 1'),
+    (('real', '--starts', '--processes', 2), 'processes: found 2, wanted 1'),
 ])
 def test_what_no_process_is_started_for(words, message, tmp_path):
-    found = command('reproduce', *words, '--out', tmp_path)
+    found = command(*words, '--out', tmp_path)
     assert found.returncode == 2 and len(found.stderr.splitlines()) == 1 and message in found.stderr, found.stderr
     assert not list(tmp_path.iterdir())
 

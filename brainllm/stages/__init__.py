@@ -17,8 +17,8 @@ __getattr__, __dir__, __all__ = face(
         'WeighedStudy'
     ),
     teacher=(
-        'cut_caption word_targets centre_projection align_video teach_video new_video build_small teach_small '
-        'load_video answers_origin answer_trials clip_timing'
+        'cut_caption word_targets centre_projection begin_at_words start_glance align_video teach_video new_video '
+        'build_small teach_small load_video answers_origin answer_trials clip_timing'
     ),
     pretrained=(
         'PUBLISHED_ENCODERS new_encoder held_out build_parcels load_parcels encoder_size copy_blocks '

@@ -110,12 +110,25 @@ class VideoLLaMA(nn.Module):
 
     def _add_glance(self, cfg, n_tokens, vit_dim):  # a straight way beside the Q-Formers, at first without effect
         self.register_buffer('where', glance_weights(n_tokens))
-        self.glance = nn.Linear(5 * vit_dim, cfg.n_query * cfg.dim, bias=False)
+        self.glance = nn.Linear(5 * vit_dim, cfg.n_query * cfg.dim)
         nn.init.zeros_(self.glance.weight)
+        nn.init.zeros_(self.glance.bias)
 
     def standardise(self, features: Tensor):  # (n, F, P, D_vit) of training clips
         "Keep the statistics that inputs are standardised with."
         self.mean, self.std = features.mean((0, 1)), features.std((0, 1, 2)) + 1e-6
+
+    def glimpse(
+        self,
+        features: Tensor,  # (B, F, P, D_vit)
+    ) -> Tensor:  # (B, 5 * D_vit)
+        "What the straight way sees of clips: class token and quarters of a frame, mean over frames."
+        return self._glimpse((features - self.mean) / self.std, None)
+
+    def _glimpse(self, x, keep):  # of standardised features, all patches or those in `keep`
+        where = self.where if keep is None else self.where[:, keep]
+        where = where / where.sum(1, keepdim=True).clamp(min=1e-6)
+        return torch.einsum('kp,bfpd->bkd', where, x).flatten(1) / x.shape[1]
 
     def forward(
         self,
@@ -132,10 +145,7 @@ class VideoLLaMA(nn.Module):
         x = x + (0.0 if noise is None else noise)
         tokens = clip_tokens(self, x)
         if self.glance is None: return tokens
-        where = self.where if keep is None else self.where[:, keep]
-        where = where / where.sum(1, keepdim=True).clamp(min=1e-6)
-        seen = torch.einsum('kp,bfpd->bkd', where, x) / x.shape[1]
-        return tokens + self.glance(seen.flatten(1)).view_as(tokens)
+        return tokens + self.glance(self._glimpse(x, keep)).view_as(tokens)
 
 # %% ../../nbs/03f_small.ipynb #de04e5cb
 @torch.no_grad()
