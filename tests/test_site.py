@@ -78,6 +78,15 @@ def test_every_notebook_has_a_page_that_is_linked(pages):
     assert set(pages) - {'index.html', '404.html'} <= linked
 
 
+def test_every_page_but_the_first_leads_to_its_notebook(site, pages):
+    for stem in sorted(set(STEMS) - {'index'}):
+        links = pages[page(stem)].links
+        assert f'notebooks/{stem}.ipynb' in links, stem
+        assert any(h.startswith('https://colab.research.google.com/') and h.endswith(f'/nbs/{stem}.ipynb') for h in links)
+        assert (site / 'notebooks' / f'{stem}.ipynb').read_bytes() == (ROOT / 'nbs' / f'{stem}.ipynb').read_bytes()
+    assert not any('notebooks/' in href for href in pages['index.html'].links), 'the first screen shows the idea'
+
+
 def test_no_link_is_broken(site, pages):
     broken = []
     for name, p in pages.items():

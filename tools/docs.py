@@ -179,7 +179,8 @@ def stage(
             c.source = apart(relink(c.source), module)
             if not cells and (m := re.match(r'# .*?\n+(?:>.*?(?:\n+|$))?', c.source)):
                 cells.append(new_cell('markdown', m[0].strip()))
-                c.source = f'{notebook_links(stem)}\n\n{c.source[m.end() :]}'
+                links = '' if stem == 'index' else notebook_links(stem)
+                c.source = f'{links}\n\n{c.source[m.end() :]}'
         for o in c.get('outputs', []):
             if 'text/markdown' in o.get('data', {}):
                 o.data['text/markdown'] = relink(o.data['text/markdown'])
@@ -241,6 +242,7 @@ def render():
         raise SystemExit('[docs] the site has the faults listed above; mend them in nbs/ or _quarto.yml')
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.move(PROC / '_docs', SITE)
+    shutil.copytree(PROC / NOTEBOOKS, SITE / NOTEBOOKS)  # which smalldocs takes for pages
 
 
 def mathml(m) -> str:  # one equation, as MathML
