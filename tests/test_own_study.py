@@ -1,11 +1,12 @@
 "Studies as labs really name their files: each is read whole, or refused in a sentence that says what to type."
 
 import json
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 import nibabel as nib, numpy as np, pytest
 from brainllm.core import DataError, PresetError
 from brainllm.presets import get_preset
-from brainllm.datasets.films import open_study, Urgen
+from brainllm.datasets.films import DATASETS, open_study, Urgen
 from brainllm.datasets.check import check_main
 from brainllm.stages.experiment import open_experiment
 
@@ -268,3 +269,17 @@ def test_mind_captioning(tmp_path):
     (tmp_path / 'stimuli/0443.mp4').write_bytes(b'a film')
     few = open_study('mind-captioning', tmp_path, subjects=('03',))
     assert few.subjects == ['03'] and '0443.mp4' in {t.clip for t in few.trials()}
+
+
+def test_what_each_public_study_says_of_itself():
+    counts = {name: (reader.info.people, reader.info.clips, reader.info.tr) for name, reader in DATASETS.items()}
+    assert counts == {
+        'had': (30, 21600, 2.0),
+        'urgen': (None, None, None),
+        'sherlock': (17, 1, 1.5),
+        'bold-moments': (10, 1102, 1.75),
+        'mind-captioning': (6, 2180, 1.0),
+    }
+    assert 'TR in s: not known' in str(Urgen.info) and 'TR in s: 2.0' in str(DATASETS['had'].info)
+    with pytest.raises(FrozenInstanceError):
+        Urgen.info.people = 3

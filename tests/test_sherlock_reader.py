@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.io
 from brainllm.cli import main
 from brainllm.core import DataError
 from brainllm.data.blocks import Blocks, RunStore
-from brainllm.datasets import DATASETS, Dataset, Sherlock, check_study, fetch_sherlock
+from brainllm.datasets import DATASETS, Dataset, Sherlock, check_study, fetch_sherlock, sherlock
 from brainllm.datasets.fetch import SHERLOCK_PARTS
 from made_sherlock import KIT, LOST, TABLE, change_events, change_series, change_table, kit_file, write_kit, write_repository
 
@@ -237,6 +238,49 @@ def test_check_says_what_is_wrong_and_what_is_odd(kit, capsys):
     assert ends(['check', str(kit), '--kind', 'sherlock', '--deep']) == 1
     out = capsys.readouterr().out
     assert 'not finite' in out and 'found the same bytes as' in out and 'note:' not in out and str(kit) not in out
+
+
+@pytest.mark.parametrize('end, said', [(10, []), (12, []), (13, ['segment 7 ends +3 s off']), (7, ['segment 7 ends -6 s off'])])
+def test_a_segment_that_ends_elsewhere_by_its_volumes(end, said):  # volumes 0 to end, and 15 s of TR 1.5
+    time = SimpleNamespace(number=7, run=1, first=0, last=end - 1, start=0.0, end=16.5)
+    found = sherlock._odd_times([time], [100], 1.5)
+    assert [note.split(' by')[0] for note in found if ' ends ' in note] == said
+
+
+def told(subject, scenes, lost=(), words='', volumes=40):  # what `_odd_recall` asks of a person
+    return SimpleNamespace(subject=subject, scenes=scenes, lost=set(lost), words=words, volumes=volumes)
+
+
+def people_who(*people):
+    known = {one.subject: one for one in people}
+    return SimpleNamespace(
+        subjects=list(known),
+        recalled=lambda subject: [SimpleNamespace(scene=n, first=a, last=b) for n, a, b in known[subject].scenes],
+        lost=lambda subject, task: known[subject].lost,
+        transcript=lambda subject: known[subject].words,
+        recall=lambda subject: range(known[subject].volumes),
+    )
+
+
+def test_what_is_odd_about_recall():
+    once = [(1, 0, 9), (2, 12, 20)]
+    plain = people_who(told('01', once, lost=[10, 11], words='a b'), told('02', once, words='a'))
+    assert sherlock._odd_recall(plain) == []
+    odd = people_who(
+        told('01', [*once, (1, 30, 35)], words='a'),
+        told('02', [(1, 0, 9), (2, 9, 20)], words='a'),
+        told('03', once, lost=[20]),
+    )
+    repeated, overlap, silent, untold = sherlock._odd_recall(odd)
+    assert 'by subjects 01: 1 pieces more' in repeated and 'overlap in time in subjects 02' in overlap
+    assert 'without data in subjects 03' in silent and 'recall of subjects 03' in untold
+
+
+def test_transcripts_that_are_as_long_as_the_recalls_or_not():
+    def lengths(*volumes): return people_who(*(told(f'0{k}', [], words='a ' * k, volumes=v) for k, v in enumerate(volumes, 1)))
+
+    assert 'correlate with 1.00: both seem to' in sherlock._odd_recall(lengths(10, 20, 30))[0]
+    assert 'correlate with -1.00: both may not' in sherlock._odd_recall(lengths(30, 20, 10))[0]
 
 
 def test_check_goes_on_without_a_table(kit, capsys):
