@@ -191,6 +191,22 @@ def test_what_is_wrong_is_named_and_the_others_are_listed_when_asked(small, spoi
     )
 
 
+@pytest.mark.parametrize('broken', [(1,), (12,), (3, 12), tuple(range(1, 12))])
+def test_a_broken_run_costs_the_run_where_that_is_asked(small, broken):
+    paths = sorted((small / 'sub-02').rglob('*_events.tsv'))
+    lost = [paths[k - 1] for k in broken]
+    for path in lost: path.write_bytes(b'')
+    had = HAD(small, skip='runs')
+    kept = {t.run for t in had.trials() if t.subject == '02'}
+    assert len(kept) == 12 - len(lost) and len(had.lost_runs) == len(lost) and not had.problems
+
+
+def test_a_person_of_whom_no_run_is_whole_is_left_out(small):
+    for path in (small / 'sub-02').rglob('*_events.tsv'): path.write_bytes(b'')
+    had = HAD(small, skip='runs')
+    assert {t.subject for t in had.trials()} == {'01', '03'} and list(had.problems) == ['02']
+
+
 def test_stimuli_half_fetched_are_no_fault(small):
     before = HAD(small).trials()
     for t in before[:40]:
