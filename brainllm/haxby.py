@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
-           'describe', 'shown_categories', 'category_numbers', 'named', 'instruct', 'HaxbyStudy', 'HaxbyExperiment',
-           'open_haxby', 'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each', 'mixtures',
-           'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader', 'TrainedFold',
-           'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
+           'describe', 'shown_categories', 'category_numbers', 'named', 'true_answer', 'instruct', 'HaxbyStudy',
+           'HaxbyExperiment', 'open_haxby', 'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each',
+           'mixtures', 'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader',
+           'TrainedFold', 'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
            'matched_noise', 'FoldWindows', 'fold_windows', 'block_means', 'pick', 'noise_tokens', 'fold_texts',
            'chosen_texts', 'single_volumes', 'fold_values', 'fold_names', 'fold_rows', 'voxel_sensitivity', 'save_fold',
            'decode_fold', 'write_fold', 'exchange_labels', 'count_hits', 'accuracy', 'most_named', 'vote', 'confusion',
@@ -47,8 +47,6 @@ from .stages.stage1 import align, brain_tokens, encoder_tokens, finish_projectio
 from .stages.stage1 import start_projection, token_identification
 from .stages.stage2 import Stage2, tune
 from .stages.text import check_start, text_step, TextAligner
-from .evaluate.bench import most_alike
-from .evaluate.guided import read_together
 from .evaluate.intervals import p_value
 from .evaluate.scores import embed_text
 from .evaluate.words import only_name
@@ -115,6 +113,15 @@ def named(text: str) -> str | None:  # a category, or None
 
     None where there is none or more than one."""
     return only_name(text, {c: rf'(?:{p.names})\b' for c, p in PICTURES.items()})
+
+
+def true_answer(
+    question: str,  # one that is not of PICTURE_QUESTIONS is answered as their first
+    category: str,
+) -> str:
+    "The first way to answer truly."
+    answers = PICTURE_QUESTIONS.get(question) or next(iter(PICTURE_QUESTIONS.values()))
+    return answers[0].format(**asdict(PICTURES[category]))
 
 
 def instruct(categories: list, seed: int) -> list:  # {'question', 'answer'} for each
@@ -436,7 +443,7 @@ def matched_noise(
 # %% ../nbs/08_haxby.ipynb #ded11e4a
 ROWS = dict(
     brain='decoded from the brain: free text',
-    chosen='the language model proposes, brain tokens and voxels choose',
+    chosen='the language model proposes, voxels choose',
     tokens='the same brain tokens, strongest description, no text',
     ridge='ridge classifier, the volume itself',
     ridge_late='ridge classifier, the volume two TRs later',
@@ -526,18 +533,18 @@ def chosen_texts(
     experiment: HaxbyExperiment,
     decoder: TrainedFold,
     windows: FoldWindows,
-    z: Tensor,  # (m, L, D_llm) brain tokens of the left-out run
-) -> tuple:  # {'volume': m texts, 'block': m / size texts}, share of brain tokens beside voxels
-    "Of what the language model says of training blocks, the text nearest to the sentence that the brain speaks of."
-    meanings = description_sentences(experiment)[windows.labels]
-    voxels = flat_voxels(windows.train), flat_voxels(windows.test)
-    said, share = read_together((decoder.tokens, z), voxels, meanings, windows.groups)
+) -> dict:  # 'volume': m texts, 'block': m / size texts
+    "Of what the language model says of training blocks, the text nearest to the answer that the voxels speak of."
+    question, text = experiment.preset.evaluate.question, experiment.models.text
+    answers = torch.from_numpy(embed_text([true_answer(question, c) for c in CATEGORIES], text))
     proposals = list(dict.fromkeys(say(experiment, decoder, block_means(decoder.tokens, windows.size))))
-    offered = torch.from_numpy(embed_text(proposals, experiment.models.text)) - meanings.mean(0)
+    offered = torch.from_numpy(embed_text(proposals, text))
+    x, new = flat_voxels(windows.train), flat_voxels(windows.test)
+    near = ridge_sentences(x, answers[windows.labels], windows.groups, new, offered)
     chosen = {}
-    for level, wanted in dict(volume=said, block=block_means(said, windows.size)).items():
-        chosen[level] = [proposals[k] for (k,) in most_alike(wanted, offered)]
-    return chosen, share
+    for level, values in dict(volume=near, block=block_means(near, windows.size)).items():
+        chosen[level] = [proposals[k] for k in values.argmax(1).tolist()]
+    return chosen
 
 
 def single_volumes(
@@ -654,7 +661,7 @@ def write_fold(
     z = brain_tokens(decoder.stage1, windows.test)
     tokens = dict(brain=z, noise=noise_tokens(experiment, decoder, windows, left_out))
     texts = fold_texts(experiment, decoder, tokens, windows.size, left_out)
-    texts['chosen'], decoder.log['share'] = chosen_texts(experiment, decoder, windows, z)
+    texts['chosen'] = chosen_texts(experiment, decoder, windows)
     names = fold_names(texts, fold_values(experiment, decoder, split, windows, z), windows.size)
     key = unseal(split.test, volumes(experiment.study.trials, experiment.study.series.tr))
     for level in ('volume', 'block'):
@@ -746,7 +753,7 @@ def confusion(
     return table
 
 # %% ../nbs/08_haxby.ipynb #05e2be70
-FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain', 'share')  # of log.json, in a result
+FOLD_FACTS = ('window_start', 'penalty', 'explained', 'gain')  # of log.json, in a result
 
 
 def load_fold(

@@ -88,8 +88,8 @@ __getattr__, __dir__, __all__ = face(
     ),
     guided=(
         'LENDERS SHARES sentence_edits Vectors Draft best_draft lent_words refine nearest_texts guided_texts '
-        'tokens_say voxels_say choose_share read_together both_say write_guided write_refined other_trials '
-        'write_guided_shuffled write_misguided on_weighed'
+        'tokens_say voxels_say choose_share both_say write_guided write_refined other_trials write_guided_shuffled '
+        'write_misguided on_weighed'
     ),
     confidence=(
         'COVERAGE InnerStudy keep_answers InnerExperiment inner_bench bench_signs beats_no_brain learn_judge '

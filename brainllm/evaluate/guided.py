@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LENDERS', 'SHARES', 'sentence_edits', 'Vectors', 'Draft', 'best_draft', 'lent_words', 'refine', 'nearest_texts',
-           'guided_texts', 'tokens_say', 'voxels_say', 'choose_share', 'read_together', 'both_say', 'write_guided',
-           'write_refined', 'other_trials', 'write_guided_shuffled', 'write_misguided', 'on_weighed']
+           'guided_texts', 'tokens_say', 'voxels_say', 'choose_share', 'both_say', 'write_guided', 'write_refined',
+           'other_trials', 'write_guided_shuffled', 'write_misguided', 'on_weighed']
 
 # %% ../../nbs/05m_guided.ipynb #6ce8b1b3
 import numpy as np
@@ -155,28 +155,16 @@ def choose_share(
     return max(fits.items(), key=lambda item: agreement(item[1].left_out(), meanings))
 
 
-def read_together(
-    tokens: tuple,  # (n, ...) of training records, (m, ...) of new ones
-    voxels: tuple,  # the same of their voxels
-    meanings: Tensor,  # (n, D)
-    groups: list,  # n, who is left out together
-) -> tuple[Tensor, float]:  # (m, D) about their mean, share of the tokens
-    "What brain tokens and voxels say of new records, in the proportion that serves left-out training groups best."
-    tokens, new_tokens = centred_kernel(*tokens)
-    voxels, new_voxels = centred_kernel(*voxels)
-    share, ridge = choose_share(tokens, voxels, meanings, groups)
-    return ridge.predict(share * new_tokens + (1 - share) * new_voxels), share
-
-
 def both_say(
     bench: SealedBench,
     meanings: Tensor,  # (n, D) of training records
 ) -> Tensor:  # (m, D) about their mean
     "What brain tokens and voxels say of test trials together, or the one alone that serves training people better."
-    tokens = (bench.stage2.stage1.tokens['train'], bench.tokens)
-    said, share = read_together(tokens, bench.maps, meanings, bench.groups)
+    tokens, new_tokens = centred_kernel(bench.stage2.stage1.tokens['train'], bench.tokens)
+    voxels, new_voxels = centred_kernel(*bench.maps)
+    share, ridge = choose_share(tokens, voxels, meanings, bench.groups)
     NOTES.info(f'share of brain tokens beside voxels, chosen on training people: {share:g}')
-    return said
+    return ridge.predict(share * new_tokens + (1 - share) * new_voxels)
 
 # %% ../../nbs/05m_guided.ipynb #4ece4a23
 def write_guided(
