@@ -87,6 +87,12 @@ def test_every_page_but_the_first_leads_to_its_notebook(site, pages):
     assert not any('notebooks/' in href for href in pages['index.html'].links), 'the first screen shows the idea'
 
 
+def test_in_plain_words_is_read_in_five_minutes():
+    cells = nbformat.read(ROOT / 'nbs' / '14_plain.ipynb', 4).cells
+    words = ' '.join(cell.source for cell in cells if cell.cell_type == 'markdown').split()
+    assert 300 < len(words) <= 5 * 200, 'at 200 words a minute'
+
+
 def test_no_link_is_broken(site, pages):
     broken = []
     for name, p in pages.items():
