@@ -114,9 +114,10 @@ def start_glance(
     penalty = fit_ridge(kernel, lacking, [k % 5 for k in range(len(lacking))]).penalty
     about = seen - seen.mean(0)
     weight = about.T @ ridge_weights(kernel, lacking, penalty).float() / about.square().sum(1).mean()
-    model.glance.weight.copy_(weight.T)
-    model.glance.bias.copy_(lacking.mean(0).flatten() - seen.mean(0) @ weight)
-    model.glance.requires_grad_(False)
+    glance: Any = model.glance
+    glance.weight.copy_(weight.T)
+    glance.bias.copy_(lacking.mean(0).flatten() - seen.mean(0) @ weight)
+    glance.requires_grad_(False)
 
 
 def align_video(
