@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'PICTURE_QUESTIONS', 'ROWS', 'FOLD_FACTS', 'FOLD_VARIATIONS', 'START_LABELS', 'Picture', 'picture_pieces',
-           'describe', 'shown_categories', 'category_numbers', 'named', 'true_answer', 'instruct', 'HaxbyStudy',
+           'describe', 'shown_categories', 'category_numbers', 'named', 'taught_answer', 'instruct', 'HaxbyStudy',
            'HaxbyExperiment', 'open_haxby', 'volumes', 'flat_voxels', 'window_accuracy', 'choose_window', 'one_of_each',
            'mixtures', 'description_words', 'description_sentences', 'ReadingBridge', 'new_reader', 'load_reader',
            'TrainedFold', 'align_text', 'train_fold', 'say', 'description_weights', 'ridge_classes', 'ridge_sentences',
@@ -115,7 +115,7 @@ def named(text: str) -> str | None:  # a category, or None
     return only_name(text, {c: rf'(?:{p.names})\b' for c, p in PICTURES.items()})
 
 
-def true_answer(
+def taught_answer(
     question: str,  # one that is not of PICTURE_QUESTIONS is answered as their first
     category: str,
 ) -> str:
@@ -536,7 +536,7 @@ def chosen_texts(
 ) -> dict:  # 'volume': m texts, 'block': m / size texts
     "Of what the language model says of training blocks, the text nearest to the answer that the voxels speak of."
     question, text = experiment.preset.evaluate.question, experiment.models.text
-    answers = torch.from_numpy(embed_text([true_answer(question, c) for c in CATEGORIES], text))
+    answers = torch.from_numpy(embed_text([taught_answer(question, c) for c in CATEGORIES], text))
     proposals = list(dict.fromkeys(say(experiment, decoder, block_means(decoder.tokens, windows.size))))
     offered = torch.from_numpy(embed_text(proposals, text))
     x, new = flat_voxels(windows.train), flat_voxels(windows.test)

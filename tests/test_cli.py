@@ -23,7 +23,7 @@ OPTIONS = {
     'decode': 'events confounds ask tr out',
     'save': f'licence preset seed out {STUDY}',
     'ablation': f'preset seeds out names {STUDY}',
-    'real': 'seed out root together starts parts set',
+    'real': 'seed out root together starts parts processes set',
     'bench': 'preset out',
     'fetch': 'kind what subjects',
     'check': 'kind deep source json task space derivatives columns',
