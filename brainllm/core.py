@@ -460,6 +460,7 @@ def next_checkpoint() -> Path | None:
 
 # %% ../nbs/00_core.ipynb #8fed46f4
 NOTES = logging.getLogger('brainllm')
+NOTES.addFilter(lambda note: not other_rank())  # of many processes one speaks
 
 
 def in_kernel() -> bool:
@@ -519,7 +520,7 @@ def _noted_at_the_end(it, desc):
     start = time.monotonic()
     yield from it
     seconds = time.monotonic() - start
-    if seconds >= LONG and not other_rank(): NOTES.info(f'{desc}: done in {seconds:.0f} s')
+    if seconds >= LONG: NOTES.info(f'{desc}: done in {seconds:.0f} s')
 
 # %% ../nbs/00_core.ipynb #ff8dddb9
 def load_name(where: str) -> Any:  # 'module:name' -> the object

@@ -466,6 +466,11 @@ class FoldWindows:
     groups: list  # n runs
     size: int  # volumes of a block
 
+    @cached_property
+    def voxels(self) -> tuple:  # (n, T V), (m, T V)
+        "Of the training windows and of the test ones."
+        return flat_voxels(self.train), flat_voxels(self.test)
+
 
 def fold_windows(experiment: HaxbyExperiment, split: Split, start: float) -> FoldWindows:
     "Windows that begin `start` s from their volume."
@@ -497,7 +502,7 @@ def noise_tokens(
 ) -> Tensor:  # (m, L, D_llm)
     "What the trained decoder makes of noise like the training windows."
     test, inside = windows.test, experiment.study.series.inside
-    drawn = matched_noise(flat_voxels(windows.train), len(test), 100 * experiment.seed + left_out)
+    drawn = matched_noise(windows.voxels[0], len(test), 100 * experiment.seed + left_out)
     noise = torch.zeros(len(test), *test[0].shape)
     noise.flatten(2)[:, :, inside] = drawn.view(len(test), -1, experiment.study.series.n_voxels)
     with torch.no_grad():
@@ -539,7 +544,7 @@ def chosen_texts(
     answers = torch.from_numpy(embed_text([taught_answer(question, c) for c in CATEGORIES], text))
     proposals = list(dict.fromkeys(say(experiment, decoder, block_means(decoder.tokens, windows.size))))
     offered = torch.from_numpy(embed_text(proposals, text))
-    x, new = flat_voxels(windows.train), flat_voxels(windows.test)
+    x, new = windows.voxels
     near = ridge_sentences(x, answers[windows.labels], windows.groups, new, offered)
     chosen = {}
     for level, values in dict(volume=near, block=block_means(near, windows.size)).items():
@@ -566,7 +571,7 @@ def fold_values(
 ) -> dict:  # name of ROWS -> (m, 8) decision values
     "What classifiers say of the left-out run."
     labels, groups = windows.labels, windows.groups
-    x, new = flat_voxels(windows.train), flat_voxels(windows.test)
+    x, new = windows.voxels
 
     def of_single(late):  # TRs
         train, test = (single_volumes(experiment, trials, late) for trials in (split.train, split.test))

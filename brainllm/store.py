@@ -279,7 +279,7 @@ class Store:
             how = 'reused' if there else 'built'
             self.log.append((name, how, path))
             took = '' if there else f", {time.time() - start:.0f} s"
-            if not other_rank(): NOTES.info(f'{name}: {how}, {path.name}{took}')
+            NOTES.info(f'{name}: {how}, {path.name}{took}')
         return path
 
     def _make(self, path, name, build, inputs, shared):

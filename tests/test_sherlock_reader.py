@@ -241,7 +241,7 @@ def test_check_says_what_is_wrong_and_what_is_odd(kit, capsys):
 
 
 @pytest.mark.parametrize('end, said', [(10, []), (12, []), (13, ['segment 7 ends +3 s off']), (7, ['segment 7 ends -6 s off'])])
-def test_a_segment_that_ends_elsewhere_by_its_volumes(end, said):  # volumes 0 to end, and 15 s of TR 1.5
+def test_a_segment_that_ends_elsewhere_by_its_volumes(end, said):  # volumes before `end`, and 16.5 s of TR 1.5
     time = SimpleNamespace(number=7, run=1, first=0, last=end - 1, start=0.0, end=16.5)
     found = sherlock._odd_times([time], [100], 1.5)
     assert [note.split(' by')[0] for note in found if ' ends ' in note] == said

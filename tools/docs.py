@@ -18,6 +18,7 @@ from nbdev.serve import proc_nbs
 ROOT = Path(__file__).resolve().parent.parent
 PROC, SITE = ROOT / '_proc', ROOT / '_docs'
 NOTEBOOKS = 'notebooks'  # folder of the site that holds them as they are
+COLAB = '//colab.research.google.com/github'  # in the place of GitHub in an address
 
 
 def page_name(stem: str) -> str:  # '00_core' -> 'core', as in the links that nbdev makes
@@ -158,12 +159,10 @@ def apart(text: str, module: Module | None) -> str:  # headings of sections that
 
 def notebook_links(stem: str) -> str:  # HTML
     "Where the notebook behind a page is had, and where it can be run without installing anything here."
-    there = f'{config().user}/{config().repo}/blob/{config().branch}/nbs/{stem}.ipynb'
-    links = {
-        f'{NOTEBOOKS}/{stem}.ipynb" download="{stem}.ipynb': 'Download this notebook',
-        f'https://colab.research.google.com/github/{there}': 'Open it in Colab',
-    }
-    return f'<p class="notebook-links">{" · ".join(f"""<a href="{to}">{says}</a>""" for to, says in links.items())}</p>'
+    file = f'{stem}.ipynb'
+    there = f'{config().git_url}/blob/{config().branch}/nbs/{file}'.replace('//github.com', COLAB)
+    copy = f'<a href="{NOTEBOOKS}/{file}" download="{file}">Download this notebook</a>'
+    return f'<p class="notebook-links">{copy} · <a href="{there}">Open it in Colab</a></p>'
 
 
 def stage(

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from ..core import is_number, NOTES, other_rank, read_json, runs_folder, shipped_file, watched, write_json
+from ..core import is_number, NOTES, read_json, runs_folder, shipped_file, watched, write_json
 from ..core import write_jsonl, write_text
 from ..ranks import wait
 from ..store import PeakMemory, Store, digest, provenance
@@ -120,7 +120,7 @@ class RunWatch:
     def __exit__(self, kind, *error):
         self.store.watcher = self.store.shared.watcher = None
         if self.bar is not None: self.bar.close()
-        if kind is None and not self.made: self._say(self._say_there())
+        if kind is None and not self.made: NOTES.info(self._say_there())
 
     def note(
         self,
@@ -130,7 +130,7 @@ class RunWatch:
         "A part was found, or is about to be made."
         if name not in self.parts or name in self.asked: return
         left = self.parts_left()
-        if not there and not self.made: self._say(f'{self._say_there()}; {self.say_left(left)}')
+        if not there and not self.made: NOTES.info(f'{self._say_there()}; {self.say_left(left)}')
         self.asked.append(name)
         self.made += not there
         if not there: self._show(f'part {len(self.asked)} of {len(self.parts)}: {PARTS_OF_A_RUN[name]}', left)
@@ -152,12 +152,9 @@ class RunWatch:
     def _say_there(self):
         return f'{self.preset.name}: {len(self.asked)} of {len(self.parts)} parts are there already'
 
-    def _say(self, line):
-        if not other_rank(): NOTES.info(line)
-
     def _show(self, line, left):
         if set(left) <= set(self.known): line += f', {say_duration(sum(self.known[name] for name in left))} left'
-        if not watched(): return self._say(line)
+        if not watched(): return NOTES.info(line)
         if self.bar is None:
             from tqdm.auto import tqdm
 
