@@ -39,11 +39,16 @@ def cells_to_run(stem: str) -> list:  # sources, from first to last
 
 
 def run_page(stem: str):
-    "Run a page from the notebooks' folder inside its module, so that what a cell sets is what the functions see."
+    "Run a page from the notebooks' folder."
     os.chdir(ROOT / 'nbs')
-    written = module_of(stem)
-    with _as_main(importlib.import_module(written) if written else ModuleType('page')) as names:
+    with inside(stem) as names:
         for k, source in enumerate(cells_to_run(stem)): run_cell(source, names, f'{stem}, cell {k}')
+
+
+def inside(stem: str):  # a context with the names of its module, so that what a cell sets is what the functions see
+    "The module that a page writes, as a notebook's own."
+    written = module_of(stem)
+    return _as_main(importlib.import_module(written) if written else ModuleType('page'))
 
 
 @contextlib.contextmanager
@@ -65,7 +70,7 @@ def run_cell(source: str, names: dict, title: str):
     tree = ast.parse(source)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, title, 'exec'), names)
-    if last is not None: shown(eval(compile(ast.Expression(last.value), title, 'eval'), names))
+    if last is not None: names['display'](eval(compile(ast.Expression(last.value), title, 'eval'), names))
 
 
 def shown(*values):

@@ -151,12 +151,13 @@ def compare(
     preset='sim-had',
     seed: int = 0,
     out='',  # folder of all runs; '' is _runs in the project's root
-    names=None,  # of methods; None is all that the run can have
+    names=None,  # of methods, ours is always among them; None is all that the run can have
     **where,  # as `methods.write_controls`
 ) -> tuple:  # dict, Scores of ours
     "Decode in every way, score, write `<out>/<preset>/compare.json`. Raises `DataError`."
     experiment = open_experiment(preset, seed, out, **where)
-    rows = write_controls(preset, seed, out, names, **where)
+    chosen = names and [OURS, *(name for name in names if name != OURS)]
+    rows = write_controls(preset, seed, out, chosen, **where)
     about = json.loads((experiment.folder / 'controls.json').read_text())
     subjects = sorted({r['subject'] for r in rows})
     ours = score_ours(experiment, rows, about)

@@ -17,7 +17,7 @@ open_room, __dir__, public = face(
     ),
     ridge=(
         'AT_ONCE PENALTIES column_slices inner_products unit_kernel centred_products centred_kernel ridge_weights '
-        'ridge_predict cross_fitted agreement choose_penalty Ridge fit_ridge'
+        'ridge_predict cross_fitted agreement cross_fitted_at_once choose_penalty Ridge fit_ridge'
     ),
     projection='Projection Bridge',
     llm=(
