@@ -293,6 +293,8 @@ LOST_PARTS = dict(
     training=lambda d: change_parts(d, lambda parts: [p for p in parts if p['role'] != 'training labels']),
     form=lambda d: change_parts(d, lambda parts: [p | dict(touched=['01']) for p in parts]),
     empty=lambda d: change_parts(d, lambda parts: []),
+    number=lambda d: change_parts(d, lambda parts: [*parts, 5]),
+    text=lambda d: change_parts(d, lambda parts: [*parts, 'all']),
 )
 
 

@@ -1,14 +1,16 @@
 "`papermill nbs/05_stage2.ipynb` by itself builds every earlier artifact, trains, decodes, and shows texts and a table."
 
-import json, os, shutil, subprocess, sys
+import base64, io, json, os, shutil, subprocess, sys
 from pathlib import Path
 import nbformat, pytest
-from brainllm.core import DataError
+from PIL import Image
+from brainllm.core import DataError, read_jsonl
 from brainllm.captions import ACTIONS, AGENTS, COLOURS, OBJECTS, PLACES
 from brainllm.simulate.films import render, write_mp4
 from brainllm.simulate.made import write_made_had
 from brainllm.stages.card import UNCHOSEN
 from brainllm.stages.experiment import open_experiment
+from brainllm.evaluate.moments import build_moments, even_steps
 from brainllm.evaluate.pipeline import reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +79,22 @@ def test_settings_are_changed_in_words_and_results_kept_apart(tmp_path):
     assert (epochs, steps) == ([2, 1], [4, 2])
     assert json.loads((tmp_path / 'runs/tiny/result.json').read_text()) == kept['seed-0'], 'the last run stands in front'
     assert kept['seed-0']['inputs']['stage2'] != kept[changed]['inputs']['stage2']
+    check_moments(tmp_path / 'runs')
+
+
+def check_moments(runs):  # frames and sentences of some trials, evenly through the run
+    asked = read_jsonl(runs / 'tiny/texts.jsonl')
+    asked = [row for row in asked if row['question'] == asked[0]['question']]
+    for given, many in ({}, 16), (dict(n=3), 3):
+        kept = build_moments('tiny', out=runs, **given)
+        wanted = even_steps(asked, many)
+        assert len(wanted) == min(many, len(asked)) and kept == json.loads((runs / 'tiny/moments.json').read_text())
+        assert [row['caption'] for row in kept['rows']] == [row['caption'] for row in wanted]
+        assert [row['brain'] for row in kept['rows']] == [row['brain'] for row in wanted]
+        pictures = [Image.open(io.BytesIO(base64.b64decode(row['frame']))) for row in kept['rows']]
+        assert {picture.format for picture in pictures} == {'JPEG'}
+        assert len({row['frame'] for row in kept['rows']}) == len({row['clip'] for row in wanted})
+    with pytest.raises(DataError, match='found seed 0, wanted 1'): build_moments('tiny', 1, out=runs)
 
 
 def test_a_simulated_study_on_disk_is_called_simulated(tmp_path):
