@@ -65,12 +65,12 @@ def _as_main(module):  # -> its names; both are afterwards what they were
         names |= before
 
 
-def run_cell(source: str, names: dict, title: str):
+def run_cell(source: str, names: dict, title: str, show=None):  # show: called with what the last line gives
     "One cell; what its last line gives is shown, as a notebook does."
     tree = ast.parse(source)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, title, 'exec'), names)
-    if last is not None: names['display'](eval(compile(ast.Expression(last.value), title, 'eval'), names))
+    if last is not None: (show or shown)(eval(compile(ast.Expression(last.value), title, 'eval'), names))
 
 
 def shown(*values):

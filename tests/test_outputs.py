@@ -67,7 +67,7 @@ def test_a_page_shows_what_its_cells_make(stem, monkeypatch):
         names['display'] = display
         for k, source in enumerate(cells_of(stem)):
             shown.clear()
-            run_cell(source, names, f'{stem}, cell {k}')
+            run_cell(source, names, f'{stem}, cell {k}', display)
             (wanted, pictures), made = kept(stem)[source], drawn()
             assert tables(shown) == wanted, f'{source}: run the page again and keep what it shows'
             assert len(made) == len(pictures), source
