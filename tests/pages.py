@@ -45,18 +45,24 @@ def run_page(stem: str):
         for k, source in enumerate(cells_to_run(stem)): run_cell(source, names, f'{stem}, cell {k}')
 
 
-def inside(stem: str):  # a context with the names of its module, so that what a cell sets is what the functions see
-    "The module that a page writes, as a notebook's own."
-    written = module_of(stem)
-    return _as_main(importlib.import_module(written) if written else ModuleType('page'))
+def shown(*values):
+    "Ask for the forms that a notebook asks for; one that fails is left out there too."
+    for value in values:
+        for form in ('__repr__', '_repr_html_', '_repr_markdown_', '_repr_svg_', '_repr_png_'):
+            try:
+                if not isinstance(value, type) and hasattr(value, form): getattr(value, form)()
+            except Exception as error: print(f'{form}: {error}')
 
 
 @contextlib.contextmanager
-def _as_main(module):  # -> its names; both are afterwards what they were
+def inside(stem: str, show=shown):  # show: `display` in the page -> the module's names; afterwards what they were
+    "The module that a page writes, as a notebook's own, so that what a cell sets is what the functions see."
+    written = module_of(stem)
+    module = importlib.import_module(written) if written else ModuleType('page')
     main, names = sys.modules['__main__'], vars(module)
     before = dict(names)
     sys.modules['__main__'] = module
-    names |= dict(__name__='__main__', display=shown)
+    names |= dict(__name__='__main__', display=show)
     try:
         yield names
     finally:
@@ -65,21 +71,12 @@ def _as_main(module):  # -> its names; both are afterwards what they were
         names |= before
 
 
-def run_cell(source: str, names: dict, title: str, show=None):  # show: called with what the last line gives
+def run_cell(source: str, names: dict, title: str, show=shown):  # not `display`: a page may call something so
     "One cell; what its last line gives is shown, as a notebook does."
     tree = ast.parse(source)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, title, 'exec'), names)
-    if last is not None: (show or shown)(eval(compile(ast.Expression(last.value), title, 'eval'), names))
-
-
-def shown(*values):
-    "Ask for the forms that a notebook asks for; one that fails is left out there too."
-    for value in values:
-        for form in ('__repr__', '_repr_html_', '_repr_markdown_', '_repr_svg_', '_repr_png_'):
-            try:
-                if not isinstance(value, type) and hasattr(value, form): getattr(value, form)()
-            except Exception as error: print(f'{form}: {error}')
+    if last is not None: show(eval(compile(ast.Expression(last.value), title, 'eval'), names))
 
 
 @lru_cache(None)

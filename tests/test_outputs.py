@@ -63,8 +63,7 @@ def test_a_page_shows_what_its_cells_make(stem, monkeypatch):
     def display(*values):
         shown.extend(value._repr_markdown_() for value in values if hasattr(value, '_repr_markdown_'))
 
-    with inside(stem) as names:
-        names['display'] = display
+    with inside(stem, display) as names:
         for k, source in enumerate(cells_of(stem)):
             shown.clear()
             run_cell(source, names, f'{stem}, cell {k}', display)

@@ -156,8 +156,7 @@ def compare(
 ) -> tuple:  # dict, Scores of ours
     "Decode in every way, score, write `<out>/<preset>/compare.json`. Raises `DataError`."
     experiment = open_experiment(preset, seed, out, **where)
-    chosen = names and [OURS, *(name for name in names if name != OURS)]
-    rows = write_controls(preset, seed, out, chosen, **where)
+    rows = write_controls(preset, seed, out, names and [OURS, *names], **where)
     about = json.loads((experiment.folder / 'controls.json').read_text())
     subjects = sorted({r['subject'] for r in rows})
     ours = score_ours(experiment, rows, about)
