@@ -34,6 +34,7 @@ def quick(monkeypatch):  # what is not looked at in a test is in order
     for name in ('check_versions', 'check_parts', 'check_devices'):
         monkeypatch.setattr(doctor, name, lambda: [])
     monkeypatch.setattr(doctor, 'check_path', lambda: Diagnosis(OK, 'brain to sentence', 'here'))
+    monkeypatch.setattr(doctor.shutil, 'disk_usage', lambda path: SimpleNamespace(free=50e9))
     return monkeypatch
 
 
